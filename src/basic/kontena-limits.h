@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Every bound on what somebody else can fill. Each has a test for the refusal above it. */
+
+#define LOG_FIELDS_MAX               16U
+
+/* Names */
+#define GRID_NAME_MIN                3U
+#define NAME_LENGTH_MAX              63U                 /* grid, node, stack, service: one DNS label */
+#define FQDN_LENGTH_MAX              64U                 /* <service>-<count>.<stack>.<grid>.kontena.local */
+
+/* Store and model */
+#define GRIDS_MAX                    1024U
+#define NODES_PER_GRID_MAX           254U
+#define SERVICES_PER_GRID_MAX        4096U
+#define INSTANCES_PER_SERVICE_MAX    1000U
+#define LABELS_MAX                   64U
+#define LABEL_LENGTH_MAX             256U
+#define DEPLOYS_KEPT_PER_SERVICE     100U
+#define EVENTS_KEPT                  100000U
+
+/* A service's settings */
+#define ENV_ENTRIES_MAX              1024U
+#define ENV_ENTRY_SIZE_MAX           131072U
+#define PORTS_MAX                    128U
+#define LIST_ENTRIES_MAX             128U                /* affinity, links, volumes, devices, ... */
+#define SPEC_SIZE_MAX                (1024U * 1024U)     /* the JSON of one service */
+
+/* Node channel */
+#define FRAME_SIZE_MAX               (16U * 1024U * 1024U)
+#define JSON_DEPTH_MAX               32U
+#define CHANNEL_CALLS_MAX            1024U               /* outstanding requests, each way */
+#define CHANNEL_QUEUE_BYTES_MAX      (32U * 1024U * 1024U)
+#define CHANNEL_CALL_TIMEOUT_USEC    (5U * 1000000U)
+#define CHANNEL_PING_USEC            (30U * 1000000U)
+#define CHANNEL_PONG_TIMEOUT_USEC    (5U * 1000000U)
+#define CHANNEL_BACKOFF_MAX_USEC     (90U * 1000000U)
+#define CHANNEL_UNAUTHENTICATED_MAX  64U                 /* connections that have not yet said who they are */
+
+/* Images */
+#define MANIFEST_SIZE_MAX            (4U * 1024U * 1024U)
+#define IMAGE_LAYERS_MAX             127U                /* overlayfs takes 500, Docker 127 */
+#define IMAGE_ENTRIES_MAX            2000000U
+#define IMAGE_SIZE_MAX               (256ULL * 1024ULL * 1024ULL * 1024ULL)
+#define IMAGE_REFERENCE_MAX          512U
+
+/* Deploys */
+#define DEPLOY_TIMEOUT_USEC          (30ULL * 60ULL * 1000000ULL)
+#define INSTANCE_DEPLOY_TIMEOUT_USEC (300ULL * 1000000ULL)
+#define WAIT_FOR_PORT_TIMEOUT_USEC   (300ULL * 1000000ULL)
+
+/* Logs */
+#define LOG_LINES_MAX                10000U
+#define LOG_STREAMS_MAX              64U

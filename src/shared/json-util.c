@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "json-util.h"
+
+#include <math.h>
+
+#include "kontena-limits.h"
+#include "string-util.h"
+
+DEFINE_TRIVIAL_CLEANUP_FUNC(json_tokener *, json_tokener_free);
+
+int json_parse(const char *text, size_t size, size_t size_max, json_object **ret, KError *reterr) {
+        _cleanup_(json_tokener_freep) json_tokener *tokener = NULL;
+        _cleanup_json_ json_object *o = NULL;
+        enum json_tokener_error e;
+        size_t end;
+
+        assert(text || size == 0);
+        assert(ret);
+
+        if (size > size_max || size > INT32_MAX)
+                return kerror_set(reterr, K_LIMIT_EXCEEDED, "JSON text of %zu bytes is larger than %zu.", size, size_max);
+        if (!utf8_is_valid(text, size))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "JSON text is not valid UTF-8.");
+
+        tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
+        if (!tokener)
+                return -ENOMEM;
+        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS);
+
+        o = json_tokener_parse_ex(tokener, text, (int) size);
+        e = json_tokener_get_error(tokener);
+        if (e == json_tokener_continue) {
+                /* A bare number or literal ends only with the text. */
+                o = json_tokener_parse_ex(tokener, "", 1);
+                e = json_tokener_get_error(tokener);
+                end = size;
+        } else
+                end = json_tokener_get_parse_end(tokener);
+        if (e != json_tokener_success)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "JSON text is malformed at byte %zu: %s.",
+                                json_tokener_get_parse_end(tokener), json_tokener_error_desc(e));
+
+        for (; end < size; end++)
+                if (!strchr(" \t\r\n", text[end]) || text[end] == '\0')
+                        return kerror_set(reterr, K_INVALID_ARGUMENT, "JSON text has something behind its end at byte %zu.", end);
+
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
+const char *json_text(json_object *o) {
+        return json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+}
+
+static int find(json_object *o, const char *key, json_type type, const char *type_name, json_object **ret, KError *reterr) {
+        json_object *v;
+
+        if (!json_object_is_type(o, json_type_object))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "An object with '%s' was expected.", key);
+        if (!json_object_object_get_ex(o, key, &v) || !v)
+                return 0;
+        if (!json_object_is_type(v, type) && !(type == json_type_double && json_object_is_type(v, json_type_int)))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' must be %s.", key, type_name);
+
+        *ret = v;
+        return 1;
+}
+
+static int missing(const char *key, KError *reterr) {
+        return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' is missing.", key);
+}
+
+int json_find_string(json_object *o, const char *key, const char **ret, KError *reterr) {
+        json_object *v;
+        int r;
+
+        r = find(o, key, json_type_string, "a string", &v, reterr);
+        if (r <= 0)
+                return r;
+        if (strlen(json_object_get_string(v)) != (size_t) json_object_get_string_len(v))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' has a NUL byte in it.", key);
+
+        *ret = json_object_get_string(v);
+        return 1;
+}
+
+int json_get_string(json_object *o, const char *key, const char **ret, KError *reterr) {
+        int r = json_find_string(o, key, ret, reterr);
+
+        return r == 0 ? missing(key, reterr) : MIN(r, 0);
+}
+
+int json_find_bool(json_object *o, const char *key, bool *ret, KError *reterr) {
+        json_object *v;
+        int r;
+
+        r = find(o, key, json_type_boolean, "true or false", &v, reterr);
+        if (r > 0)
+                *ret = json_object_get_boolean(v);
+        return r;
+}
+
+int json_find_i64(json_object *o, const char *key, int64_t *ret, KError *reterr) {
+        json_object *v;
+        int r;
+
+        r = find(o, key, json_type_int, "a whole number", &v, reterr);
+        if (r > 0)
+                *ret = json_object_get_int64(v);
+        return r;
+}
+
+int json_find_u64(json_object *o, const char *key, uint64_t *ret, KError *reterr) {
+        json_object *v;
+        int r;
+
+        r = find(o, key, json_type_int, "a whole number", &v, reterr);
+        if (r <= 0)
+                return r;
+        if (json_object_get_int64(v) < 0)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' must not be negative.", key);
+
+        *ret = json_object_get_uint64(v);
+        return 1;
+}
+
+int json_get_u64(json_object *o, const char *key, uint64_t *ret, KError *reterr) {
+        int r = json_find_u64(o, key, ret, reterr);
+
+        return r == 0 ? missing(key, reterr) : MIN(r, 0);
+}
+
+int json_find_double(json_object *o, const char *key, double *ret, KError *reterr) {
+        json_object *v;
+        double d;
+        int r;
+
+        r = find(o, key, json_type_double, "a number", &v, reterr);
+        if (r <= 0)
+                return r;
+        d = json_object_get_double(v);
+        if (!isfinite(d))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' must be a finite number.", key);
+
+        *ret = d;
+        return 1;
+}
+
+int json_find_object(json_object *o, const char *key, json_object **ret, KError *reterr) {
+        return find(o, key, json_type_object, "an object", ret, reterr);
+}
+
+int json_get_object(json_object *o, const char *key, json_object **ret, KError *reterr) {
+        int r = json_find_object(o, key, ret, reterr);
+
+        return r == 0 ? missing(key, reterr) : MIN(r, 0);
+}
+
+int json_find_array(json_object *o, const char *key, json_object **ret, KError *reterr) {
+        return find(o, key, json_type_array, "a list", ret, reterr);
+}
+
+int json_get_array(json_object *o, const char *key, json_object **ret, KError *reterr) {
+        int r = json_find_array(o, key, ret, reterr);
+
+        return r == 0 ? missing(key, reterr) : MIN(r, 0);
+}
+
+int json_find_strv(json_object *o, const char *key, char ***ret, KError *reterr) {
+        _cleanup_strv_free_ char **l = NULL;
+        json_object *array;
+        int r;
+
+        r = json_find_array(o, key, &array, reterr);
+        if (r < 0)
+                return r;
+        if (r == 0) {
+                *ret = NULL;
+                return 0;
+        }
+
+        FOREACH_JSON_ARRAY(e, array) {
+                if (!json_object_is_type(e, json_type_string))
+                        return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' must be a list of strings.", key);
+                r = strv_extend(&l, json_object_get_string(e));
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_PTR(l);
+        return 1;
+}
+
+int json_add(json_object *o, const char *key, json_object *value) {
+        if (!value)
+                return -ENOMEM;
+        if (json_object_object_add(o, key, value) < 0) {
+                json_object_put(value);
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+int json_add_string(json_object *o, const char *key, const char *value) {
+        if (!value)
+                return json_object_object_add(o, key, NULL) < 0 ? -ENOMEM : 0;
+        return json_add(o, key, json_object_new_string(value));
+}
+
+int json_add_bool(json_object *o, const char *key, bool value) {
+        return json_add(o, key, json_object_new_boolean(value));
+}
+
+int json_add_u64(json_object *o, const char *key, uint64_t value) {
+        return json_add(o, key, json_object_new_uint64(value));
+}
+
+int json_add_i64(json_object *o, const char *key, int64_t value) {
+        return json_add(o, key, json_object_new_int64(value));
+}
+
+int json_add_double(json_object *o, const char *key, double value) {
+        return json_add(o, key, json_object_new_double(value));
+}
+
+int json_add_strv(json_object *o, const char *key, char *const *l) {
+        json_object *array;
+        int r;
+
+        array = json_object_new_array();
+        if (!array)
+                return -ENOMEM;
+        STRV_FOREACH(s, l) {
+                r = json_append_string(array, *s);
+                if (r < 0) {
+                        json_object_put(array);
+                        return r;
+                }
+        }
+
+        return json_add(o, key, array);
+}
+
+int json_append(json_object *array, json_object *value) {
+        if (!value)
+                return -ENOMEM;
+        if (json_object_array_add(array, value) < 0) {
+                json_object_put(value);
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+int json_append_string(json_object *array, const char *value) {
+        return json_append(array, json_object_new_string(value));
+}
