@@ -44,6 +44,13 @@
 #define IMAGE_ENTRIES_MAX            2000000U
 #define IMAGE_SIZE_MAX               (256ULL * 1024ULL * 1024ULL * 1024ULL)
 #define IMAGE_REFERENCE_MAX          512U
+#define IMAGE_PATH_MAX               4095U               /* of one entry in a layer */
+#define IMAGE_XATTRS_MAX             256U                /* of one entry */
+#define REGISTRIES_MAX               64U                 /* with settings of their own; mirrors of one as well */
+#define REGISTRY_REDIRECTS_MAX       5U
+#define PULLS_RUNNING_MAX            3U
+#define PULLS_WAITING_MAX            1024U
+#define PULL_ATTEMPTS_MAX            10U                 /* of one request to a registry */
 
 /* Deploys */
 #define DEPLOY_TIMEOUT_USEC          (30ULL * 60ULL * 1000000ULL)
