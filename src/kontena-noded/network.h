@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <json-c/json.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "kerror.h"
+#include "macro.h"
+
+/* This machine's part of the grid's overlay: bridge, links to the peers, firewall table, name server, and a network
+ * namespace for each instance. Desired state goes in as a whole or in parts; network_reconcile() makes the kernel agree and
+ * may run any number of times. Nothing here is undone when the daemon stops. */
+typedef struct Network Network;
+
+/* Events that somebody should see: "firewall rules were flushed by somebody, restored". */
+typedef void (*network_event_t)(Network *n, const char *severity, const char *message, void *userdata);
+
+typedef struct NetworkConfig {
+        const char *state_directory;                     /* /var/lib/kontena/node */
+        const char *runtime_directory;                   /* /run/kontena */
+        const char *underlay_interface;                  /* NULL: the one of the default route or of the path to the peers */
+} NetworkConfig;
+
+int network_new(sd_event *event, sd_bus *bus, const NetworkConfig *config, network_event_t on_event, void *userdata, Network **ret);
+Network *network_free(Network *n);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Network *, network_free);
+
+/* Sections of DESIRED in doc/node-channel.md. -EADDRINUSE with the route named in reterr when the grid's subnet collides
+ * with a route this machine has already (trap 18). */
+int network_set_grid(Network *n, json_object *node, json_object *grid, KError *reterr);
+int network_set_peers(Network *n, json_object *peers, KError *reterr);
+/* name -> addresses as the master sends it; served within a second. */
+int network_set_names(Network *n, json_object *names, KError *reterr);
+
+/* Applies what was set; also runs by itself when netlink tells that somebody changed what is ours. */
+int network_reconcile(Network *n, KError *reterr);
+
+/* The namespace /run/netns/kt-ID with lo, eth0 (address, routes) and its veth on the bridge. Exists already: checked and
+ * repaired. Returns 1 when it was made. */
+int network_instance_add(Network *n, const char *id, const char *address, KError *reterr);
+int network_instance_remove(Network *n, const char *id, KError *reterr);
+/* Removes namespaces and veths of instances that are not among ids. */
+int network_instances_retain(Network *n, char *const *ids, KError *reterr);
+
+/* Published ports of one instance, replaced as a whole; NULL or empty removes. */
+typedef struct NetworkPort {
+        uint32_t ip;                                     /* host byte order, 0 any */
+        uint16_t node_port, container_port;
+        bool udp;
+} NetworkPort;
+int network_ports_set(Network *n, const char *id, const char *address, const NetworkPort *ports, size_t n_ports, KError *reterr);
+
+/* What an instance's /etc/resolv.conf names as its server: the bridge address. */
+const char *network_resolver_address(Network *n);
+unsigned network_mtu(Network *n);
+/* Fills addresses, routes, mtu, private_address of REPORT. */
+int network_report(Network *n, json_object *report);
+
+/* Number of live netns made by us; for the bus and tests. */
+bool network_is_ready(Network *n);

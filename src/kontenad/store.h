@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <json-c/json.h>
+#include <systemd/sd-event.h>
+
+#include "kerror.h"
+#include "macro.h"
+
+/* The master's memory: SQLite in WAL mode with synchronous=FULL, one connection, no cache of rows above it. What a
+ * function returned 0 for after store_commit() survives a kill and a power loss. All times are microseconds since 1970.
+ * Ids are 26 characters of base32 (128 random bits). Strings in rows are owned by the row; NULL is SQL NULL.
+ *
+ * Every change happens between store_begin() and store_commit(); reads may happen anywhere and are bounded in time: no
+ * statement stays open over a return to the event loop (trap 19). On a full disk the store is read-only: begin fails with
+ * K_UNAVAILABLE until room is there again, which the store finds out by itself. */
+typedef struct Store Store;
+
+typedef enum StoreKind {
+        STORE_GRID,
+        STORE_NODE,
+        STORE_SERVICE,
+        STORE_INSTANCE,
+        STORE_DEPLOY,
+        STORE_EVENT,
+        STORE_KEY_VALUE,
+        _STORE_KIND_MAX,
+} StoreKind;
+
+typedef enum StoreChange { STORE_ADDED, STORE_CHANGED, STORE_REMOVED } StoreChange;
+
+/* Called once for each changed row after the commit that changed it, from the event loop (not from inside
+ * store_commit()), in order of the changes, one call for several changes of one row. For STORE_REMOVED grid_id is still given,
+ * the row is gone. */
+typedef void (*store_watch_t)(Store *s, StoreKind kind, StoreChange change, const char *id, const char *grid_id, void *userdata);
+
+int store_open(sd_event *event, const char *path, Store **ret, KError *reterr);
+Store *store_close(Store *s);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Store *, store_close);
+int store_watch(Store *s, store_watch_t callback, void *userdata);
+const char *store_read_only_reason(Store *s);            /* NULL: can be written */
+
+int store_begin(Store *s, KError *reterr);
+int store_commit(Store *s, KError *reterr);              /* on failure everything is rolled back */
+void store_rollback(Store *s);                           /* no-op outside of a transaction */
+/* { _cleanup_(store_rollbackp) Store *t = s; … r = store_commit(s); } */
+static inline void store_rollbackp(Store **s) {
+        if (*s)
+                store_rollback(*s);
+}
+
+char *store_new_id(void);
+
+typedef struct GridRow {
+        char *id, *name, *subnet, *supernet;
+        char **trusted_subnets, **default_affinity;
+        uint32_t initial_size;
+        char *token_id;                                  /* first 8 characters of the secret */
+        uint8_t token_hash[32];                          /* keyed hash of the secret */
+        void *token_sealed;                              /* the secret, sealed with the master's key */
+        size_t token_sealed_size;
+        uint64_t revision;                               /* rises with each change */
+        uint64_t created_at, updated_at;
+} GridRow;
+
+typedef enum NodeAvailability { NODE_ACTIVE, NODE_DRAIN, _NODE_AVAILABILITY_MAX, _NODE_AVAILABILITY_INVALID = -EINVAL } NodeAvailability;
+const char *node_availability_to_string(NodeAvailability a);
+NodeAvailability node_availability_from_string(const char *s);
+
+typedef struct NodeRow {
+        char *id, *grid_id, *name;
+        uint32_t number;                                 /* 1..254, lowest free */
+        char *node_key;                                  /* SHA-256 of the public key in hex; NULL before the first join */
+        char *machine_id;                                /* Kontena-Node-Id */
+        uint8_t token_hash[32];                          /* all zero: no token of its own */
+        char **labels;
+        NodeAvailability availability;
+        bool connected;
+        uint64_t connected_at, disconnected_at, last_seen_at, created_at, updated_at;
+        json_object *report;                             /* last REPORT, NULL before the first */
+        char **blocks;                                   /* "10.81.128.0/25", in order of allotment */
+} NodeRow;
+
+typedef enum ServiceState { SERVICE_INITIALIZED, SERVICE_RUNNING, SERVICE_STOPPED, _SERVICE_STATE_MAX, _SERVICE_STATE_INVALID = -EINVAL } ServiceState;
+const char *service_state_to_string(ServiceState s);
+ServiceState service_state_from_string(const char *s);
+
+typedef struct ServiceRow {
+        char *id, *grid_id, *stack, *name;
+        ServiceState state;
+        uint64_t revision;                               /* service_rev: rises when spec changes, not with count alone */
+        uint64_t deploy_rev;                             /* of the last deploy that was started */
+        json_object *spec;
+        uint64_t created_at, updated_at, deployed_at;    /* updated_at > deployed_at: outdated */
+} ServiceRow;
+
+typedef enum InstanceDesired { INSTANCE_RUNNING, INSTANCE_STOPPED, INSTANCE_TERMINATED, _INSTANCE_DESIRED_MAX, _INSTANCE_DESIRED_INVALID = -EINVAL } InstanceDesired;
+const char *instance_desired_to_string(InstanceDesired d);
+InstanceDesired instance_desired_from_string(const char *s);
+
+/* An instance that was moved lives on as a TERMINATED row of its old node until that node says it is removed (or is
+ * itself removed): only rows that are not TERMINATED count as "instance number n of the service". Stateful moves never overlap. */
+typedef struct InstanceRow {
+        char *id, *grid_id, *service_id;
+        char *node_id;                                   /* NULL: not placed */
+        uint32_t number;
+        InstanceDesired desired;
+        uint64_t deploy_rev, service_rev;                /* wanted */
+        bool force;
+        char *address;                                   /* NULL until placed, and with host network */
+        json_object *spec;                               /* what it was deployed with */
+        /* Observed, as of the last STATUS */
+        char *state, *progress, *error_code, *error, *unit, *image_digest, *health;
+        uint64_t observed_deploy_rev, observed_service_rev, epoch, started_at, status_at;
+        int64_t pid, exit_status, restarts, oom_kills;   /* exit_status -1: none */
+        uint64_t created_at;
+} InstanceRow;
+
+typedef enum DeployState {
+        DEPLOY_CREATED,
+        DEPLOY_ONGOING,
+        DEPLOY_SUCCESS,
+        DEPLOY_ERROR,
+        DEPLOY_SUPERSEDED,
+        DEPLOY_CANCELLED,
+        _DEPLOY_STATE_MAX,
+        _DEPLOY_STATE_INVALID = -EINVAL,
+} DeployState;
+const char *deploy_state_to_string(DeployState s);
+DeployState deploy_state_from_string(const char *s);
+#define DEPLOY_STATE_IS_FINAL(s) ((s) >= DEPLOY_SUCCESS)
+
+typedef struct DeployStepRow {                           /* one instance of one deploy */
+        char *deploy_id, *instance_id, *node_id;
+        uint32_t number;
+        char *state;                                     /* waiting starting running error */
+        char *error;
+        uint64_t started_at, finished_at;
+} DeployStepRow;
+
+typedef struct DeployRow {
+        char *id, *grid_id, *service_id;
+        uint64_t deploy_rev, service_rev;
+        DeployState state;
+        char *reason;
+        bool force;
+        uint64_t created_at, started_at, finished_at;
+        DeployStepRow **steps;                           /* by number; filled by get, not by list */
+        size_t n_steps;
+} DeployRow;
+
+typedef struct EventRow {
+        uint64_t id;                                     /* rises */
+        uint64_t time;
+        char *grid_id, *severity, *type, *message;
+        char *node_id, *service_id, *stack, *service;    /* NULL where it has none */
+        int64_t instance;                                /* -1: none */
+} EventRow;
+
+/* For each kind: free, get by id and by name (-ENOENT), list, put (insert or replace by id), delete. Lists are arrays of
+ * pointers that *_list_free() frees with their rows. */
+#define STORE_DECLARE_ROW(Type, name)                                                                        \
+        Type *name##_row_free(Type *row);                                                                    \
+        DEFINE_TRIVIAL_CLEANUP_FUNC(Type *, name##_row_free);                                                \
+        typedef struct Type##List {                                                                          \
+                Type **rows;                                                                                 \
+                size_t n;                                                                                    \
+        } Type##List;                                                                                        \
+        void name##_row_list_done(Type##List *l);                                                            \
+        int store_put_##name(Store *s, const Type *row);                                                     \
+        int store_delete_##name(Store *s, const char *id);                                                   \
+        int store_get_##name(Store *s, const char *id, Type **ret)
+STORE_DECLARE_ROW(GridRow, grid);
+STORE_DECLARE_ROW(NodeRow, node);
+STORE_DECLARE_ROW(ServiceRow, service);
+STORE_DECLARE_ROW(InstanceRow, instance);
+STORE_DECLARE_ROW(DeployRow, deploy);                    /* put writes the deploy alone, not its steps */
+
+int store_find_grid(Store *s, const char *name, GridRow **ret);
+int store_find_grid_by_token_id(Store *s, const char *token_id, GridRow **ret);
+int store_list_grids(Store *s, GridRowList *ret);
+
+int store_find_node(Store *s, const char *grid_id, const char *name, NodeRow **ret);
+int store_find_node_by_key(Store *s, const char *node_key, NodeRow **ret);
+int store_find_node_by_machine_id(Store *s, const char *grid_id, const char *machine_id, NodeRow **ret);
+int store_list_nodes(Store *s, const char *grid_id, NodeRowList *ret);
+
+int store_find_service(Store *s, const char *grid_id, const char *stack, const char *name, ServiceRow **ret);
+int store_list_services(Store *s, const char *grid_id /* NULL: all grids */, ServiceRowList *ret);
+
+int store_list_instances_of_grid(Store *s, const char *grid_id, InstanceRowList *ret);
+int store_list_instances_of_service(Store *s, const char *service_id, InstanceRowList *ret);
+int store_list_instances_of_node(Store *s, const char *node_id, InstanceRowList *ret);
+
+int store_list_deploys(Store *s, const char *service_id, uint32_t limit, DeployRowList *ret);      /* newest first */
+int store_list_unfinished_deploys(Store *s, DeployRowList *ret);                                     /* oldest first, with steps */
+int store_put_deploy_step(Store *s, const DeployStepRow *step);
+DeployStepRow *deploy_step_row_free(DeployStepRow *row);
+
+int store_add_event(Store *s, const EventRow *e);        /* id is given by the store; old ones are pruned */
+EventRow *event_row_free(EventRow *row);
+typedef struct EventRowList {
+        EventRow **rows;
+        size_t n;
+} EventRowList;
+void event_row_list_done(EventRowList *l);
+typedef struct EventFilter {
+        const char *grid_id, *node_id, *service_id;      /* NULL: any */
+        uint64_t since, after_id;
+        uint32_t limit;
+} EventFilter;
+int store_list_events(Store *s, const EventFilter *f, EventRowList *ret);                           /* oldest first */
+
+/* Small values: rotating counters, the CA's sealed key, … */
+int store_get_value(Store *s, const char *key, void **ret, size_t *ret_size);
+int store_put_value(Store *s, const char *key, const void *value, size_t size);
+
+int store_add_audit(Store *s, json_object *record);      /* appends; columns come with the API issue */
