@@ -287,7 +287,8 @@ class Host(ABC):
     # Making one
 
     def _lowers(self) -> list[Path]:
-        return [TREES[self.options.tree].ensure()]
+        tree = TREES[self.options.tree].ensure()
+        return [*self.lab.registry.layers(), tree] if self.name == "registry" else [tree]
 
     def _prepare(self) -> None:
         """What makes this host different from every other one made of its tree."""

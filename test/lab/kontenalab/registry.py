@@ -7,7 +7,7 @@ damage its own copy.
 
 from pathlib import Path
 
-from . import pki
+from . import images, pki
 from .root import HostRoot
 
 USER, PASSWORD = "lab", "kontena"
@@ -31,11 +31,13 @@ auth:
   htpasswd: {realm: lab, path: /etc/docker/registry/htpasswd}
 """
 
+# bcrypt of PASSWORD
+_HTPASSWD = f"{USER}:$2b$05$kontenalabkontenalabkOPAIxlV5h1RyUX7n65y0KFWnHiv1O.oK\n"
+
 _PRIVATE_UNIT = """\
 [Unit]
 Description=Registry that asks for a password
 [Service]
-User=docker-registry
 ExecStart=/usr/bin/docker-registry serve /etc/docker/registry/private.yml
 [Install]
 WantedBy=multi-user.target
@@ -57,8 +59,10 @@ class Registry:
     def ensure(self) -> None:
         """Have the test images in the cache."""
 
+        images.ensure()
+
     def layers(self) -> list[Path]:
-        return []
+        return [images.registry_layer()]
 
     def prepare(self, root: HostRoot) -> None:
         crt, key = pki.certificate("registry", "172.30.0.5")
@@ -69,5 +73,8 @@ class Registry:
         root.write("etc/docker/registry/private.yml", _CONFIG.format(storage=_STORAGE, port=5001) + _AUTH)
         root.write("lib/systemd/system/lab-private-registry.service", _PRIVATE_UNIT)
         root.write("lib/systemd/system/lab-dns.service", _DNS_UNIT)
-        for unit in ("docker-registry.service", "lab-dns.service"):
+        root.write("etc/docker/registry/htpasswd", _HTPASSWD)
+        # What is below the host's disk belongs to root.
+        root.write("etc/systemd/system/docker-registry.service.d/lab.conf", "[Service]\nUser=root\n")
+        for unit in ("docker-registry.service", "lab-private-registry.service", "lab-dns.service"):
             root.enable(unit)

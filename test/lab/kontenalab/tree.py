@@ -18,7 +18,7 @@ HOST_PACKAGES = """
     polkitd pkexec libpam-systemd libnss-systemd sudo openssh-server openssh-client ca-certificates openssl
     iproute2 nftables dnsmasq-base iputils-ping curl socat netcat-openbsd tcpdump conntrack ethtool
     crun runc wireguard-tools wireguard-go
-    procps psmisc less kmod strace jq sqlite3 e2fsprogs bash-completion python3-minimal
+    procps psmisc less kmod strace jq sqlite3 e2fsprogs bash-completion python3
     libcurl3-gnutls libgnutls30 libjson-c5 libseccomp2 libmnl0 libnftables1 libarchive13 libzstd1
     libmicrohttpd12 libwslay1 libsqlite3-0 libsodium23 libyaml-0-2
     docker-registry redis-tools
