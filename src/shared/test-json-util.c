@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "json-util.h"
+#include "kontena-limits.h"
+#include "string-util.h"
+#include "test.h"
+
+static int parse(const char *text, json_object **ret, KError *reterr) {
+        return json_parse(text, strlen(text), 1000, ret, reterr);
+}
+
+static void test_parse_takes_one_whole_text(void **state) {
+        static const struct {
+                const char *text;
+                bool good;
+        } table[] = {
+                { "{\"a\":1}", true }, { " [1, 2] \n", true }, { "\"x\"", true }, { "17", true },
+                { "", false }, { "{\"a\":1", false }, { "{\"a\":1} x", false },
+                { "{\"a\":1,}", false }, { "[1] [2]", false }, { "{\"a\":\"\xff\"}", false }, { "nul", false },
+        };
+
+        FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
+                _cleanup_json_ json_object *o = NULL;
+                _cleanup_kerror_ KError e = KERROR_NULL;
+                int r = parse(t->text, &o, &e);
+
+                if ((r >= 0) != t->good)
+                        fail_msg("'%s': %i %s", t->text, r, kerror_message(&e));
+                ASSERT_EQ(kerror_is_set(&e), !t->good);
+        }
+}
+
+static void test_parse_bounds_size_and_depth(void **state) {
+        _cleanup_json_ json_object *o = NULL;
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        char deep[JSON_DEPTH_MAX * 2 + 10];
+
+        memset(deep, '[', JSON_DEPTH_MAX + 2);
+        memset(deep + JSON_DEPTH_MAX + 2, ']', JSON_DEPTH_MAX + 2);
+        ASSERT_ERROR(json_parse(deep, JSON_DEPTH_MAX * 2 + 4, 1000, &o, &e), EINVAL);
+        kerror_done(&e);
+        ASSERT_ERROR(json_parse("[1,2,3]", 7, 6, &o, &e), E2BIG);
+        ASSERT_EQ(e.code, K_LIMIT_EXCEEDED);
+}
+
+static void test_fields_name_themselves_in_errors(void **state) {
+        _cleanup_json_ json_object *o = NULL;
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        const char *s = "untouched";
+        uint64_t u = 5;
+
+        ASSERT_OK(parse("{\"count\":\"three\",\"n\":-1,\"nothing\":null,\"nul\":\"a\\u0000b\"}", &o, NULL));
+        ASSERT_ERROR(json_find_u64(o, "count", &u, &e), EINVAL);
+        ASSERT_STREQ(e.message, "'count' must be a whole number.");
+        kerror_done(&e);
+        ASSERT_ERROR(json_find_u64(o, "n", &u, &e), EINVAL);
+        ASSERT_STREQ(e.message, "'n' must not be negative.");
+        kerror_done(&e);
+        ASSERT_ERROR(json_get_string(o, "nothing", &s, &e), EINVAL);
+        ASSERT_STREQ(e.message, "'nothing' is missing.");
+        kerror_done(&e);
+        ASSERT_ERROR(json_find_string(o, "nul", &s, &e), EINVAL);
+        ASSERT_EQ(json_find_string(o, "nothing", &s, NULL), 0);
+        ASSERT_STREQ(s, "untouched");
+        ASSERT_EQ(u, 5);
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_parse_takes_one_whole_text), cmocka_unit_test(test_parse_bounds_size_and_depth),
+                cmocka_unit_test(test_fields_name_themselves_in_errors))
