@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <string.h>
+
 #include "json-util.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
