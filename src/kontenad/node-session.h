@@ -42,7 +42,9 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(NodeSessions *, node_sessions_free);
 
 NodeSession *node_sessions_find(NodeSessions *l, const char *node_id);      /* the current one; NULL: not connected */
 
-/* Takes over a connected socket-like stream after the WebSocket upgrade; called by the listener only. */
+/* Serves "/v1/nodes/channel" on the listener, which must outlive l. */
+int node_sessions_listen(NodeSessions *l, struct Listener *listener);
+size_t node_sessions_count(NodeSessions *l);             /* connected nodes */
 
 const char *session_node_id(NodeSession *s);
 uint64_t session_id(NodeSession *s);

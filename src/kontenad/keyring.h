@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "kerror.h"
+#include "macro.h"
+
+/* The master's own key. 32 random bytes which seal what the store must not show (vault, tokens, the CA's key) and
+ * key the hashes of tokens. It is systemd's credential "kontena.key" where the unit is given one, otherwise
+ * STATE_DIRECTORY/master.key, made on first start. Held in locked memory, erased on free. */
+typedef struct Keyring Keyring;
+
+#define TOKEN_HASH_SIZE 32U
+
+int keyring_new(const char *state_directory, Keyring **ret, KError *reterr);
+Keyring *keyring_free(Keyring *k);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Keyring *, keyring_free);
+
+/* context names the place ("grid-token:ID"): what was sealed for one place cannot be opened at another. */
+int keyring_seal(Keyring *k, const char *context, const void *data, size_t size, void **ret,
+                size_t *ret_size);
+/* *ret has a NUL behind it; erase_memory() it before freeing. -EBADMSG: another key, another place, or changed. */
+int keyring_open(Keyring *k, const char *context, const void *sealed, size_t size, void **ret,
+                size_t *ret_size);
+
+void keyring_hash_token(Keyring *k, const char *token, uint8_t ret[static TOKEN_HASH_SIZE]);
+/* In constant time. An all-zero hash (no token) matches nothing. */
+bool keyring_token_matches(Keyring *k, const char *token, const uint8_t hash[static TOKEN_HASH_SIZE]);

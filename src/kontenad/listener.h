@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <json-c/json.h>
+#include <systemd/sd-event.h>
+
+#include "ca.h"
+#include "kerror.h"
+#include "macro.h"
+
+/* The master's HTTPS port: TLS 1.3, client certificates asked for and not required, a table of routes. libmicrohttpd
+ * without threads, its epoll on our loop. */
+typedef struct Listener Listener;
+typedef struct HttpRequest HttpRequest;
+typedef struct WebSocket WebSocket;
+
+typedef struct ListenerConfig {
+        const char *address;                  /* NULL: all, IPv6 and IPv4 */
+        uint16_t port;                        /* 0: any free one */
+        int fd;                               /* a listening socket, consumed; -EBADF: make one */
+        unsigned connections_max;             /* 0: LISTENER_CONNECTIONS_MAX */
+        unsigned connections_per_address_max; /* 0: LISTENER_CONNECTIONS_PER_ADDRESS_MAX */
+} ListenerConfig;
+
+int listener_new(sd_event *event, Ca *ca, const ListenerConfig *config, Listener **ret, KError *reterr);
+Listener *listener_free(Listener *l); /* free NodeSessions first */
+DEFINE_TRIVIAL_CLEANUP_FUNC(Listener *, listener_free);
+uint16_t listener_port(const Listener *l);
+
+/* pattern: "/v1/grids/:grid/nodes"; ":x" stands for one segment. The handler is called with the whole body and answers by
+ * http_reply_*(), once, now or later; a negative return value answers 500 if nothing was answered yet. Routes added first win. */
+typedef int (*http_handler_t)(HttpRequest *request, void *userdata);
+int listener_add_route(Listener *l, const char *method, const char *pattern, http_handler_t handler,
+                void *userdata);
+
+/* A WebSocket on this path. accept sees the request's head and either answers it (http_reply_*(), returns 0) or returns 1:
+ * 101 is sent and opened gets the socket, to be owned and freed by the callee. The request is valid in both. */
+typedef int (*http_accept_t)(HttpRequest *request, void *userdata);
+typedef void (*http_opened_t)(HttpRequest *request, WebSocket *socket, void *userdata);
+int listener_add_websocket(Listener *l, const char *pattern, const char *subprotocol, http_accept_t accept,
+                http_opened_t opened, void *userdata);
+
+/* All strings are valid until the answer is given. */
+const char *http_request_method(HttpRequest *r);
+const char *http_request_path(HttpRequest *r);
+const char *http_request_segment(
+                HttpRequest *r, const char *name); /* of the pattern, percent-decoded; without ':' */
+const char *http_request_query(HttpRequest *r, const char *name);
+const char *http_request_header(HttpRequest *r, const char *name);
+const char *http_request_body(HttpRequest *r, size_t *ret_size);
+const char *http_request_address(HttpRequest *r); /* the peer's, without port */
+/* SHA-256 of the public key of the certificate the peer has proved to own, in hex; NULL: it showed none. */
+const char *http_request_peer_key(HttpRequest *r);
+
+int http_reply(HttpRequest *r, int status, const char *content_type, const void *body, size_t size);
+int http_reply_json(HttpRequest *r, int status, json_object *o); /* consumed */
+int http_reply_error(HttpRequest *r, const KError *error);       /* status from kerror.c's table */
