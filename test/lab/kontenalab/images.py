@@ -5,7 +5,9 @@ Ordinary ones share a layer with busybox and its applets:
 
     busybox:1 busybox:2     sh, httpd, nc, wget, ping …; the second differs in VERSION
     redis:7                 user redis, volume /data, port 6379
-    nginx:1                 port 80, logs in /var/log/nginx linked to /dev/stdout and /dev/stderr as upstream's are
+    nginx:1                 port 80, errors on the inherited standard error
+    nginx:official          opens /dev/stdout and /dev/stderr by name, as Docker's own image of nginx does, which
+                            fails with ENXIO where these are sockets (as the journal's are)
     echo:1 echo:2           see test/lab/images/echo.c; port 8080
     big:1                   48 MB that do not compress
 
@@ -22,6 +24,7 @@ Those for tests of pulling:
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -92,6 +95,8 @@ def _images(work: Path) -> list[Image]:
     def made(name: str, *layers: Layer, **config: Any) -> Image:
         return Image(name, list(layers), {"Env": [_PATH], "Cmd": ["sleep", "infinity"], **config})
 
+    nginx = _nginx_layer(work)
+    nginx_config = {"ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGQUIT"}
     images = [
         made("busybox:1", base, **busybox),
         made("busybox:2", base, Cmd=["sh"], Env=[_PATH, "VERSION=2"], Labels={"version": "2"}),
@@ -102,8 +107,8 @@ def _images(work: Path) -> list[Image]:
         made("redis:7", base, _redis_layer(work), User="redis", WorkingDir="/data", Volumes={"/data": {}},
              ExposedPorts={"6379/tcp": {}},
              Cmd=["redis-server", "--dir", "/data", "--appendonly", "yes", "--protected-mode", "no"]),
-        made("nginx:1", base, _nginx_layer(work), ExposedPorts={"80/tcp": {}}, StopSignal="SIGQUIT",
-             Cmd=["nginx", "-c", "/etc/nginx/nginx.conf"]),
+        made("nginx:1", base, nginx, **nginx_config, Cmd=["nginx", "-g", "error_log stderr; daemon off;"]),
+        made("nginx:official", base, nginx, _official_nginx_layer(), **nginx_config, Cmd=["nginx", "-g", "daemon off;"]),
         made("big:1", base, LayerWriter().add("big", data=os.urandom(48 << 20)).layer()),
         made("tricky:1", base, *_tricky_layers()),
         made("devices:1", base, LayerWriter().device("dev-mem", 1, 1).add("fifo", b"6").layer()),
@@ -123,7 +128,8 @@ def _images(work: Path) -> list[Image]:
 def _base_layer(work: Path) -> Layer:
     root = work / "base"
     bootstrap(root, ["busybox-static"], variant="extract")
-    _strip(root)
+    for name in ("usr", "var", "dev", "etc"):
+        remove(root / name)
     busybox_links(root)
     for directory in ("root", "home/app", "proc", "sys", "dev", "run", "var/www", "usr/bin", "usr/sbin", "sbin", "lib"):
         (root / directory).mkdir(parents=True, exist_ok=True)
@@ -141,36 +147,46 @@ def _echo_layer(work: Path) -> Layer:
 
 
 def _redis_layer(work: Path) -> Layer:
-    root = work / "redis"
-    bootstrap(root, ["redis-server"], variant="extract")
-    _strip(root)
+    root = _program(work, "redis-server", "usr/bin/redis-server", "usr/bin/redis-cli")
     (root / "data").mkdir()
     return layer_of(root, {"data": (_REDIS, _REDIS)})
 
 
 def _nginx_layer(work: Path) -> Layer:
-    root = work / "nginx"
-    bootstrap(root, ["nginx-light"], variant="extract")
-    _strip(root)
+    root = _program(work, "nginx-light", "usr/sbin/nginx", "etc/nginx/mime.types")
     shutil.copyfile(SOURCES / "nginx.conf", root / "etc/nginx/nginx.conf")
     for directory in ("var/log/nginx", "var/lib/nginx", "usr/share/nginx/html"):
         (root / directory).mkdir(parents=True, exist_ok=True)
-    for stream, name in (("stdout", "access"), ("stderr", "error")):
-        (root / f"var/log/nginx/{name}.log").symlink_to(f"/dev/{stream}")
     (root / "usr/share/nginx/html/index.html").write_text("<h1>nginx in Kontena</h1>\n")
     return layer_of(root)
 
 
-def _strip(root: Path) -> None:
-    """Leave out what came along for maintainer scripts only."""
-    patterns = """
-        dev usr/bin/*perl* usr/bin/dpkg* usr/bin/deb* usr/share/perl* usr/share/perl5 usr/lib/*/perl* usr/lib/*/libperl*
-        usr/share/doc usr/share/locale usr/share/lintian usr/share/man usr/share/debconf var/cache var/log var/lib/dpkg
-        etc/apt etc/systemd etc/init.d etc/perl lib/systemd usr/sbin/*user* usr/sbin/*group* var/lib/apt
-    """.split()
-    for pattern in patterns:
-        for path in list(root.glob(pattern)):
-            remove(path)
+def _official_nginx_layer() -> Layer:
+    logging = b"error_log /var/log/nginx/error.log notice;\n"
+    access = b"access_log /var/log/nginx/access.log;\n"
+    return (
+        LayerWriter()
+        .symlink("var/log/nginx/access.log", "/dev/stdout").symlink("var/log/nginx/error.log", "/dev/stderr")
+        .add("etc/nginx/main.d/log.conf", data=logging).add("etc/nginx/http.d/log.conf", data=access)
+        .layer()
+    )  # fmt: skip
+
+
+def _program(work: Path, package: str, *files: str) -> Path:
+    """A folder with these files of a package and the shared libraries they need, and nothing else."""
+    whole, root = work / f"{package}.deb", work / package
+    bootstrap(whole, [package], variant="extract")
+    wanted = {f"/{name}" for name in files}
+    for program in files:
+        if os.access(whole / program, os.X_OK):
+            listed = run(["chroot", whole, "/lib64/ld-linux-x86-64.so.2", "--list", f"/{program}"]).stdout
+            wanted |= set(re.findall(r"(/\S+) \(0x", listed)) | {"/lib64/ld-linux-x86-64.so.2"}
+    for name in sorted(wanted):
+        target = root / name.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(whole / name.lstrip("/"), target)
+    remove(whole)
+    return root
 
 
 def _tricky_layers() -> list[Layer]:
