@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <json-c/json.h>
+
+#include "caller.h"
+#include "kerror.h"
+#include "macro.h"
+#include "master.h"
+#include "store.h"
+
+/* Every change and every query is a row of one table. Faces (D-Bus now, REST later) find an operation, turn a request into a JSON
+ * object of its parameters, call it, and turn the JSON result into an answer. Nothing below knows a bus or HTTP type. */
+
+typedef enum ParameterType {
+        PARAMETER_STRING,
+        PARAMETER_BOOL,
+        PARAMETER_U32,
+        PARAMETER_OBJECT,
+} ParameterType;
+
+typedef enum OperationFlags {
+        OPERATION_CHANGES = 1 << 0,                      /* runs in a transaction of the store */
+        OPERATION_AUDITED = 1 << 1,
+        OPERATION_LONG = 1 << 2,                         /* gives the id of something to follow */
+        OPERATION_GRID = 1 << 3,                         /* parameter "grid" must name one; likewise: */
+        OPERATION_NODE = 1 << 4,
+        OPERATION_SERVICE = 1 << 5,                      /* "stack" and "service" */
+        OPERATION_DEPLOY = 1 << 6,                       /* "deploy", an id; brings its grid and service */
+        OPERATION_OPEN = 1 << 7,                         /* without authorization: guarded by something only its owner knows */
+} OperationFlags;
+
+typedef struct OperationParameter {
+        const char *name;
+        ParameterType type;
+        bool required;
+} OperationParameter;
+
+#define OPERATION_PARAMETERS_MAX 6
+
+typedef struct OperationCall OperationCall;
+
+typedef struct Operation {
+        const char *name;                                /* "service.create" */
+        const char *method;                              /* member of io.kontena.Master1.Manager; NULL: on another interface */
+        const char *action;                              /* of polkit */
+        const char *role;                                /* for callers with a token: master_admin, grid_admin, member */
+        unsigned flags;
+        OperationParameter parameters[OPERATION_PARAMETERS_MAX + 1];
+        const char *results[4];                          /* keys of the result in the order of the bus signature; "" is the whole result */
+
+        /* Returns 0 with *ret set (NULL: nothing to say), or 1: operation_call_finish() is called later. In a transaction,
+         * and not authorized twice: what it needs to know is in call. */
+        int (*perform)(OperationCall *call, json_object **ret, KError *reterr);
+} Operation;
+
+/* Called exactly once, perhaps from inside operation_call(). result is borrowed; NULL when error is set or nothing is to be said. */
+typedef void (*operation_done_t)(json_object *result, const KError *error, void *userdata);
+
+struct OperationCall {
+        Master *master;
+        const Operation *operation;
+        Caller *caller;
+        json_object *parameters;
+        bool interactive;
+
+        /* Looked up as the flags say, fresh at the time of perform */
+        GridRow *grid;
+        NodeRow *node;
+        ServiceRow *service;
+        DeployRow *deploy;
+
+        operation_done_t done;
+        void *userdata;
+        uint64_t started;
+};
+
+/* The table; NULL behind the last. */
+const Operation *operation_by_index(size_t i);
+const Operation *operation_find(const char *name);
+const Operation *operation_find_by_method(const char *method);
+
+/* params are consumed. In this order: parameters are checked, names looked up, the caller authorized (with grid, node, stack and
+ * service), names looked up again, performed within one transaction, audited (refusals too), answered. That something does not
+ * exist is told only to who may read there. */
+void operation_call(Master *m, Caller *caller, const Operation *o, json_object *params, bool interactive,
+                operation_done_t done, void *userdata);
+
+/* For operations that returned 1: exactly once; the call is freed. */
+void operation_call_finish(OperationCall *call, json_object *result, const KError *error);
+
+/* Each op-*.c has one array. */
+#define OPERATION_DECLARE(name) extern const Operation name##_operations[]; extern const size_t n_##name##_operations
+OPERATION_DECLARE(grid);
+OPERATION_DECLARE(node);
+OPERATION_DECLARE(service);
+OPERATION_DECLARE(deploy);
+OPERATION_DECLARE(event);
+OPERATION_DECLARE(status);
+OPERATION_DECLARE(log);
