@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Memory, CPU and task limits are unit properties: they hold, daemon-reload does not undo them (trap 9), and a container
+that eats memory is killed alone. Needs cgroup controllers, so a machine of its own (qemu)."""
+
+import pytest
+
+from kontenalab.grid import unique
+from kontenalab.process import wait_until
+
+
+@pytest.fixture(scope="module")
+def vm(grid, lab):
+    host = lab.add("vm1", backend="qemu")
+    host.start()
+    host.wait_running(timeout=240)
+    grid.join(host)
+    grid.wait_node("vm1", "online", timeout=120)
+    yield host
+    host.run("systemctl stop kontena-noded", check=False)
+    grid.wait_node("vm1", "offline", timeout=100)
+    grid.ctl("node", "remove", "--force", "vm1", check=False)
+    host.reset()
+
+
+def test_limits_are_properties_and_survive_a_reload(grid, vm):
+    name = unique("limited")
+    with grid.service(name, "busybox:1", "--affinity=node==vm1", "--memory=32m", "--cpus=0.5", "--cpu-shares=512",
+                      "--pids-limit=20", "--", "sleep", "infinity"):  # fmt: skip
+        unit = grid.instance(name)["unit"]
+        cgroup = "/sys/fs/cgroup" + vm.run(["systemctl", "show", "-P", "ControlGroup", unit]).stdout.strip()
+
+        def limits():
+            return [vm.read(f"{cgroup}/{f}").strip() for f in ("memory.max", "cpu.max", "pids.max", "memory.swap.max")]
+
+        expected = [str(32 << 20), "50000 100000", "20"]
+        assert limits()[:3] == expected
+        vm.run("systemctl daemon-reload")
+        assert limits()[:3] == expected
+        assert vm.run(["systemctl", "show", "-P", "MemoryMax", unit]).stdout.strip() == str(32 << 20)
+        assert 1 < int(vm.read(f"{cgroup}/cpu.weight")) < 100
+
+
+def test_memory_eater_is_killed_alone(grid, vm):
+    quiet, name = unique("quiet"), unique("eater")
+    with grid.service(quiet, "busybox:1", "--affinity=node==vm1", "--", "sleep", "infinity"):
+        pid = grid.main_pid(grid.instance(quiet))
+        with grid.service(name, "busybox:1", "--affinity=node==vm1", "--memory=16m", "--memory-swap=16m", "--", "sh", "-c",
+                          "sleep 2; exec tail /dev/zero"):  # fmt: skip
+            wait_until(lambda: grid.instance(name)["oom_kills"] >= 1, 60, "the kernel's kill", 0.3)
+            messages = [e["message"] for e in grid.json("event", "list") if e["service"] == name]
+            assert any("memory" in m.lower() for m in messages), messages
+        assert grid.main_pid(grid.instance(quiet)) == pid
+        assert vm.run("systemctl is-active kontena-noded").stdout.strip() == "active"
+
+
+def test_device_rules_survive_a_reload(grid, vm):
+    name = unique("device")
+    with grid.service(name, "busybox:1", "--affinity=node==vm1", "--device=/dev/kmsg:/dev/kmsg:r", "--", "sleep", "infinity"):
+        instance = grid.instance(name)
+        grid.inside(instance, "dd if=/dev/kmsg of=/dev/null count=1 iflag=nonblock 2>/dev/null || head -c1 /dev/kmsg >/dev/null")
+        vm.run("systemctl daemon-reload")
+        grid.inside(instance, "head -c1 /dev/null")
+        assert grid.inside(instance, "mknod /tmp/mem c 1 1 && head -c1 /tmp/mem", check=False).returncode != 0
+
+
+def test_reboot_brings_instances_back(grid, vm):
+    name = unique("reborn")
+    with grid.service(name, "busybox:1", "--affinity=node==vm1", "--stateful", "--volume=/data", "--", "sh", "-c",
+                      "date >> /data/starts; exec sleep infinity"):  # fmt: skip
+        instance = grid.instance(name)
+        vm.kill()
+        vm.start()
+        vm.wait_running(timeout=240)
+        grid.wait_node("vm1", "online", timeout=150)
+        grid.wait_instances(name, ["running"], timeout=90)
+        assert grid.instance(name)["address"] == instance["address"]
+        wait_until(lambda: len(grid.inside(grid.instance(name), "cat /data/starts").stdout.splitlines()) == 2,
+                   30, "the data of before", 0.5)  # fmt: skip

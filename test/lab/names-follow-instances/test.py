@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Trap 11: a name answers while its instance runs, and no second longer."""
+
+import time
+
+from kontenalab.grid import unique
+from kontenalab.process import wait_until
+
+
+def resolve(grid, client, name):
+    answer = grid.inside(client, f"nslookup {name}.{grid.name}.kontena.local 2>/dev/null", check=False)
+    return answer.stdout if answer.returncode == 0 else ""
+
+
+def test_names_change_within_a_second_both_ways(grid):
+    name, client_name = unique("named"), unique("client")
+    with grid.service(client_name, "busybox:1", "--affinity=node==node1", "--", "sleep", "infinity"):
+        client = grid.instance(client_name)
+        with grid.service(name, "busybox:1", "--affinity=node==node2", "--", "sleep", "infinity"):
+            instance = grid.instance(name)
+            started = time.monotonic()
+            wait_until(lambda: instance["address"] in resolve(grid, client, name), 5, "the name", 0.05)
+            assert time.monotonic() - started < 1.5
+            grid.ctl("service", "stop", name)
+            wait_until(lambda: grid.instance(name)["state"] == "stopped", 30, "the stop", 0.05)
+            stopped = time.monotonic()
+            wait_until(lambda: instance["address"] not in resolve(grid, client, name), 5, "no name", 0.05)
+            assert time.monotonic() - stopped < 1.5
+            grid.ctl("service", "start", name)
+            grid.wait_instances(name, ["running"])
+            wait_until(lambda: instance["address"] in resolve(grid, client, name), 5, "the name again", 0.05)
+
+
+def test_name_server_survives_the_daemon(grid):
+    name = unique("stays")
+    with grid.service(name, "busybox:1", "--affinity=node==node1", "--", "sleep", "infinity"):
+        instance = grid.instance(name)
+        host = grid.lab.host("node1")
+        host.run("systemctl stop kontena-noded")
+        try:
+            assert instance["address"] in resolve(grid, instance, name)
+        finally:
+            host.run("systemctl start kontena-noded")
+        grid.wait_node("node1", "online")

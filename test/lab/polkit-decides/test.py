@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Real users on the master: without rights each changing method is refused; a rule for one grid opens that grid only."""
+
+import pytest
+
+from kontenalab.grid import Grid, unique
+from kontenalab.process import wait_until
+
+RULE = """
+polkit.addRule(function(action, subject) {
+        if (subject.user == "grace" && action.id.indexOf("io.kontena.master1.") == 0 && action.lookup("grid") == "%s")
+                return polkit.Result.YES;
+});
+"""
+
+CHANGES = [
+    'CreateGrid sa{sv} {new} 0',
+    'UpdateGrid sa{sv} {grid} 0',
+    'RemoveGrid s {grid}',
+    'GetGridToken sb {grid} false',
+    'GetGridToken sb {grid} true',
+    'CreateNode ssa{sv} {grid} nodex 0',
+    'UpdateNode ssa{sv} {grid} node1 0',
+    'RemoveNode ssb {grid} node1 true',
+    'CreateService sssa{sv} {grid} null x 1 image s busybox',
+    'UpdateService sssa{sv} {grid} null {service} 0',
+    'RemoveService sss {grid} null {service}',
+    'DeployService sssa{sv} {grid} null {service} 0',
+    'ScaleService sssu {grid} null {service} 2',
+    'StartService sss {grid} null {service}',
+    'StopService sss {grid} null {service}',
+    'RestartService sss {grid} null {service}',
+]
+
+
+def call(grid, user, line, **names):
+    words = line.format(**names).replace("sa{{sv}}", "sa{sv}").split() if "{{" in line else None
+    if words is None:
+        for key, value in names.items():
+            line = line.replace("{" + key + "}", value)
+        words = line.split()
+    return grid.master.run(
+        ["busctl", "--system", "call", "io.kontena.Master1", "/io/kontena/Master1", "io.kontena.Master1.Manager", *words],
+        user=user, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def users(grid):
+    grid.master.run("for u in mallory grace; do id $u >/dev/null 2>&1 || useradd -m $u; done")
+    other = Grid(grid.lab, "other")
+    grid.ctl("grid", "create", "other", "--subnet=10.90.0.0/16", "--supernet=10.88.0.0/13")
+    grid.master.write("/etc/polkit-1/rules.d/50-grace.rules", RULE % grid.name)
+    grid.master.run("systemctl restart polkit")
+    yield other
+    grid.master.run("rm /etc/polkit-1/rules.d/50-grace.rules; systemctl restart polkit")
+    grid.ctl("grid", "remove", "--force", "other", check=False)
+
+
+@pytest.fixture(scope="module")
+def service(grid):
+    name = unique("guarded")
+    grid.ctl("service", "create", name, "registry:5000/busybox:1", "--", "sleep", "1000")
+    yield name
+    grid.remove(name)
+
+
+@pytest.mark.parametrize("line", CHANGES, ids=[f"{n}-{c.split()[0]}" for n, c in enumerate(CHANGES)])
+def test_user_without_rights_is_refused(grid, users, service, line):
+    result = call(grid, "mallory", line, grid=grid.name, service=service, new="mallorys")
+    assert result.returncode != 0
+    assert "ccess denied" in result.stderr or "nteractive" in result.stderr or "AccessDenied" in result.stderr, result.stderr
+
+
+def test_every_changing_method_is_in_this_list(grid):
+    methods = grid.master.run(
+        "busctl --system introspect io.kontena.Master1 /io/kontena/Master1 io.kontena.Master1.Manager"
+        " | awk '$2 == \"method\" {print substr($1, 2)}'"
+    ).stdout.split()
+    reading = {m for m in methods if m.startswith(("List", "Get", "OpenLogs", "CloseLogs"))} - {"GetGridToken"}
+    assert set(methods) - reading == {c.split()[0] for c in CHANGES}
+
+
+def test_rule_for_one_grid_opens_that_grid_only(grid, users, service):
+    mine = call(grid, "grace", "UpdateNode ssa{sv} {grid} node1 1 labels as 1 touched=yes", grid=grid.name)
+    assert mine.returncode == 0, mine.stderr
+    grid.ctl("node", "update", "--availability=active", "node1")
+    call(grid, "grace", "UpdateNode ssa{sv} {grid} node1 1 labels as 0", grid=grid.name)
+    theirs = call(grid, "grace", "UpdateGrid sa{sv} other 1 trusted_subnets as 0")
+    assert theirs.returncode != 0
+    assert call(grid, "grace", "CreateGrid sa{sv} graces 0").returncode != 0
+    assert grid.ctl("service", "deploy", "--no-block", service, user="grace", check=False).returncode == 0
+
+
+def test_refusals_are_audited(grid, users, service):
+    cursor = grid.master.cursor()
+    call(grid, "mallory", "RemoveService sss {grid} null {service}", grid=grid.name, service=service)
+    wait_until(lambda: grid.master.journal("KONTENA_AUDIT=1", since=cursor), 10, "the audit entry", 0.1)
