@@ -11,6 +11,7 @@
 /* The master's end of the node channel (doc/node-channel.md). The listener makes a NodeSession for each WebSocket whose peer
  * showed a certificate; sessions have an id, and only the current session of a node may speak for it (trap 1). */
 typedef struct NodeSession NodeSession;
+typedef struct Listener Listener;
 typedef struct NodeSessions NodeSessions;                /* all of them */
 
 /* What the upgrade request said. */
@@ -43,7 +44,7 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(NodeSessions *, node_sessions_free);
 NodeSession *node_sessions_find(NodeSessions *l, const char *node_id);      /* the current one; NULL: not connected */
 
 /* Serves "/v1/nodes/channel" on the listener, which must outlive l. */
-int node_sessions_listen(NodeSessions *l, struct Listener *listener);
+int node_sessions_listen(NodeSessions *l, Listener *listener);
 size_t node_sessions_count(NodeSessions *l);             /* connected nodes */
 
 const char *session_node_id(NodeSession *s);
