@@ -18,6 +18,7 @@ typedef struct Master {
         struct NodeSessions *sessions;
         struct NodeTracker *tracker;                     /* admits nodes, keeps their state, sends desired state */
         struct Deployer *deployer;
+        struct Rescheduler *rescheduler;                 /* starts deploys by itself */
         struct BusFace *bus_face;
         struct LogStreams *log_streams;
 } Master;

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "kerror.h"
+#include "macro.h"
+#include "master.h"
+#include "store.h"
+
+/* Carries out deploys. All it knows is in the store: what it does next follows from the rows of the deploy, its steps and
+ * its instances, and each step is committed before anybody acts on it. So a deployer that is made anew continues
+ * where another one was killed. It wakes by store_watch() and by timers that are computed from stored times. */
+typedef struct Deployer Deployer;
+
+int deployer_new(Master *m, Deployer **ret);
+Deployer *deployer_free(Deployer *d);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Deployer *, deployer_free);
+
+/* For operations and the rescheduler, inside of a transaction: the service becomes RUNNING (this is what "deploy" and "scale" mean
+ * in the reference) and a deploy is queued. A newer deploy supersedes an unfinished one of the same service. */
+int deploy_request(Store *s, const ServiceRow *service, bool force, char **ret_id, KError *reterr);
+
+/* Inside of a transaction: ends an unfinished deploy as CANCELLED; what it started stays. K_CONFLICT when it has ended. */
+int deploy_cancel(Store *s, const char *deploy_id, const char *reason, KError *reterr);
+
+/* Unfinished deploy of this service? For "deploying" properties. */
+int deploy_is_running(Store *s, const char *service_id); /* 1, 0 */
+
+/* How many steps may be under way which replace an instance that runs now. */
+uint32_t deploy_concurrency(uint32_t wanted, double min_health) _const_;

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "kerror.h"
+#include "macro.h"
+#include "master.h"
+#include "node-session.h"
+#include "store.h"
+
+/* Admits nodes, writes to the store what they report, and sends each its desired state and the differences to it. */
+typedef struct NodeTracker NodeTracker;
+
+/* Marks all nodes disconnected as of now: an earlier master's connections are gone, and the grace of the strategies
+ * counts from here. */
+int node_tracker_new(Master *m, NodeTracker **ret);
+NodeTracker *node_tracker_free(NodeTracker *t);
+DEFINE_TRIVIAL_CLEANUP_FUNC(NodeTracker *, node_tracker_free);
+
+/* For node_sessions_new(m->event, node_tracker_handler(), m->tracker, &m->sessions). */
+const NodeSessionHandler *node_tracker_handler(void);
+
+/* "created" "connecting" "online" "drain" "offline" */
+const char *node_state(const NodeRow *n) _pure_;
+/* 0 when the grid's subnet is malformed. */
+uint32_t node_overlay_address(const GridRow *g, uint32_t number);

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "macro.h"
+#include "scheduler.h"
+#include "store.h"
+
+/* The scheduler's snapshot of a grid, read from the store. now: for the time a node has been offline. */
+int placement_snapshot(Store *s, const char *grid_id, uint64_t now, SchedulerSnapshot *ret);
+SchedulerNode *placement_find_node(SchedulerSnapshot *s, const char *node_id);
+
+/* A hash to seed the scheduler with: the same strings give the same placement. */
+uint64_t placement_seed(const char *a, uint64_t b) _pure_;
