@@ -56,7 +56,41 @@
 #define DEPLOY_TIMEOUT_USEC          (30ULL * 60ULL * 1000000ULL)
 #define INSTANCE_DEPLOY_TIMEOUT_USEC (300ULL * 1000000ULL)
 #define WAIT_FOR_PORT_TIMEOUT_USEC   (300ULL * 1000000ULL)
+#define DEPLOY_NODE_GRACE_USEC       (60ULL * 1000000ULL) /* an instance's node may be away that long */
+#define DEPLOY_STEPS_MAX             20U                 /* under way at once, of one deploy */
+#define DEPLOYED_INSTANCES_MAX       10000U              /* of one service on the daemon strategy: count times nodes */
+#define AFFINITY_LENGTH_MAX          512U
+#define REGEX_REPETITIONS_MAX        1000U               /* product of the {n,m} of one expression */
+
+/* What a node says about itself and its instances */
+#define STATUS_TEXT_MAX              4096U               /* longer errors are cut */
+#define STATUSES_PER_MESSAGE_MAX     8192U
+#define REPORT_SIZE_MAX              (256U * 1024U)
+#define NODE_EVENTS_PER_MINUTE_MAX   120U                /* of one node; more are counted, not stored */
+#define REFUSALS_REMEMBERED_MAX      256U                /* the same refusal is an event once in a while only */
+#define REFUSAL_EVENTS_PER_MINUTE_MAX 30U
 
 /* Logs */
 #define LOG_LINES_MAX                10000U
 #define LOG_STREAMS_MAX              64U
+
+/* D-Bus */
+#define BUS_JSON_VALUES_MAX          1000000U            /* in one argument or result */
+#define BUS_CALLS_MAX                1024U               /* method calls that have no answer yet */
+#define BUS_CALLS_PER_PEER_MAX       64U
+
+/* Configuration */
+#define CONF_FILE_SIZE_MAX           (1024U * 1024U)
+#define CONF_FILES_MAX               256U
+
+/* Audit */
+#define AUDIT_KEPT                   100000U
+
+/* Network */
+#define RTNL_LIST_MAX                65536U              /* links, addresses, routes, neighbours of the machine */
+#define BLOCKS_PER_NODE_MAX          128U                /* address blocks */
+#define DNS_NAMES_MAX                32768U
+#define DNS_RECORDS_MAX              131072U             /* pairs of name and address */
+#define REPORT_ADDRESSES_MAX         256U
+#define REPORT_ROUTES_MAX            1024U
+#define NETWORK_INSTANCES_MAX        4096U
