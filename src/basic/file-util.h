@@ -2,6 +2,7 @@
 #pragma once
 
 #include <dirent.h>
+#include <fcntl.h>                                       /* AT_FDCWD in read_file() */
 #include <stdio.h>
 #include <sys/types.h>
 #include <unistd.h>
