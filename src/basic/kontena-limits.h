@@ -45,6 +45,7 @@
 #define IMAGE_SIZE_MAX               (256ULL * 1024ULL * 1024ULL * 1024ULL)
 #define IMAGE_REFERENCE_MAX          512U
 #define IMAGE_PATH_MAX               4095U               /* of one entry in a layer */
+#define IMAGE_DEPTH_MAX              256U                /* of directories; noded opens as many to remove them */
 #define IMAGE_XATTRS_MAX             256U                /* of one entry */
 #define REGISTRIES_MAX               64U                 /* with settings of their own; mirrors of one as well */
 #define REGISTRY_REDIRECTS_MAX       5U
