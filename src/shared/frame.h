@@ -52,12 +52,19 @@ int frame_stream_flush(FrameStream *s, uint64_t timeout_usec);
 typedef struct FrameBuffer {
         uint8_t *data;
         size_t start, end, allocated;
+        bool terminated; /* data[start] was overwritten by the NUL of the last frame */
+        uint8_t overwritten;
 } FrameBuffer;
 
 void frame_buffer_done(FrameBuffer *b);
 /* Room for at least n more bytes; *ret points to it. */
 int frame_buffer_reserve(FrameBuffer *b, size_t n, uint8_t **ret);
 void frame_buffer_commit(FrameBuffer *b, size_t n);
-/* 1: one frame, valid until the next call on b (the byte behind it may be overwritten by the caller and is a NUL on
- * return); 0: more bytes are needed; -EBADMSG: unknown type or too large. */
+/* 1: one frame, valid until the next call on b, with a NUL behind it; 0: more bytes are needed; -EBADMSG: unknown type or
+ * too large. */
 int frame_buffer_take(FrameBuffer *b, FrameType *ret_type, const char **ret_data, size_t *ret_size);
+/* The bytes that were committed and not taken, and dropping n of them: for use as a queue. */
+static inline size_t frame_buffer_size(const FrameBuffer *b) {
+        return b->end - b->start;
+}
+void frame_buffer_drop(FrameBuffer *b, size_t n);
