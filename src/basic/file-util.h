@@ -2,14 +2,14 @@
 #pragma once
 
 #include <dirent.h>
-#include <fcntl.h>                                       /* AT_FDCWD in read_file() */
+#include <fcntl.h> /* AT_FDCWD in read_file() */
 #include <stdio.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #include "macro.h"
 
-int safe_close(int fd);                                  /* keeps errno; returns -EBADF */
+int safe_close(int fd); /* keeps errno; returns -EBADF */
 static inline void closep(int *fd) {
         if (*fd >= 0)
                 safe_close(*fd);

@@ -24,7 +24,8 @@ int log_get_max_level(void) {
 }
 
 int log_level_from_string(const char *s) {
-        static const char *const names[] = { "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug" };
+        static const char *const names[] = { "emerg", "alert", "crit", "err", "warning", "notice", "info",
+                "debug" };
         unsigned level;
 
         for (size_t i = 0; s && i < ELEMENTSOF(names); i++)
@@ -78,17 +79,17 @@ static void log_dispatch(int level, int error, const char *file, int line, const
         snprintf(priority, sizeof(priority), "PRIORITY=%i", level);
         snprintf(code_line, sizeof(code_line), "CODE_LINE=%i", line);
 
-        iov[n++] = (struct iovec) { m, strlen(m) };
-        iov[n++] = (struct iovec) { priority, strlen(priority) };
-        iov[n++] = (struct iovec) { f, strlen(f) };
-        iov[n++] = (struct iovec) { code_line, strlen(code_line) };
-        iov[n++] = (struct iovec) { fn, strlen(fn) };
+        iov[n++] = (struct iovec){ m, strlen(m) };
+        iov[n++] = (struct iovec){ priority, strlen(priority) };
+        iov[n++] = (struct iovec){ f, strlen(f) };
+        iov[n++] = (struct iovec){ code_line, strlen(code_line) };
+        iov[n++] = (struct iovec){ fn, strlen(fn) };
         if (error != 0) {
                 snprintf(errno_field, sizeof(errno_field), "ERRNO=%i", abs(error));
-                iov[n++] = (struct iovec) { errno_field, strlen(errno_field) };
+                iov[n++] = (struct iovec){ errno_field, strlen(errno_field) };
         }
         for (size_t i = 0; fields && fields[i] && i < LOG_FIELDS_MAX; i++)
-                iov[n++] = (struct iovec) { (char *) fields[i], strlen(fields[i]) };
+                iov[n++] = (struct iovec){ (char *) fields[i], strlen(fields[i]) };
 
         (void) sd_journal_sendv(iov, n);
 }
@@ -100,14 +101,15 @@ static int log_internalv(int level, int error, const char *file, int line, const
         if (level > max_level)
                 return -abs(error);
 
-        errno = abs(error);                              /* for %m */
+        errno = abs(error); /* for %m */
         message = strvprintf(format, ap);
         log_dispatch(level, error, file, line, func, fields, message ?: "Out of memory.");
 
         return -abs(error);
 }
 
-int log_full_errno_real(int level, int error, const char *file, int line, const char *func, const char *format, ...) {
+int log_full_errno_real(int level, int error, const char *file, int line, const char *func,
+                const char *format, ...) {
         va_list ap;
         int r;
 
@@ -118,8 +120,8 @@ int log_full_errno_real(int level, int error, const char *file, int line, const 
         return r;
 }
 
-int log_struct_real(int level, int error, const char *file, int line, const char *func, const char *const *fields,
-                const char *format, ...) {
+int log_struct_real(int level, int error, const char *file, int line, const char *func,
+                const char *const *fields, const char *format, ...) {
         va_list ap;
         int r;
 

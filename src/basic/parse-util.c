@@ -252,7 +252,8 @@ bool ipv4_prefix_contains(const Ipv4Prefix *p, uint32_t address) {
 }
 
 bool ipv4_prefix_overlaps(const Ipv4Prefix *a, const Ipv4Prefix *b) {
-        return ipv4_prefix_contains(a->length <= b->length ? a : b, a->length <= b->length ? b->address : a->address);
+        return ipv4_prefix_contains(
+                        a->length <= b->length ? a : b, a->length <= b->length ? b->address : a->address);
 }
 
 const char *ipv4_to_string(uint32_t address, char ret[static INET_ADDRSTRLEN]) {

@@ -6,7 +6,7 @@
 
 #include "macro.h"
 
-#define streq(a, b)    (strcmp((a), (b)) == 0)
+#define streq(a, b)     (strcmp((a), (b)) == 0)
 #define strneq(a, b, n) (strncmp((a), (b), (n)) == 0)
 
 static inline bool isempty(const char *s) {
@@ -63,7 +63,7 @@ static inline void erase_and_freep(char **p) {
 
 /* Lower-case hexadecimal. ret is malloc()ed. */
 char *hexmem(const void *p, size_t n);
-int unhexmem(const char *s, void *ret, size_t n);        /* exactly n bytes, else -EINVAL */
+int unhexmem(const char *s, void *ret, size_t n); /* exactly n bytes, else -EINVAL */
 
 /* RFC 4648 base32, lower case, no padding: safe in names, tokens and on the phone. */
 char *base32mem(const void *p, size_t n);
@@ -75,7 +75,7 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(char **, strv_free);
 size_t strv_length(char *const *l) _pure_;
 bool strv_contains(char *const *l, const char *s) _pure_;
 int strv_extend(char ***l, const char *s);
-int strv_consume(char ***l, char *s);                    /* takes s, also on failure */
+int strv_consume(char ***l, char *s); /* takes s, also on failure */
 int strv_extendf(char ***l, const char *format, ...) _printf_(2, 3);
 char **strv_copy(char *const *l);
 /* Splits at any of the separators; empty parts are dropped. */
@@ -84,18 +84,18 @@ char *strv_join(char *const *l, const char *separator);
 #define STRV_FOREACH(s, l) for (char *const *s = (l); s && *s; s++)
 
 /* Two functions for an enum: name_to_string(), name_from_string() (-EINVAL when unknown). */
-#define DECLARE_STRING_TABLE_LOOKUP(name, type)                                                              \
-        const char *name##_to_string(type v) _const_;                                                        \
+#define DECLARE_STRING_TABLE_LOOKUP(name, type)                                                             \
+        const char *name##_to_string(type v) _const_;                                                       \
         type name##_from_string(const char *s) _pure_
-#define DEFINE_STRING_TABLE_LOOKUP(name, type)                                                               \
-        const char *name##_to_string(type v) {                                                               \
-                if ((int) v < 0 || (size_t) v >= ELEMENTSOF(name##_table))                                   \
-                        return NULL;                                                                         \
-                return name##_table[v];                                                                      \
-        }                                                                                                    \
-        type name##_from_string(const char *s) {                                                             \
-                for (size_t i = 0; s && i < ELEMENTSOF(name##_table); i++)                                   \
-                        if (name##_table[i] && streq(name##_table[i], s))                                    \
-                                return (type) i;                                                             \
-                return (type) -EINVAL;                                                                       \
+#define DEFINE_STRING_TABLE_LOOKUP(name, type)                                                              \
+        const char *name##_to_string(type v) {                                                              \
+                if ((int) v < 0 || (size_t) v >= ELEMENTSOF(name##_table))                                  \
+                        return NULL;                                                                        \
+                return name##_table[v];                                                                     \
+        }                                                                                                   \
+        type name##_from_string(const char *s) {                                                            \
+                for (size_t i = 0; s && i < ELEMENTSOF(name##_table); i++)                                  \
+                        if (name##_table[i] && streq(name##_table[i], s))                                   \
+                                return (type) i;                                                            \
+                return (type) -EINVAL;                                                                      \
         }

@@ -61,13 +61,16 @@ static void test_removal_does_not_follow_links(void **state) {
         fd = open(*state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         ASSERT_OK(fd);
         ASSERT_OK(rm_rf_at(fd, "tree"));
-        ASSERT_OK(rm_rf_at(fd, "tree"));                 /* nothing there is fine */
+        ASSERT_OK(rm_rf_at(fd, "tree")); /* nothing there is fine */
         ASSERT_EQ(faccessat(fd, "tree", F_OK, 0), -1);
         ASSERT_OK(faccessat(fd, "keep", F_OK, 0));
 }
 
-KONTENA_TESTS(cmocka_unit_test_setup_teardown(test_atomic_write_replaces_whole, make_directory, remove_directory),
+KONTENA_TESTS(cmocka_unit_test_setup_teardown(
+                              test_atomic_write_replaces_whole, make_directory, remove_directory),
                 cmocka_unit_test_setup_teardown(
                                 test_atomic_write_fails_without_a_trace, make_directory, remove_directory),
-                cmocka_unit_test_setup_teardown(test_read_refuses_above_the_limit, make_directory, remove_directory),
-                cmocka_unit_test_setup_teardown(test_removal_does_not_follow_links, make_directory, remove_directory))
+                cmocka_unit_test_setup_teardown(
+                                test_read_refuses_above_the_limit, make_directory, remove_directory),
+                cmocka_unit_test_setup_teardown(
+                                test_removal_does_not_follow_links, make_directory, remove_directory))

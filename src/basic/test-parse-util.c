@@ -14,7 +14,7 @@ static void test_numbers_take_the_whole_string(void **state) {
         ASSERT_ERROR(safe_atou64(" 1", &u), EINVAL);
         ASSERT_ERROR(safe_atou64("-1", &u), EINVAL);
         ASSERT_ERROR(safe_atou64("1x", &u), EINVAL);
-        ASSERT_TRUE(u == UINT64_MAX);                    /* untouched by failures */
+        ASSERT_TRUE(u == UINT64_MAX); /* untouched by failures */
         ASSERT_ERROR(safe_atou("4294967296", &v), ERANGE);
         ASSERT_OK(safe_atod("0.8", &d));
         ASSERT_TRUE(d == 0.8);
@@ -36,8 +36,15 @@ static void test_sizes(void **state) {
                 int r;
                 uint64_t value;
         } table[] = {
-                { "0", 0, 0 }, { "64m", 0, 64 << 20 }, { "1GB", 0, 1 << 30 }, { "12b", 0, 12 }, { "5k", 0, 5120 },
-                { "1mm", -EINVAL, 0 }, { "m", -EINVAL, 0 }, { "-1m", -EINVAL, 0 }, { "99999999999t", -ERANGE, 0 },
+                { "0", 0, 0 },
+                { "64m", 0, 64 << 20 },
+                { "1GB", 0, 1 << 30 },
+                { "12b", 0, 12 },
+                { "5k", 0, 5120 },
+                { "1mm", -EINVAL, 0 },
+                { "m", -EINVAL, 0 },
+                { "-1m", -EINVAL, 0 },
+                { "99999999999t", -ERANGE, 0 },
         };
 
         FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
@@ -88,4 +95,5 @@ static void test_prefix_overlap_is_symmetric(void **state) {
 
 KONTENA_TESTS(cmocka_unit_test(test_numbers_take_the_whole_string), cmocka_unit_test(test_port_range),
                 cmocka_unit_test(test_sizes), cmocka_unit_test(test_time_spans),
-                cmocka_unit_test(test_prefix_refuses_host_bits), cmocka_unit_test(test_prefix_overlap_is_symmetric))
+                cmocka_unit_test(test_prefix_refuses_host_bits),
+                cmocka_unit_test(test_prefix_overlap_is_symmetric))

@@ -15,14 +15,14 @@ static void test_utf8_refuses_what_rfc3629_refuses(void **state) {
                 bool valid;
         } table[] = {
                 { "plain", true },
-                { "\xc3\xa4", true },                                   /* ä */
-                { "\xe2\x82\xac", true },                               /* € */
+                { "\xc3\xa4", true },     /* ä */
+                { "\xe2\x82\xac", true }, /* € */
                 { "\xf0\x9f\x90\xb3", true },
-                { "\xc0\xaf", false },                                  /* overlong '/' */
+                { "\xc0\xaf", false }, /* overlong '/' */
                 { "\xe0\x80\xaf", false },
-                { "\xed\xa0\x80", false },                              /* surrogate */
-                { "\xf4\x90\x80\x80", false },                          /* above U+10FFFF */
-                { "\xc3", false },                                      /* cut off */
+                { "\xed\xa0\x80", false },     /* surrogate */
+                { "\xf4\x90\x80\x80", false }, /* above U+10FFFF */
+                { "\xc3", false },             /* cut off */
                 { "\x80", false },
                 { "\xff", false },
         };
@@ -53,8 +53,13 @@ static void test_hex_round_trip(void **state) {
 /* The vectors of RFC 4648 section 10, lower case and without padding. */
 static void test_base32_vectors(void **state) {
         static const char *const vectors[][2] = {
-                { "", "" }, { "f", "my" }, { "fo", "mzxq" }, { "foo", "mzxw6" }, { "foob", "mzxw6yq" },
-                { "fooba", "mzxw6ytb" }, { "foobar", "mzxw6ytboi" },
+                { "", "" },
+                { "f", "my" },
+                { "fo", "mzxq" },
+                { "foo", "mzxw6" },
+                { "foob", "mzxw6yq" },
+                { "fooba", "mzxw6ytb" },
+                { "foobar", "mzxw6ytboi" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(vectors); i++) {
@@ -84,7 +89,9 @@ static void test_free_and_strdup_tells_change(void **state) {
         assert_null(s);
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_prefix_and_suffix), cmocka_unit_test(test_utf8_refuses_what_rfc3629_refuses),
-                cmocka_unit_test(test_printable_refuses_control_characters), cmocka_unit_test(test_hex_round_trip),
-                cmocka_unit_test(test_base32_vectors), cmocka_unit_test(test_split_drops_empty_parts),
+KONTENA_TESTS(cmocka_unit_test(test_prefix_and_suffix),
+                cmocka_unit_test(test_utf8_refuses_what_rfc3629_refuses),
+                cmocka_unit_test(test_printable_refuses_control_characters),
+                cmocka_unit_test(test_hex_round_trip), cmocka_unit_test(test_base32_vectors),
+                cmocka_unit_test(test_split_drops_empty_parts),
                 cmocka_unit_test(test_free_and_strdup_tells_change))

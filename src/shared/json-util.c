@@ -18,7 +18,8 @@ int json_parse(const char *text, size_t size, size_t size_max, json_object **ret
         assert(ret);
 
         if (size > size_max || size > INT32_MAX)
-                return kerror_set(reterr, K_LIMIT_EXCEEDED, "JSON text of %zu bytes is larger than %zu.", size, size_max);
+                return kerror_set(reterr, K_LIMIT_EXCEEDED, "JSON text of %zu bytes is larger than %zu.",
+                                size, size_max);
         if (!utf8_is_valid(text, size))
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "JSON text is not valid UTF-8.");
 
@@ -42,7 +43,8 @@ int json_parse(const char *text, size_t size, size_t size_max, json_object **ret
 
         for (; end < size; end++)
                 if (!strchr(" \t\r\n", text[end]) || text[end] == '\0')
-                        return kerror_set(reterr, K_INVALID_ARGUMENT, "JSON text has something behind its end at byte %zu.", end);
+                        return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                        "JSON text has something behind its end at byte %zu.", end);
 
         *ret = TAKE_PTR(o);
         return 0;
@@ -52,14 +54,16 @@ const char *json_text(json_object *o) {
         return json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 }
 
-static int find(json_object *o, const char *key, json_type type, const char *type_name, json_object **ret, KError *reterr) {
+static int find(json_object *o, const char *key, json_type type, const char *type_name, json_object **ret,
+                KError *reterr) {
         json_object *v;
 
         if (!json_object_is_type(o, json_type_object))
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "An object with '%s' was expected.", key);
         if (!json_object_object_get_ex(o, key, &v) || !v)
                 return 0;
-        if (!json_object_is_type(v, type) && !(type == json_type_double && json_object_is_type(v, json_type_int)))
+        if (!json_object_is_type(v, type) &&
+                        !(type == json_type_double && json_object_is_type(v, json_type_int)))
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' must be %s.", key, type_name);
 
         *ret = v;
@@ -181,7 +185,8 @@ int json_find_strv(json_object *o, const char *key, char ***ret, KError *reterr)
 
         FOREACH_JSON_ARRAY(e, array) {
                 if (!json_object_is_type(e, json_type_string))
-                        return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' must be a list of strings.", key);
+                        return kerror_set(
+                                        reterr, K_INVALID_ARGUMENT, "'%s' must be a list of strings.", key);
                 r = strv_extend(&l, json_object_get_string(e));
                 if (r < 0)
                         return r;

@@ -36,7 +36,7 @@ int json_find_strv(json_object *o, const char *key, char ***ret, KError *reterr)
 
 /* Building: -ENOMEM or 0. The value is consumed, also on failure; a NULL value of _add() is lack of memory. */
 int json_add(json_object *o, const char *key, json_object *value);
-int json_add_string(json_object *o, const char *key, const char *value);       /* NULL adds null */
+int json_add_string(json_object *o, const char *key, const char *value); /* NULL adds null */
 int json_add_bool(json_object *o, const char *key, bool value);
 int json_add_u64(json_object *o, const char *key, uint64_t value);
 int json_add_i64(json_object *o, const char *key, int64_t value);
@@ -45,9 +45,10 @@ int json_add_strv(json_object *o, const char *key, char *const *l);
 int json_append(json_object *array, json_object *value);
 int json_append_string(json_object *array, const char *value);
 
-#define FOREACH_JSON_ARRAY(element, array)                                                                   \
-        for (size_t _i_##element = 0, _n_##element = (array) ? json_object_array_length(array) : 0;          \
-                        _i_##element < _n_##element; _i_##element = _n_##element)                            \
-                for (json_object *element; _i_##element < _n_##element &&                                    \
-                                (element = json_object_array_get_idx((array), _i_##element), true);          \
+#define FOREACH_JSON_ARRAY(element, array)                                                                  \
+        for (size_t _i_##element = 0, _n_##element = (array) ? json_object_array_length(array) : 0;         \
+                        _i_##element < _n_##element; _i_##element = _n_##element)                           \
+                for (json_object * element;                                                                 \
+                                _i_##element < _n_##element &&                                              \
+                                (element = json_object_array_get_idx((array), _i_##element), true);         \
                                 _i_##element++)

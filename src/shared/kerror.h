@@ -8,7 +8,7 @@
  * HTTP status, exit code. No second place chooses any of these. */
 typedef enum KErrorCode {
         K_OK,
-        K_INVALID_ARGUMENT,                              /* what was asked is malformed */
+        K_INVALID_ARGUMENT, /* what was asked is malformed */
         K_NO_SUCH_GRID,
         K_NO_SUCH_NODE,
         K_NO_SUCH_STACK,
@@ -17,20 +17,20 @@ typedef enum KErrorCode {
         K_NO_SUCH_DEPLOY,
         K_NO_SUCH_OPERATION,
         K_ALREADY_EXISTS,
-        K_IN_USE,                                        /* cannot be removed, something depends on it */
-        K_CONFLICT,                                      /* state does not allow it now */
+        K_IN_USE,   /* cannot be removed, something depends on it */
+        K_CONFLICT, /* state does not allow it now */
         K_LIMIT_EXCEEDED,
-        K_UNSCHEDULABLE,                                 /* no node fits; the message says why, node by node */
+        K_UNSCHEDULABLE, /* no node fits; the message says why, node by node */
         K_NODE_OFFLINE,
         K_ACCESS_DENIED,
         K_NOT_AUTHENTICATED,
         K_INTERACTIVE_AUTHORIZATION_REQUIRED,
         K_TIMEOUT,
-        K_UNAVAILABLE,                                   /* store full or read-only, master starting */
+        K_UNAVAILABLE, /* store full or read-only, master starting */
         K_NOT_SUPPORTED,
-        K_IMAGE,                                         /* cannot be pulled or unpacked */
+        K_IMAGE, /* cannot be pulled or unpacked */
         K_NETWORK,
-        K_RUNTIME,                                       /* a container or unit could not be started */
+        K_RUNTIME, /* a container or unit could not be started */
         K_INTERNAL,
         _K_ERROR_CODE_MAX,
         _K_ERROR_CODE_INVALID = -EINVAL,
@@ -38,12 +38,12 @@ typedef enum KErrorCode {
 
 typedef struct KError {
         KErrorCode code;
-        char *message;                                   /* NULL only on K_OK or lack of memory */
+        char *message; /* NULL only on K_OK or lack of memory */
 } KError;
 
-#define KERROR_NULL ((KError) {})
+#define KERROR_NULL ((KError){})
 
-void kerror_done(KError *e);                             /* free and reset */
+void kerror_done(KError *e); /* free and reset */
 #define _cleanup_kerror_ _cleanup_(kerror_done)
 
 static inline bool kerror_is_set(const KError *e) {
@@ -61,13 +61,13 @@ int kerror_set_errno(KError *e, int error, const char *format, ...) _printf_(3, 
 /* Puts "context: " in front of the message. */
 void kerror_prefix(KError *e, const char *format, ...) _printf_(2, 3);
 
-void kerror_move(KError *to, KError *from);              /* to's old content is freed */
+void kerror_move(KError *to, KError *from); /* to's old content is freed */
 
-const char *kerror_message(const KError *e);             /* never NULL */
+const char *kerror_message(const KError *e); /* never NULL */
 
 /* The table. */
-const char *kerror_bus_name(KErrorCode code);            /* "io.kontena.Error.NoSuchGrid" */
-KErrorCode kerror_code_from_bus_name(const char *name);  /* _K_ERROR_CODE_INVALID when unknown */
+const char *kerror_bus_name(KErrorCode code);           /* "io.kontena.Error.NoSuchGrid" */
+KErrorCode kerror_code_from_bus_name(const char *name); /* _K_ERROR_CODE_INVALID when unknown */
 int kerror_http_status(KErrorCode code);
 int kerror_exit_status(KErrorCode code);
-int kerror_errno(KErrorCode code);                       /* negative */
+int kerror_errno(KErrorCode code); /* negative */

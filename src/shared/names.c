@@ -10,10 +10,12 @@ int name_validate(const char *kind, const char *name, KError *reterr) {
         if (isempty(name))
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "A %s needs a name.", kind);
         if (strlen(name) > NAME_LENGTH_MAX)
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "The name of a %s has at most %u characters, this one %zu.",
-                                kind, NAME_LENGTH_MAX, strlen(name));
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "The name of a %s has at most %u characters, this one %zu.", kind,
+                                NAME_LENGTH_MAX, strlen(name));
         if (name[0] == '-')
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "The name of a %s cannot begin with '-'.", kind);
+                return kerror_set(
+                                reterr, K_INVALID_ARGUMENT, "The name of a %s cannot begin with '-'.", kind);
 
         for (const char *p = name; *p; p++)
                 if (!isascii(*p) || !(isalnum((unsigned char) *p) || *p == '_' || *p == '-'))
@@ -30,16 +32,19 @@ int grid_name_validate(const char *name, KError *reterr) {
         if (r < 0)
                 return r;
         if (strlen(name) < GRID_NAME_MIN)
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "The name of a grid has at least %u characters.", GRID_NAME_MIN);
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "The name of a grid has at least %u characters.", GRID_NAME_MIN);
 
         return 0;
 }
 
 char *stack_domain(const char *grid, const char *stack) {
-        return streq(stack, STACK_NULL) ? strjoin(grid, ".kontena.local") : strjoin(stack, ".", grid, ".kontena.local");
+        return streq(stack, STACK_NULL) ? strjoin(grid, ".kontena.local")
+                                        : strjoin(stack, ".", grid, ".kontena.local");
 }
 
-int service_name_fits(const char *grid, const char *stack, const char *service, uint32_t count, KError *reterr) {
+int service_name_fits(
+                const char *grid, const char *stack, const char *service, uint32_t count, KError *reterr) {
         _cleanup_free_ char *domain = NULL, *name = NULL;
 
         domain = stack_domain(grid, stack);
@@ -49,13 +54,15 @@ int service_name_fits(const char *grid, const char *stack, const char *service, 
         if (!name)
                 return -ENOMEM;
         if (strlen(name) > FQDN_LENGTH_MAX)
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "The name '%s' has %zu characters, at most %u are possible.",
-                                name, strlen(name), FQDN_LENGTH_MAX);
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "The name '%s' has %zu characters, at most %u are possible.", name,
+                                strlen(name), FQDN_LENGTH_MAX);
 
         return 0;
 }
 
-int service_reference_parse(const char *s, char **ret_grid, char **ret_stack, char **ret_service, KError *reterr) {
+int service_reference_parse(
+                const char *s, char **ret_grid, char **ret_stack, char **ret_service, KError *reterr) {
         static const char *const kinds[] = { "service", "stack", "grid" };
         char *parts[3] = {};
         const char *p = s, *slash;
@@ -64,7 +71,8 @@ int service_reference_parse(const char *s, char **ret_grid, char **ret_stack, ch
 
         for (;;) {
                 if (n == ELEMENTSOF(parts)) {
-                        r = kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' is not SERVICE, STACK/SERVICE or GRID/STACK/SERVICE.", s);
+                        r = kerror_set(reterr, K_INVALID_ARGUMENT,
+                                        "'%s' is not SERVICE, STACK/SERVICE or GRID/STACK/SERVICE.", s);
                         goto finish;
                 }
                 slash = strchr(p, '/');
@@ -119,5 +127,6 @@ char *instance_unit_name(const char *grid, const char *stack, const char *servic
 }
 
 char *instance_container_name(const char *stack, const char *service, uint32_t number) {
-        return streq(stack, STACK_NULL) ? strprintf("%s-%u", service, number) : strprintf("%s.%s-%u", stack, service, number);
+        return streq(stack, STACK_NULL) ? strprintf("%s-%u", service, number)
+                                        : strprintf("%s.%s-%u", stack, service, number);
 }

@@ -14,14 +14,16 @@ int grid_name_validate(const char *name, KError *reterr);
 #define STACK_NULL "null"
 
 /* "<service>-<count>.<stack>.<grid>.kontena.local" must fit in 64 bytes. */
-int service_name_fits(const char *grid, const char *stack, const char *service, uint32_t count, KError *reterr);
+int service_name_fits(
+                const char *grid, const char *stack, const char *service, uint32_t count, KError *reterr);
 
 /* "service", "stack/service" or "grid/stack/service". Missing parts come back as NULL. */
-int service_reference_parse(const char *s, char **ret_grid, char **ret_stack, char **ret_service, KError *reterr);
+int service_reference_parse(
+                const char *s, char **ret_grid, char **ret_stack, char **ret_service, KError *reterr);
 
 /* "kontena-GRID-STACK.SERVICE-N.service", escaped as systemd-escape does where a part needs it. */
 char *instance_unit_name(const char *grid, const char *stack, const char *service, uint32_t number);
-char *grid_slice_name(const char *grid);                 /* "kontena-GRID.slice", '-' in the grid escaped */
+char *grid_slice_name(const char *grid); /* "kontena-GRID.slice", '-' in the grid escaped */
 
 /* "<stack>.<service>-<n>", in the null stack "<service>-<n>". */
 char *instance_container_name(const char *stack, const char *service, uint32_t number);

@@ -13,9 +13,17 @@ static void test_parse_takes_one_whole_text(void **state) {
                 const char *text;
                 bool good;
         } table[] = {
-                { "{\"a\":1}", true }, { " [1, 2] \n", true }, { "\"x\"", true }, { "17", true },
-                { "", false }, { "{\"a\":1", false }, { "{\"a\":1} x", false },
-                { "{\"a\":1,}", false }, { "[1] [2]", false }, { "{\"a\":\"\xff\"}", false }, { "nul", false },
+                { "{\"a\":1}", true },
+                { " [1, 2] \n", true },
+                { "\"x\"", true },
+                { "17", true },
+                { "", false },
+                { "{\"a\":1", false },
+                { "{\"a\":1} x", false },
+                { "{\"a\":1,}", false },
+                { "[1] [2]", false },
+                { "{\"a\":\"\xff\"}", false },
+                { "nul", false },
         };
 
         FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
@@ -64,5 +72,6 @@ static void test_fields_name_themselves_in_errors(void **state) {
         ASSERT_EQ(u, 5);
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_parse_takes_one_whole_text), cmocka_unit_test(test_parse_bounds_size_and_depth),
+KONTENA_TESTS(cmocka_unit_test(test_parse_takes_one_whole_text),
+                cmocka_unit_test(test_parse_bounds_size_and_depth),
                 cmocka_unit_test(test_fields_name_themselves_in_errors))

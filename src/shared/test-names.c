@@ -23,9 +23,14 @@ static void test_names(void **state) {
 
 static void test_full_name_has_64_characters(void **state) {
         /* "<service>-1.abc.kontena.local" */
-        ASSERT_OK(service_name_fits("abc", STACK_NULL, "s2345678901234567890123456789012345678901234", 1, NULL));
-        ASSERT_ERROR(service_name_fits("abc", STACK_NULL, "s2345678901234567890123456789012345678901234", 10, NULL), EINVAL);
-        ASSERT_ERROR(service_name_fits("abc", "stack", "s234567890123456789012345678901234567890123", 1, NULL), EINVAL);
+        ASSERT_OK(service_name_fits(
+                        "abc", STACK_NULL, "s2345678901234567890123456789012345678901234", 1, NULL));
+        ASSERT_ERROR(service_name_fits("abc", STACK_NULL, "s2345678901234567890123456789012345678901234", 10,
+                                     NULL),
+                        EINVAL);
+        ASSERT_ERROR(service_name_fits(
+                                     "abc", "stack", "s234567890123456789012345678901234567890123", 1, NULL),
+                        EINVAL);
 }
 
 static void test_references(void **state) {
@@ -53,7 +58,8 @@ static void test_references(void **state) {
 }
 
 static void test_unit_and_slice_names(void **state) {
-        _cleanup_free_ char *unit = instance_unit_name("my-grid", "app", "web", 3), *slice = grid_slice_name("my-grid"),
+        _cleanup_free_ char *unit = instance_unit_name("my-grid", "app", "web", 3),
+                            *slice = grid_slice_name("my-grid"),
                             *container = instance_container_name("app", "web", 3),
                             *plain = instance_container_name(STACK_NULL, "web", 3);
 
