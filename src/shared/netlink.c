@@ -127,20 +127,12 @@ static int grow(void **array, size_t *allocated, size_t wanted, size_t element) 
         return 0;
 }
 
-int netlink_queue(Netlink *nl, int tolerated, const char *what, ...) {
+static int queue_begun(Netlink *nl, int tolerated, char *what) {
         struct nlmsghdr *h = (struct nlmsghdr *) nl->message;
-        _cleanup_free_ char *text = NULL;
         size_t size = MNL_ALIGN(h->nlmsg_len);
-        va_list ap;
         int r;
 
         assert(size <= MESSAGE_SIZE);
-
-        va_start(ap, what);
-        text = strvprintf(what, ap);
-        va_end(ap);
-        if (!text)
-                return -ENOMEM;
 
         r = grow((void **) &nl->queue, &nl->queue_allocated, nl->queue_size + size, 1);
         if (r < 0)
@@ -156,9 +148,27 @@ int netlink_queue(Netlink *nl, int tolerated, const char *what, ...) {
                 .offset = nl->queue_size,
                 .size = size,
                 .tolerated = tolerated,
-                .what = TAKE_PTR(text),
+                .what = what,
         };
         nl->queue_size += size;
+        return 0;
+}
+
+int netlink_queue(Netlink *nl, int tolerated, const char *what, ...) {
+        _cleanup_free_ char *text = NULL;
+        va_list ap;
+        int r;
+
+        va_start(ap, what);
+        text = strvprintf(what, ap);
+        va_end(ap);
+
+        r = text ? queue_begun(nl, tolerated, text) : -ENOMEM;
+        if (r < 0) {
+                queue_clear(nl);
+                return r;
+        }
+        TAKE_PTR(text);
         return 0;
 }
 

@@ -27,7 +27,7 @@ void netlink_on_change(Netlink *nl, netlink_change_t callback, void *userdata);
 struct nlmsghdr *netlink_begin(Netlink *nl, uint16_t type, uint16_t flags);
 
 /* Puts the begun message into the queue. An error equal to tolerated (0: none, positive otherwise) counts as done, but not
- * as a change. Text as "add address ... to ...". */
+ * as a change. Text as "add address ... to ...". On lack of memory the whole queue is dropped. */
 int netlink_queue(Netlink *nl, int tolerated, const char *what, ...) _printf_(3, 4);
 
 /* Sends the queue. All requests are tried; the first failure is returned. The queue is empty afterwards. */
