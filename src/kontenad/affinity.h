@@ -24,7 +24,7 @@ typedef struct Affinity {
         bool negate, soft;
         bool is_regex, qualified; /* qualified: a service with its stack */
         char *value;              /* as written, %s replaced; a regular expression without its slashes */
-        regex_t regex;
+        regex_t *regex;
 } Affinity;
 
 void affinity_done(Affinity *a);

@@ -10,7 +10,6 @@
 typedef struct SchedulerInstance {
         char *service_id, *stack, *service, *container; /* container: "shop.web-1" */
         uint32_t number;
-        bool stateful;
         PortMapping *ports; /* none with host network */
         size_t n_ports;
 } SchedulerInstance;
@@ -34,6 +33,7 @@ typedef struct SchedulerSnapshot {
         char **default_affinity;
 } SchedulerSnapshot;
 
+void scheduler_instance_done(SchedulerInstance *i);
 void scheduler_snapshot_done(SchedulerSnapshot *s);
 #define _cleanup_snapshot_ _cleanup_(scheduler_snapshot_done)
 
@@ -49,6 +49,8 @@ typedef struct SchedulerRequest {
 /* K_UNSCHEDULABLE names for each node the constraint that removed it. *ret is an index into nodes. */
 int scheduler_place(const SchedulerSnapshot *s, const SchedulerRequest *q, size_t *ret, KError *reterr);
 
+/* Places q's instance on a node of the snapshot that has it already, without counting; reading the store does this. */
+int scheduler_add(SchedulerSnapshot *s, const SchedulerRequest *q, size_t node);
 /* Records in the snapshot that q's instance is now on this node and nowhere else, and counts it. */
 int scheduler_assign(SchedulerSnapshot *s, const SchedulerRequest *q, size_t node);
 

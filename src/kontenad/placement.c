@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "placement.h"
+
+#include <uthash.h>
+
+#include "file-util.h"
+#include "json-util.h"
+#include "log.h"
+#include "string-util.h"
+
+uint64_t placement_seed(const char *a, uint64_t b) {
+        uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+        for (const char *p = a; *p; p++)
+                h = (h ^ (uint8_t) *p) * UINT64_C(0x100000001b3);
+        return h ^ (b * UINT64_C(0x9e3779b97f4a7c15));
+}
+
+static int read_memory(json_object *report, SchedulerNode *n) {
+        uint64_t buffers = 0, cached = 0;
+        json_object *memory = NULL;
+        int r;
+
+        r = json_find_object(report, "memory", &memory, NULL);
+        if (r <= 0)
+                return r;
+
+        (void) json_find_u64(memory, "total", &n->memory_total, NULL);
+        (void) json_find_u64(memory, "free", &n->memory_free, NULL);
+        (void) json_find_u64(memory, "buffers", &buffers, NULL);
+        (void) json_find_u64(memory, "cached", &cached, NULL);
+        n->memory_available = n->memory_free + buffers + cached;
+        /* The kernel's own estimate leaves out caches that cannot be dropped, say tmpfs. */
+        (void) json_find_u64(memory, "available", &n->memory_available, NULL);
+        return 0;
+}
+
+static int fill_node(const NodeRow *row, uint64_t now, SchedulerNode *n) {
+        n->id = strdup(row->id);
+        n->name = strdup(row->name);
+        if (!n->id || !n->name)
+                return -ENOMEM;
+        if (row->labels) {
+                n->labels = strv_copy(row->labels);
+                if (!n->labels)
+                        return -ENOMEM;
+        }
+
+        n->number = row->number;
+        n->active = row->availability == NODE_ACTIVE;
+        n->connected = row->connected;
+        if (!row->connected) {
+                if (row->disconnected_at == 0)
+                        n->offline_usec = USEC_INFINITY;
+                else
+                        n->offline_usec = now > row->disconnected_at ? now - row->disconnected_at : 0;
+        }
+        if (row->report) {
+                (void) json_find_double(row->report, "cpus", &n->cpus, NULL);
+                (void) read_memory(row->report, n);
+        }
+        return 0;
+}
+
+static int compare_numbers(const void *a, const void *b) {
+        const SchedulerNode *x = a, *y = b;
+
+        return x->number < y->number ? -1 : x->number > y->number;
+}
+
+SchedulerNode *placement_find_node(SchedulerSnapshot *s, const char *node_id) {
+        FOREACH_ARRAY(n, s->nodes, s->n_nodes)
+                if (streq_ptr(n->id, node_id))
+                        return n;
+        return NULL;
+}
+
+typedef struct ServiceEntry {
+        ServiceRow *row; /* borrowed */
+        UT_hash_handle hh;
+} ServiceEntry;
+
+static void service_table_done(ServiceEntry **table) {
+        ServiceEntry *e, *next;
+
+        HASH_ITER(hh, *table, e, next) {
+                HASH_DEL(*table, e);
+                free(e);
+        }
+}
+
+static int fill_table(const ServiceRowList *services, ServiceEntry **table) {
+        FOREACH_ARRAY(row, services->rows, services->n) {
+                ServiceEntry *e = new0(ServiceEntry, 1);
+
+                if (!e)
+                        return -ENOMEM;
+                e->row = *row;
+                HASH_ADD_KEYPTR(hh, *table, e->row->id, strlen(e->row->id), e);
+        }
+        return 0;
+}
+
+/* What an instance publishes is in the settings it was deployed with. Most publish nothing, those need no parsing. */
+static int add_instance(SchedulerSnapshot *s, const ServiceRow *service, const InstanceRow *row) {
+        _cleanup_(service_spec_freep) ServiceSpec *spec = NULL;
+        static const ServiceSpec nothing = {};
+        json_object *ports = NULL;
+        SchedulerNode *n;
+        int r;
+
+        n = placement_find_node(s, row->node_id);
+        if (!n)
+                return 0;
+
+        if (row->spec && json_find_array(row->spec, "ports", &ports, NULL) > 0 &&
+                        json_object_array_length(ports) > 0) {
+                _cleanup_kerror_ KError error = KERROR_NULL;
+
+                r = service_spec_parse(row->spec, &spec, &error);
+                if (r == -ENOMEM)
+                        return r;
+                if (r < 0)
+                        log_warning("Settings of instance %u of service '%s/%s' cannot be read, its ports "
+                                    "are not known: %s",
+                                        row->number, service->stack, service->name, kerror_message(&error));
+        }
+
+        return scheduler_add(s,
+                        &(SchedulerRequest){ .service_id = service->id,
+                                        .stack = service->stack,
+                                        .service = service->name,
+                                        .spec = spec ?: &nothing,
+                                        .number = row->number },
+                        (size_t) (n - s->nodes));
+}
+
+int placement_snapshot(Store *s, const char *grid_id, uint64_t now, SchedulerSnapshot *ret) {
+        _cleanup_snapshot_ SchedulerSnapshot snapshot = {};
+        _cleanup_(grid_row_freep) GridRow *grid = NULL;
+        _cleanup_(node_row_list_done) NodeRowList nodes = {};
+        _cleanup_(service_row_list_done) ServiceRowList services = {};
+        _cleanup_(instance_row_list_done) InstanceRowList instances = {};
+        _cleanup_(service_table_done) ServiceEntry *table = NULL;
+        int r;
+
+        assert(s);
+        assert(grid_id);
+        assert(ret);
+
+        r = store_get_grid(s, grid_id, &grid);
+        if (r < 0)
+                return r;
+        if (grid->default_affinity) {
+                snapshot.default_affinity = strv_copy(grid->default_affinity);
+                if (!snapshot.default_affinity)
+                        return -ENOMEM;
+        }
+
+        r = store_list_nodes(s, grid_id, &nodes);
+        if (r < 0)
+                return r;
+        snapshot.nodes = new0(SchedulerNode, MAX(nodes.n, 1U));
+        if (!snapshot.nodes)
+                return -ENOMEM;
+        for (; snapshot.n_nodes < nodes.n; snapshot.n_nodes++) {
+                r = fill_node(nodes.rows[snapshot.n_nodes], now, &snapshot.nodes[snapshot.n_nodes]);
+                if (r < 0) {
+                        snapshot.n_nodes++; /* half filled: to be freed as well */
+                        return r;
+                }
+        }
+        qsort(snapshot.nodes, snapshot.n_nodes, sizeof(SchedulerNode), compare_numbers);
+
+        r = store_list_services(s, grid_id, &services);
+        if (r < 0)
+                return r;
+        r = fill_table(&services, &table);
+        if (r < 0)
+                return r;
+        r = store_list_instances_of_grid(s, grid_id, &instances);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(i, instances.rows, instances.n) {
+                ServiceEntry *e = NULL;
+
+                if (!(*i)->node_id || (*i)->desired == INSTANCE_TERMINATED)
+                        continue;
+                HASH_FIND(hh, table, (*i)->service_id, strlen((*i)->service_id), e);
+                if (!e)
+                        continue;
+                r = add_instance(&snapshot, e->row, *i);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_GENERIC(snapshot, (SchedulerSnapshot){});
+        return 0;
+}
