@@ -58,8 +58,9 @@ class Build:
     def unit_tests(self, pattern: str | None) -> UnitTests:
         names = []
         if pattern:
+            words = [word for word in pattern.split() if word not in ("and", "or", "not")]
             listed = self._meson("test", "-C", self.directory, "--no-rebuild", "--list", check=False).stdout
-            names = [n.split(" / ")[-1] for n in listed.splitlines() if pattern in n]
+            names = [n.split(" / ")[-1] for n in listed.splitlines() if any(word in n for word in words)]
             if not names:
                 return UnitTests(0, 0, 0, [], "")
         report = self.directory / "meson-logs" / "testlog.junit.xml"

@@ -29,6 +29,8 @@ Command = str | Sequence[str]
 
 _ENVIRONMENT = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "HOME": "/root", "USER": "root", "LOGNAME": "root"}
 
+_KEPT = (("log", "short-precise"), ("export", "export"))
+
 # Another user without a login: no session, so that polkit sees a caller that is neither local nor active.
 _AS_USER = (
     'HOME="$(getent passwd "$0" | cut -d: -f6)"; export HOME; '
@@ -93,8 +95,8 @@ class Host(ABC):
         if self.running:
             return
         self._release()
-        self.root.mount(self._lowers())
         if not self.created:
+            self.root.mount(self._lowers())
             self._prepare()
             (self.directory / "host.json").write_text(json.dumps(dataclasses.asdict(self.options)) + "\n")
         self.cgroup.create()
@@ -265,13 +267,18 @@ class Host(ABC):
         raise TimeoutError(f"{self.name}: no journal line '{pattern}' within {timeout:g} s")
 
     def save_journal(self, target: Path) -> None:
-        """Keep what a person needs after a failure; works for a host that is off where the backend can."""
-        if self.running:
-            target.mkdir(parents=True, exist_ok=True)
-            text = self.run(["journalctl", "--no-pager", "--output=short-precise"], check=False)
-            (target / f"{self.name}.log").write_bytes(text.raw)
-            export = self.run(["journalctl", "--no-pager", "--output=export"], check=False)
-            (target / f"{self.name}.export").write_bytes(export.raw)
+        """Keep what a person needs after a failure, as text and in journald's export format."""
+        target.mkdir(parents=True, exist_ok=True)
+        for suffix, output in _KEPT:
+            shown = self.run(["journalctl", "--no-pager", f"--output={output}"], check=False)
+            (target / f"{self.name}.{suffix}").write_bytes(shown.raw)
+
+    def _save_journal_files(self, directory: Path, target: Path) -> None:
+        """The same from the files of a host that may be off."""
+        target.mkdir(parents=True, exist_ok=True)
+        for suffix, output in _KEPT:
+            shown = run(["journalctl", f"--directory={directory}", "--no-pager", f"--output={output}"], check=False)
+            (target / f"{self.name}.{suffix}").write_bytes(shown.raw)
 
     # The project
 

@@ -81,6 +81,19 @@ class Lab:
                         console.warn(f"{host.name} is up, but: {failed.strip()}")
         return hosts
 
+    def recover(self) -> None:
+        """Hosts that a test has cut off or switched off are up and connected again."""
+        self.network.unblock()
+        hosts = self.hosts.values()
+        for host in hosts:
+            if host.running:
+                host.heal()
+        stopped = [host for host in hosts if not host.running]
+        for host in stopped:
+            host.start()
+        for host in stopped:
+            host.wait_running()
+
     def prepare(self) -> None:
         """Packages, keys and network: what every host needs."""
         packages.ensure(packages.LAB, "the lab's tools")

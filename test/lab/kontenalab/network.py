@@ -2,6 +2,7 @@
 """The underlay: bridges in a namespace of the lab's own, one link to each host.
 
     kl-LAB          bridges lan and far, one port for each host named as the host; also "the rest of the world"
+                    and mgmt, by which the lab itself reaches virtual machines
     kl-LAB.HOST     the namespace of an nspawn host, whose end of the link is eth0
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from .process import LabError, Unsupported, run
 
 PREFIXES = {"lan": "172.30.0", "far": "172.31.0"}
+MANAGEMENT = "192.0.2"
 WORLD = "198.51.100.1"
 
 _FIXED = {"registry": 5, "master": 10}
@@ -53,7 +55,7 @@ class Network:
             return
         run(["ip", "netns", "add", self.namespace])
         lines = ["link set dev lo up", f"addr add {WORLD}/32 dev lo"]
-        for bridge, prefix in PREFIXES.items():
+        for bridge, prefix in (*PREFIXES.items(), ("mgmt", MANAGEMENT)):
             lines += [
                 f"link add name {bridge} type bridge forward_delay 0 stp_state 0 mcast_snooping 0",
                 f"addr add {prefix}.1/24 dev {bridge}",
@@ -95,13 +97,17 @@ class Network:
                 f"tuntap add name {host} mode tap",
                 f"link set dev {host} mtu {mtu} master {bridge}",
                 f"link set dev {host} up",
+                f"tuntap add name {host}.m mode tap",
+                f"link set dev {host}.m master mgmt",
+                f"link set dev {host}.m up",
             ]
         )
 
     def detach(self, host: str) -> None:
         if self.exists(self.host_namespace(host)):
             run(["ip", "netns", "delete", self.host_namespace(host)])
-        run(["ip", "-n", self.namespace, "link", "delete", "dev", host], check=False)
+        for link in (host, f"{host}.m"):
+            run(["ip", "-n", self.namespace, "link", "delete", "dev", link], check=False)
 
     def set_link(self, host: str, up: bool) -> None:
         """The cable: the host sees its carrier go."""
@@ -149,6 +155,11 @@ class Network:
 
     def _ip(self, lines: Sequence[str], namespace: str | None = None) -> None:
         run(["ip", "-n", namespace or self.namespace, "-batch", "-"], input="\n".join(lines) + "\n", what="\n".join(lines))
+
+
+def management_address(address: str) -> str:
+    """Where the lab reaches a virtual machine, whatever is done to its other link."""
+    return f"{MANAGEMENT}.{address.rpartition('.')[2]}"
 
 
 def mac(address: str) -> str:

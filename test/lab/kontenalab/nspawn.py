@@ -24,6 +24,7 @@ _started: list[subprocess.Popen] = []
 
 class NspawnHost(Host):
     def _boot(self) -> None:
+        self.root.mount(self._lowers())
         namespace = self.lab.network.attach_namespace(self.name, self.options.mtu)
         binds = [f"--bind={self._data(name)}:{target}" for name, target in _PLAIN.items()]
         argv = [
@@ -93,8 +94,4 @@ class NspawnHost(Host):
             run(["umount", data])
 
     def save_journal(self, target: Path) -> None:
-        target.mkdir(parents=True, exist_ok=True)
-        directory = self.root.journal_directory()
-        for suffix, output in (("log", "short-precise"), ("export", "export")):
-            shown = run(["journalctl", f"--directory={directory}", "--no-pager", f"--output={output}"], check=False)
-            (target / f"{self.name}.{suffix}").write_bytes(shown.raw)
+        self._save_journal_files(self.root.journal_directory(), target)

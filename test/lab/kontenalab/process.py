@@ -87,8 +87,7 @@ def run(
         out, err = process.communicate(input.encode() if isinstance(input, str) else input, timeout)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        out, err = process.communicate()
-        result = Result(args, -signal.SIGKILL, out, err)
+        result = Result(args, -signal.SIGKILL, *_what_is_left(process))
         raise CommandError(result, f"{what}: no end after {timeout:g} s") from None
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
@@ -98,6 +97,14 @@ def run(
     if check and result.returncode != 0:
         raise CommandError(result, what)
     return result
+
+
+def _what_is_left(process: subprocess.Popen) -> tuple[bytes, bytes]:
+    """Output of a killed process; somebody it gave its descriptors to, as ssh does, may keep the pipes open."""
+    try:
+        return process.communicate(timeout=1)
+    except subprocess.TimeoutExpired as expired:
+        return expired.stdout or b"", expired.stderr or b""
 
 
 def wait_until(condition: Callable[[], T], timeout: float = 30, what: str = "condition", interval: float = 0.05) -> T:

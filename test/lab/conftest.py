@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Fixtures of lab tests; how to write one is said in kontenalab/__init__.py."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from kontenalab import Host, Lab, Unsupported  # noqa: E402
+from kontenalab.grid import Grid  # noqa: E402
+
+_KEEP = os.environ.get("KONTENA_LAB_KEEP_JOURNALS")
+_failed: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The shared hosts, booted once. They stay for the next run; `./lab test` and `./lab down` remove them."""
+    if os.geteuid() != 0:
+        pytest.skip("lab tests make hosts, which needs root")
+    shared = Lab()
+    shared.boot()
+    yield shared
+    if _failed and _KEEP:
+        shared.save_journals(Path(_KEEP))
+
+
+@pytest.fixture(scope="session")
+def grid(lab: Lab) -> Grid:
+    """The grid of node1 to node3 that most tests use."""
+    shared = Grid(lab)
+    shared.make()
+    return shared
+
+
+@pytest.fixture(autouse=True)
+def _hosts_as_they_were(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a test that took hosts down or cut them: up and connected again for the next."""
+    yield
+    if "lab" in request.fixturenames:
+        request.getfixturevalue("lab").recover()
+
+
+@pytest.fixture
+def extra_host(lab: Lab) -> Iterator[Callable[..., Host]]:
+    """A factory of hosts for one test alone: extra_host("node4", disk_mb=64) is up when it returns."""
+    made: list[Host] = []
+
+    def make(name: str, **options) -> Host:
+        if name in lab.hosts:
+            lab.host(name).reset()
+        host = lab.boot([name], **options)[0]
+        made.append(host)
+        return host
+
+    yield make
+    for host in made:
+        if _failed and _KEEP:
+            host.save_journal(Path(_KEEP))
+        host.reset()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """What the machine cannot do is a skip that says what was missing."""
+    outcome = yield
+    report = outcome.get_result()
+    if call.excinfo and call.excinfo.errisinstance(Unsupported) and report.failed:
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {call.excinfo.value}")
+    elif report.failed:
+        _failed.append(item.nodeid)
