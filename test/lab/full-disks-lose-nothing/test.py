@@ -7,8 +7,6 @@ from kontenalab.process import wait_until
 
 def test_node_with_a_full_disk_says_so_and_recovers(grid, extra_host):
     host = extra_host("node5", disk_mb=64)
-    host.start()
-    host.wait_running()
     grid.join(host)
     grid.wait_node("node5", "online")
     name = unique("heavy")

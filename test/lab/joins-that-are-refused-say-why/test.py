@@ -7,10 +7,8 @@ from kontenalab.process import wait_until
 
 
 @pytest.fixture(scope="module")
-def stranger(lab, request):
-    host = lab.add("node6")
-    host.start()
-    host.wait_running()
+def stranger(lab):
+    host = lab.boot(["node6"])[0]
     yield host
     host.reset()
 

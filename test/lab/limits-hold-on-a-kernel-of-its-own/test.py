@@ -10,9 +10,7 @@ from kontenalab.process import wait_until
 
 @pytest.fixture(scope="module")
 def vm(grid, lab):
-    host = lab.add("vm1", backend="qemu")
-    host.start()
-    host.wait_running(timeout=240)
+    host = lab.boot(["vm1"], backend="qemu")[0]
     grid.join(host)
     grid.wait_node("vm1", "online", timeout=120)
     yield host

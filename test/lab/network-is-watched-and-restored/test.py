@@ -58,8 +58,6 @@ def test_vxlan_is_taken_from_peers_only(grid, pair):
 
 def test_route_that_collides_refuses_the_join(grid, extra_host):
     host = extra_host("node4")
-    host.start()
-    host.wait_running()
     host.run("ip link add dummy7 type dummy && ip link set dummy7 up && ip route add 10.81.4.0/24 dev dummy7")
     result = grid.join(host, check=False)
     said = result.stdout + result.stderr
