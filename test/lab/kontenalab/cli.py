@@ -18,7 +18,10 @@ from .tree import TREES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(arguments)
+    top = parser()
+    args, args.more = top.parse_known_args(arguments)
+    if args.more and args.function not in (do_bench, do_logs):
+        top.error(f"unrecognized arguments: {' '.join(args.more)}")
     os.environ["KONTENA_LAB_NAME"] = args.name
     if args.build_dir:
         os.environ["KONTENA_LAB_BUILD_DIR"] = str(args.build_dir.absolute())
@@ -69,13 +72,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("host", metavar="HOST")
     sub.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND…")
     command(do_status, "status", "the hosts of this lab, and the other labs on this machine")
-    sub = command(do_logs, "logs", "the journal of a host, or of all, also of those that are off")
-    hosts(sub, "?")
+    sub = command(do_logs, "logs", "the journal of a host, or of all; more options are those of journalctl")
+    sub.add_argument("host", nargs="?", metavar="HOST")
     sub.add_argument("-f", "--follow", action="store_true")
-    sub.add_argument("options", nargs=argparse.REMAINDER, metavar="…", help="more arguments for journalctl")
     command(do_down, "down", "end it and leave nothing: no process, mount, link, namespace or file")
-    sub = command(do_bench, "bench", "measure deploys against Docker Swarm, on hosts of the same kind")
-    sub.add_argument("options", nargs=argparse.REMAINDER, metavar="…", help="arguments for test/bench/bench.py")
+    command(do_bench, "bench", "measure deploys against Docker Swarm; more options are those of bench.py")
 
     sub = command(do_boot, "boot", "boot hosts only, without a grid")
     hosts(sub, "*", f"default: {' '.join(DEFAULT_HOSTS)}")
@@ -190,11 +191,11 @@ def do_status(args: argparse.Namespace, lab: Lab) -> None:
 
 
 def do_logs(args: argparse.Namespace, lab: Lab) -> int:
-    options = [*args.options, *(["--follow"] if args.follow else [])]
-    if args.hosts:
-        return subprocess.call(lab.host(args.hosts).journalctl(options), env=tool_environment())
-    directories = [f"--directory={h.root.journal_directory()}" for h in lab.hosts.values()]
-    return subprocess.call(["journalctl", "--merge", *directories[-1:], *options], env=tool_environment())
+    options = [*(["--follow"] if args.follow else []), *args.more]
+    if args.host:
+        return subprocess.call(lab.host(args.host).log_command(options), env=tool_environment())
+    files = [f"--file={h.root.journal_directory()}/*/*.journal" for h in lab.hosts.values() if h.options.backend == "nspawn"]
+    return subprocess.call(["journalctl", "--merge", *files, *options], env=tool_environment())
 
 
 def do_down(args: argparse.Namespace, lab: Lab) -> None:
@@ -203,6 +204,10 @@ def do_down(args: argparse.Namespace, lab: Lab) -> None:
 
 
 def do_bench(args: argparse.Namespace, lab: Lab) -> int:
-    build_and_stage(args, lab)
+    """In a lab beside this one, so that nothing else runs on its hosts."""
+    beside = Lab("bench")
+    beside.down()
+    build_and_stage(args, beside)
     bench = REPOSITORY / "test" / "bench" / "bench.py"
-    return subprocess.call(["/usr/bin/python3", bench, *args.options], env=tool_environment())
+    env = tool_environment({"KONTENA_LAB_NAME": beside.name})
+    return subprocess.call(["/usr/bin/python3", bench, *args.more], env=env)

@@ -266,6 +266,10 @@ class Host(ABC):
             follow.stdout.close()
         raise TimeoutError(f"{self.name}: no journal line '{pattern}' within {timeout:g} s")
 
+    def log_command(self, options: Sequence[str]) -> list[str]:
+        """The command line on this machine that shows the journal to a person."""
+        return self.command_line(["journalctl", *options])
+
     def save_journal(self, target: Path) -> None:
         """Keep what a person needs after a failure, as text and in journald's export format."""
         target.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .host import Host
@@ -92,6 +92,10 @@ class NspawnHost(Host):
         data = self.directory / "data" / "kontena"
         if data.is_mount():
             run(["umount", data])
+
+    def log_command(self, options: Sequence[str]) -> list[str]:
+        """From its files, also when it is off."""
+        return ["journalctl", f"--directory={self.root.journal_directory()}", *options]
 
     def save_journal(self, target: Path) -> None:
         self._save_journal_files(self.root.journal_directory(), target)
