@@ -47,5 +47,15 @@ def certificate(name: str, address: str) -> tuple[Path, Path]:
     return crt, key
 
 
+def token_certificate() -> tuple[Path, Path]:
+    """What the token server signs with; the registry trusts exactly this."""
+    crt, key = directory() / "token.pem", directory() / "token.key"
+    with locked(cache_directory() / "pki.lock"):
+        if not crt.exists():
+            _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=Kontena lab tokens",
+                     "-days", _DAYS, "-keyout", key.name, "-out", crt.name)  # fmt: skip
+    return crt, key
+
+
 def _openssl(*arguments: str) -> None:
     run(["openssl", *arguments], cwd=directory())

@@ -92,6 +92,25 @@ def test_slow_host(lab: Lab):
 def test_registry_serves_the_images(lab: Lab):
     said = lab.host("node1").run(["curl", "-fsS", "https://registry:5000/v2/echo/tags/list"]).stdout
     assert '"1"' in said
-    private = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "https://registry:5001/v2/"]
+    code = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}"]
+    private = [*code, "https://registry:5001/v2/"]
     assert lab.host("node1").run(private).stdout == "401"
     assert lab.host("node1").run([*private, "-u", "lab:kontena"]).stdout == "200"
+
+
+def test_token_registry_lets_everybody_have_busybox_and_the_user_all(lab: Lab):
+    node = lab.host("node1")
+
+    def status(image: str, account: str = "") -> str:
+        scope = f"https://registry:5003/token?service=lab&scope=repository:{image}:pull"
+        given = f"-u {account}" if account else ""
+        accept = "-H 'Accept: application/vnd.oci.image.manifest.v1+json'"
+        return node.run(
+            f"t=$(curl -sS {given} '{scope}' | jq -r .token); curl -sS -o /dev/null -w '%{{http_code}}' {accept} "
+            f"-H \"Authorization: Bearer $t\" https://registry:5002/v2/{image}/manifests/1"
+        ).stdout
+
+    assert status("busybox") == "200"
+    assert status("echo") == "401"
+    assert status("echo", "lab:kontena") == "200"
+    assert status("echo", "lab:wrong") == "401"
