@@ -95,3 +95,4 @@
 #define REPORT_ADDRESSES_MAX          256U
 #define REPORT_ROUTES_MAX             1024U
 #define NETWORK_INSTANCES_MAX         4096U
+#define CONNTRACK_FORGET_MAX         16384U              /* flows forgotten when a UDP port changes */

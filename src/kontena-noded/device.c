@@ -26,6 +26,8 @@ static int queue_properties(Netlink *nl, const RtnlLink *is, const Device *want)
                 r = rtnl_set_no_ipv6_address(nl, want->name);
         if (r >= 0 && is && memcmp(is->mac, want->mac, MAC_SIZE) != 0)
                 r = rtnl_set_mac(nl, want->name, want->mac);
+        if (r >= 0 && is && is->master != 0)
+                r = rtnl_set_master(nl, want->name, 0);
         /* Also for a fresh bridge: an MTU that was set is no longer adjusted to the ports. */
         if (r >= 0 && (!is || is->mtu != want->mtu))
                 r = rtnl_set_mtu(nl, want->name, want->mtu);
@@ -65,6 +67,10 @@ int device_ensure(Netlink *nl, const RtnlLink *links, size_t n_links, const Devi
 
         if (is) {
                 *ret = *is;
+                ret->mtu = want->mtu;
+                ret->master = 0;
+                ret->flags |= IFF_UP;
+                memcpy(ret->mac, want->mac, MAC_SIZE);
                 return 0;
         }
         r = rtnl_link_by_name(nl, want->name, ret, reterr);

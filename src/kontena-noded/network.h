@@ -17,12 +17,13 @@ typedef struct Network Network;
 typedef void (*network_event_t)(Network *n, const char *severity, const char *message, void *userdata);
 
 typedef struct NetworkConfig {
-        const char *state_directory;                     /* /var/lib/kontena/node */
-        const char *runtime_directory;                   /* /run/kontena */
-        const char *underlay_interface;                  /* NULL: the one of the default route or of the path to the peers */
+        const char *state_directory;    /* /var/lib/kontena/node */
+        const char *runtime_directory;  /* /run/kontena */
+        const char *underlay_interface; /* NULL: the one of the default route or of the path to the peers */
 } NetworkConfig;
 
-int network_new(sd_event *event, sd_bus *bus, const NetworkConfig *config, network_event_t on_event, void *userdata, Network **ret);
+int network_new(sd_event *event, sd_bus *bus, const NetworkConfig *config, network_event_t on_event,
+                void *userdata, Network **ret);
 Network *network_free(Network *n);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Network *, network_free);
 
@@ -45,11 +46,12 @@ int network_instances_retain(Network *n, char *const *ids, KError *reterr);
 
 /* Published ports of one instance, replaced as a whole; NULL or empty removes. */
 typedef struct NetworkPort {
-        uint32_t ip;                                     /* host byte order, 0 any */
+        uint32_t ip; /* host byte order, 0 any */
         uint16_t node_port, container_port;
         bool udp;
 } NetworkPort;
-int network_ports_set(Network *n, const char *id, const char *address, const NetworkPort *ports, size_t n_ports, KError *reterr);
+int network_ports_set(Network *n, const char *id, const char *address, const NetworkPort *ports,
+                size_t n_ports, KError *reterr);
 
 /* What an instance's /etc/resolv.conf names as its server: the bridge address. */
 const char *network_resolver_address(Network *n);

@@ -508,7 +508,9 @@ int rtnl_set_master(Netlink *nl, const char *name, int master) {
         struct nlmsghdr *h = begin_link(nl, RTM_NEWLINK, 0, name, 0);
 
         mnl_attr_put_u32(h, IFLA_MASTER, (uint32_t) master);
-        return netlink_queue(nl, 0, "put device '%s' on its bridge", name);
+        return netlink_queue(nl, 0,
+                        master > 0 ? "put device '%s' on its bridge" : "take device '%s' off a bridge",
+                        name);
 }
 
 int rtnl_set_alias(Netlink *nl, const char *name, const char *alias) {
@@ -574,6 +576,9 @@ int rtnl_route(Netlink *nl, bool add, const char *device, const RtnlRoute *route
                 mnl_attr_put_u32(h, RTAX_MTU, route->mtu);
                 mnl_attr_nest_end(h, metrics);
         }
+        if (route->type == RTN_UNREACHABLE)
+                return netlink_queue(nl, add ? 0 : ESRCH, "%s unreachable route %s/%u",
+                                add ? "add" : "remove", IPV4_TO_STRING(route->destination), route->length);
         return netlink_queue(nl, add ? 0 : ESRCH, "%s route %s/%u%s%s on '%s'", add ? "add" : "remove",
                         IPV4_TO_STRING(route->destination), route->length,
                         route->gateway != 0 ? " via " : "",

@@ -96,6 +96,10 @@ Netlink *netlink_free(Netlink *nl) {
         return mfree(nl);
 }
 
+uint32_t netlink_port_id(const Netlink *nl) {
+        return mnl_socket_get_portid(nl->socket);
+}
+
 void netlink_on_change(Netlink *nl, netlink_change_t callback, void *userdata) {
         nl->on_change = callback;
         nl->userdata = userdata;

@@ -21,6 +21,8 @@ typedef void (*netlink_change_t)(const char *what, void *userdata);
 int netlink_open(int protocol, Netlink **ret);
 Netlink *netlink_free(Netlink *nl);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Netlink *, netlink_free);
+/* The number that the kernel puts into multicast messages about what this socket asked for. */
+uint32_t netlink_port_id(const Netlink *nl) _pure_;
 void netlink_on_change(Netlink *nl, netlink_change_t callback, void *userdata);
 
 /* Begins a message in nl's own buffer, of 4 KiB; the mnl_nlmsg_put and mnl_attr_put functions go on from there. */
