@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <stdio.h>
+
+#include "macro.h"
+
+/* What a program may do with the terminal behind standard output, and text that is safe and fits there. */
+
+typedef enum Color {
+        COLOR_NONE,
+        COLOR_BOLD,
+        COLOR_DIM,
+        COLOR_RED,
+        COLOR_GREEN,
+        COLOR_YELLOW,
+        COLOR_BLUE,
+        COLOR_MAGENTA,
+        COLOR_CYAN,
+        _COLOR_MAX,
+} Color;
+
+/* "" for COLOR_NONE and whenever colours are off. */
+const char *color_on(Color c);
+const char *color_off(Color c);
+
+/* Colours: $SYSTEMD_COLORS if it is a boolean; else a terminal, no $NO_COLOR, $TERM not "dumb". */
+bool terminal_colors(void);
+void terminal_set_colors(bool on); /* for tests, and after the pager took over */
+bool terminal_on(FILE *f);         /* a terminal that can move its cursor */
+unsigned terminal_columns(void);   /* of standard output; $COLUMNS; 80 */
+unsigned terminal_rows(void);
+
+/* Whether the locale can show more than ASCII. Call setlocale() first. */
+bool terminal_utf8(void);
+void terminal_set_utf8(bool on); /* for tests */
+
+typedef enum Glyph {
+        GLYPH_DOT,
+        GLYPH_CIRCLE,
+        GLYPH_CROSS,
+        GLYPH_ELLIPSIS,
+        GLYPH_ARROW,
+        GLYPH_BRANCH,
+        GLYPH_LAST,
+        _GLYPH_MAX,
+} Glyph;
+const char *glyph(Glyph g);
+
+/* Columns that valid UTF-8 takes; bytes that are none count one each. Knows wide and combining characters. */
+size_t text_width(const char *s) _pure_;
+
+/* Cuts to at most width columns, the last being an ellipsis where something was cut. NULL on lack of memory. */
+char *text_ellipsize(const char *s, size_t width);
+
+/* Control characters, bidirectional overrides and bytes that are not UTF-8 as \xNN or \uNNNN; tabs as blanks; with keep_newlines
+ * line feeds stay. What a container writes must not drive the terminal of the one who reads it. */
+char *text_escape(const char *s, bool keep_newlines);
+
+/* Pipes what follows on stdout through a pager when that is a terminal; returns 1 if there is one now. pager_close() waits for it
+ * and is harmless without. */
+int pager_open(void);
+void pager_close(void);
