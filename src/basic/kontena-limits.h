@@ -38,6 +38,14 @@
 #define CHANNEL_BACKOFF_MAX_USEC      (90U * 1000000U)
 #define CHANNEL_UNAUTHENTICATED_MAX   64U /* connections that have not yet said who they are */
 
+/* The master's port */
+#define LISTENER_CONNECTIONS_MAX             4096U
+#define LISTENER_CONNECTIONS_PER_ADDRESS_MAX 1024U       /* many nodes behind one gateway */
+#define LISTENER_ROUTES_MAX                  512U
+#define LISTENER_HEAD_SIZE_MAX               32768U
+#define LISTENER_BODY_SIZE_MAX               (4U * 1024U * 1024U)
+#define LISTENER_HEAD_TIMEOUT_USEC           (15ULL * 1000000ULL)       /* from accept to the end of the request's head */
+
 /* Images */
 #define MANIFEST_SIZE_MAX             (4U * 1024U * 1024U)
 #define IMAGE_LAYERS_MAX              127U /* overlayfs takes 500, Docker 127 */
@@ -96,3 +104,7 @@
 #define REPORT_ROUTES_MAX             1024U
 #define NETWORK_INSTANCES_MAX         4096U
 #define CONNTRACK_FORGET_MAX         16384U              /* flows forgotten when a UDP port changes */
+
+/* Node daemon */
+#define NODE_INSTANCES_MAX            4096U
+#define NODE_EVENTS_QUEUED_MAX        1000U /* while the master is away */
