@@ -2,7 +2,9 @@
 """Building the project, and its files as they are to be installed."""
 
 import hashlib
+import json
 import os
+import re
 import shutil
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
@@ -41,7 +43,9 @@ class Build:
             if not (self.directory / "build.ninja").exists():
                 shutil.rmtree(self.directory, ignore_errors=True)
                 self._meson("setup", *_SETUP, self.directory)
-            self._meson("compile", "-C", self.directory)
+            result = self._meson("compile", "-C", self.directory, check=False)
+            if result.returncode != 0:
+                raise LabError(f"The project does not build:\n{_errors(result.stdout + result.stderr)}")
 
     def install_to(self, destination: Path) -> None:
         """`meson install` with a destination of its own, which is emptied first."""
@@ -63,17 +67,49 @@ class Build:
             names = [n.split(" / ")[-1] for n in listed.splitlines() if any(word in n for word in words)]
             if not names:
                 return UnitTests(0, 0, 0, [], "")
-        report = self.directory / "meson-logs" / "testlog.junit.xml"
+        report = self.directory / "meson-logs" / "testlog.json"
         report.unlink(missing_ok=True)
         result = self._meson("test", "-C", self.directory, "--no-rebuild", "--print-errorlogs", *names, check=False)
         if not report.exists():
             if "No tests defined" in result.stdout + result.stderr:
                 return UnitTests(0, 0, 0, [], "")
             raise LabError(f"meson test left no report:\n{result.stdout}{result.stderr}")
-        return read_junit(report, result.stdout)
+        return read_meson_log(report, result.stdout)
 
 
-def read_junit(report: Path, output: str = "") -> UnitTests:
+def _errors(output: str, limit: int = 60) -> str:
+    """What a person wants to see of a failed build."""
+    lines = output.splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith("FAILED:") or " ERROR: " in line), 0)
+    return "\n".join(line for line in lines[first:][:limit] if not line.startswith(("cc ", "clang ", "[")))
+
+
+def read_meson_log(report: Path, output: str) -> UnitTests:
+    """Counts the tests inside each program where it says their number, as cmocka does; else the program is one."""
+    total = UnitTests(0, 0, 0, [], output)
+    for line in report.read_text().splitlines():
+        entry = json.loads(line)
+        said = (entry.get("stdout") or "") + (entry.get("stderr") or "")
+        counts = {
+            word: sum(int(n) for n in re.findall(rf"\[ *{word} *\] (\d+) test\(s\)", said))
+            for word in ("PASSED", "FAILED", "SKIPPED")
+        }
+        good = entry["result"] in ("OK", "EXPECTEDFAIL")
+        if entry["result"] == "SKIP" and not counts["SKIPPED"]:
+            counts["SKIPPED"] = 1
+        elif good and not any(counts.values()):
+            counts["PASSED"] = 1
+        elif not good and entry["result"] != "SKIP" and not counts["FAILED"]:
+            counts["FAILED"] = 1
+        total.passed += counts["PASSED"]
+        total.failed += counts["FAILED"]
+        total.skipped += counts["SKIPPED"]
+        total.slowest.append((float(entry.get("duration") or 0), entry["name"]))
+    total.slowest = sorted(total.slowest, reverse=True)[:10]
+    return total
+
+
+def read_junit(report: Path) -> UnitTests:
     passed = failed = skipped = 0
     times: list[tuple[float, str]] = []
     for case in ElementTree.parse(report).iter("testcase"):
@@ -86,4 +122,4 @@ def read_junit(report: Path, output: str = "") -> UnitTests:
             passed += 1
         name = "::".join(filter(None, (case.get("classname"), case.get("name"))))
         times.append((float(case.get("time") or 0), name))
-    return UnitTests(passed, failed, skipped, sorted(times, reverse=True)[:10], output)
+    return UnitTests(passed, failed, skipped, sorted(times, reverse=True)[:10], "")

@@ -13,8 +13,8 @@ from .build import Build
 from .host import HostOptions
 from .lab import BACKENDS, DEFAULT_HOSTS, Lab, all_labs
 from .process import LabError, tool_environment
-from .settings import DEFAULT_LAB, REPOSITORY, flag
-from .tree import TREES
+from .settings import DEFAULT_LAB, REPOSITORY, flag, lab_directory
+from .tree import TREES, remove
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +75,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command(do_logs, "logs", "the journal of a host, or of all; more options are those of journalctl")
     sub.add_argument("host", nargs="?", metavar="HOST")
     sub.add_argument("-f", "--follow", action="store_true")
-    command(do_down, "down", "end it and leave nothing: no process, mount, link, namespace or file")
+    sub = command(do_down, "down", "end it and leave nothing: no process, mount, link, namespace or file")
+    sub.add_argument("--all", action="store_true", help="every lab on this machine, and the cache")
     command(do_bench, "bench", "measure deploys against Docker Swarm; more options are those of bench.py")
 
     sub = command(do_boot, "boot", "boot hosts only, without a grid")
@@ -199,8 +200,12 @@ def do_logs(args: argparse.Namespace, lab: Lab) -> int:
 
 
 def do_down(args: argparse.Namespace, lab: Lab) -> None:
-    with console.step(f"Removing the lab '{lab.name}'"):
-        lab.down()
+    for name in all_labs() if args.all else [lab.name]:
+        with console.step(f"Removing the lab '{name}'"):
+            Lab(name).down()
+    if args.all:
+        with console.step("Removing the cache"):
+            remove(lab_directory())
 
 
 def do_bench(args: argparse.Namespace, lab: Lab) -> int:

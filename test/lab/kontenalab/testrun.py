@@ -10,11 +10,12 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from . import console, packages
+from . import console, images, packages
 from .build import Build, UnitTests, read_junit
 from .lab import Lab
 from .process import LabError, tool_environment
 from .settings import REPOSITORY, lab_directory
+from .tree import HOST, VM
 
 _NOTHING = UnitTests(0, 0, 0, [], "")
 
@@ -66,6 +67,10 @@ class TestRun:
         if not self.args.no_build:
             self.build.compile()
             self.lab.install(self.build)
+        if not self.args.pattern:  # else whatever a chosen test needs is made when it asks
+            for tree in (HOST, VM):
+                tree.ensure()
+            images.ensure()
 
     def _unit(self) -> UnitTests:
         with console.step("Unit tests", account="unit tests"):
