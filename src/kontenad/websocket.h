@@ -10,18 +10,18 @@
 typedef struct WebSocket WebSocket;
 
 typedef struct WebSocketHandler {
-        void (*message)(WebSocket *w, bool binary, const char *data, size_t size,
-                        void *userdata); /* a NUL is behind data */
+        void (*message)(WebSocket *w, bool binary, const char *data, size_t size, void *userdata);
         void (*pong)(WebSocket *w, void *userdata);
         /* Once, last, never from inside a call to websocket_*(): how it ended. code is ours if we closed, else the peer's, else
          * 1006. */
         void (*closed)(WebSocket *w, int code, const char *reason, void *userdata);
 } WebSocketHandler;
 
-/* The transport: a connected stream, and what must be told when it is no longer needed (the fd belongs to release()). */
+/* The transport: a connected stream, and what must be told when it is no longer needed (the fds belong to release()). */
 typedef struct WebSocketTransport {
         int fd;
-        void (*release)(void *userdata);
+        int hangup_fd; /* tells of the peer's end when fd does not; or -EBADF */
+        void (*release)(bool force, void *userdata); /* force: what is on its way may be lost */
         void *userdata;
 } WebSocketTransport;
 

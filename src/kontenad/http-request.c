@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <arpa/inet.h>
+#include <gnutls/crypto.h>
+#include <gnutls/x509.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+#include "certificate.h"
+#include "file-util.h"
+#include "json-util.h"
+#include "kontena-limits.h"
+#include "listener-internal.h"
+#include "log.h"
+#include "string-util.h"
+#include "websocket.h"
+
+#define RELEASE_TIMEOUT_USEC (5U * USEC_PER_SEC) /* for the last bytes to go out */
+#define WEBSOCKET_GUID       "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+#define WEBSOCKET_KEY_LENGTH 24U
+
+struct HttpRequest {
+        Listener *listener;
+        Peer *peer;
+        struct MHD_Connection *connection;
+        const Route *route;
+        char *method, *path;
+        char **segments; /* of the path, decoded */
+
+        char *body;
+        size_t body_size, body_allocated;
+
+        char address[INET6_ADDRSTRLEN];
+        char *peer_key;
+        bool peer_key_known;
+
+        struct MHD_Response *response; /* given, not yet handed to MHD */
+        unsigned status;
+        bool answered, in_handler, suspended, queued;
+};
+
+void route_done(Route *r) {
+        free(r->method);
+        strv_free(r->segments);
+        free(r->subprotocol);
+}
+
+static int route_add(Listener *l, Route *consume) {
+        Route *routes;
+
+        if (l->n_routes >= LISTENER_ROUTES_MAX) {
+                route_done(consume);
+                return -ENOBUFS;
+        }
+        routes = reallocarray(l->routes, l->n_routes + 1, sizeof(Route));
+        if (!routes) {
+                route_done(consume);
+                return -ENOMEM;
+        }
+        l->routes = routes;
+        l->routes[l->n_routes++] = *consume;
+        return 0;
+}
+
+int listener_add_route(Listener *l, const char *method, const char *pattern, http_handler_t handler,
+                void *userdata) {
+        Route route = { .handler = handler, .userdata = userdata };
+        int r;
+
+        assert(l);
+        assert(method);
+        assert(handler);
+
+        r = strv_split(pattern, "/", &route.segments);
+        if (r < 0)
+                return r;
+        route.method = strdup(method);
+        if (!route.method) {
+                route_done(&route);
+                return -ENOMEM;
+        }
+        return route_add(l, &route);
+}
+
+int listener_add_websocket(Listener *l, const char *pattern, const char *subprotocol, http_accept_t accept,
+                http_opened_t opened, void *userdata) {
+        Route route = { .accept = accept, .opened = opened, .userdata = userdata };
+        int r;
+
+        assert(l);
+        assert(subprotocol);
+        assert(accept);
+        assert(opened);
+
+        r = strv_split(pattern, "/", &route.segments);
+        if (r < 0)
+                return r;
+        route.subprotocol = strdup(subprotocol);
+        if (!route.subprotocol) {
+                route_done(&route);
+                return -ENOMEM;
+        }
+        return route_add(l, &route);
+}
+
+static bool segments_match(char *const *pattern, char *const *path) {
+        for (; pattern && *pattern; pattern++, path++)
+                if (!path || !*path || ((*pattern)[0] != ':' && !streq(*pattern, *path)))
+                        return false;
+        return !path || !*path;
+}
+
+/* *ret_method_wrong: the path is known, the method is not. */
+static const Route *route_find(
+                Listener *l, const char *method, char *const *segments, bool *ret_method_wrong) {
+        *ret_method_wrong = false;
+        for (size_t i = 0; i < l->n_routes; i++) {
+                const Route *route = &l->routes[i];
+
+                if (!segments_match(route->segments, segments))
+                        continue;
+                if (streq(method, route->method ?: "GET"))
+                        return route;
+                *ret_method_wrong = true;
+        }
+        return NULL;
+}
+
+static void request_free(HttpRequest *q) {
+        if (!q)
+                return;
+
+        if (q->response)
+                MHD_destroy_response(q->response);
+        strv_free(q->segments);
+        free(q->method);
+        free(q->path);
+        free(q->body);
+        free(q->peer_key);
+        free(q);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(HttpRequest *, request_free);
+
+static void address_of(struct MHD_Connection *connection, char ret[static INET6_ADDRSTRLEN]) {
+        const union MHD_ConnectionInfo *info;
+        const struct sockaddr *sa;
+
+        ret[0] = '\0';
+        info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+        sa = info ? info->client_addr : NULL;
+        if (!sa)
+                return;
+        if (sa->sa_family == AF_INET)
+                (void) inet_ntop(AF_INET, &((const struct sockaddr_in *) sa)->sin_addr, ret,
+                                INET6_ADDRSTRLEN);
+        else if (sa->sa_family == AF_INET6) {
+                const struct in6_addr *a = &((const struct sockaddr_in6 *) sa)->sin6_addr;
+
+                if (IN6_IS_ADDR_V4MAPPED(a))
+                        (void) inet_ntop(AF_INET, &a->s6_addr[12], ret, INET6_ADDRSTRLEN);
+                else
+                        (void) inet_ntop(AF_INET6, a, ret, INET6_ADDRSTRLEN);
+        }
+}
+
+static int request_new(Listener *l, struct MHD_Connection *connection, const char *url, const char *method,
+                HttpRequest **ret) {
+        _cleanup_(request_freep) HttpRequest *q = NULL;
+        const union MHD_ConnectionInfo *context;
+        int r;
+
+        context = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+        if (!context || !context->socket_context)
+                return -ENOMEM;
+
+        q = new0(HttpRequest, 1);
+        if (!q)
+                return -ENOMEM;
+        q->listener = l;
+        q->peer = context->socket_context;
+        q->connection = connection;
+        q->method = strdup(method);
+        q->path = strdup(url);
+        if (!q->method || !q->path)
+                return -ENOMEM;
+        r = strv_split(url, "/", &q->segments); /* MHD has decoded it; a %2F is a separator too */
+        if (r < 0)
+                return r;
+        address_of(connection, q->address);
+
+        *ret = TAKE_PTR(q);
+        return 0;
+}
+
+/* Answers */
+
+static int answer(HttpRequest *q, unsigned status, struct MHD_Response *response) {
+        q->response = response;
+        q->status = status;
+        q->answered = true;
+        if (q->suspended) {
+                q->suspended = false;
+                MHD_resume_connection(q->connection);
+                listener_kick(q->listener);
+        }
+        return 0;
+}
+
+int http_reply(HttpRequest *q, int status, const char *content_type, const void *body, size_t size) {
+        struct MHD_Response *response;
+
+        if (q->answered)
+                return -EALREADY;
+
+        response = MHD_create_response_from_buffer(size, (void *) body, MHD_RESPMEM_MUST_COPY);
+        if (!response)
+                return -ENOMEM;
+        if (content_type && MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type) !=
+                                            MHD_YES) {
+                MHD_destroy_response(response);
+                return -ENOMEM;
+        }
+        (void) MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+        return answer(q, (unsigned) status, response);
+}
+
+int http_reply_json(HttpRequest *q, int status, json_object *o) {
+        _cleanup_json_ json_object *owned = o;
+        const char *text = owned ? json_text(owned) : NULL;
+
+        if (!text)
+                return -ENOMEM;
+        return http_reply(q, status, "application/json", text, strlen(text));
+}
+
+static int reply_sentence(HttpRequest *q, int status, const char *code, const char *message) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+
+        if (!o || (code && json_add_string(o, "code", code) < 0) || json_add_string(o, "error", message) < 0)
+                return -ENOMEM;
+        return http_reply_json(q, status, TAKE_PTR(o));
+}
+
+int http_reply_error(HttpRequest *q, const KError *error) {
+        KErrorCode code = kerror_is_set(error) ? error->code : K_INTERNAL;
+
+        return reply_sentence(q, kerror_http_status(code), kerror_bus_name(code), kerror_message(error));
+}
+
+/* What is known of the request */
+
+const char *http_request_method(HttpRequest *q) {
+        return q->method;
+}
+
+const char *http_request_path(HttpRequest *q) {
+        return q->path;
+}
+
+const char *http_request_segment(HttpRequest *q, const char *name) {
+        char **s = q->segments;
+
+        for (char **p = q->route->segments; p && *p && s && *s; p++, s++)
+                if ((*p)[0] == ':' && streq(*p + 1, name))
+                        return *s;
+        return NULL;
+}
+
+const char *http_request_query(HttpRequest *q, const char *name) {
+        return MHD_lookup_connection_value(q->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+const char *http_request_header(HttpRequest *q, const char *name) {
+        return MHD_lookup_connection_value(q->connection, MHD_HEADER_KIND, name);
+}
+
+const char *http_request_body(HttpRequest *q, size_t *ret_size) {
+        *ret_size = q->body_size;
+        return strempty(q->body);
+}
+
+const char *http_request_address(HttpRequest *q) {
+        return q->address;
+}
+
+const char *http_request_peer_key(HttpRequest *q) {
+        const union MHD_ConnectionInfo *info;
+        const gnutls_datum_t *der;
+        gnutls_x509_crt_t crt;
+        unsigned n;
+
+        if (q->peer_key_known)
+                return q->peer_key;
+
+        q->peer_key_known = true;
+        info = MHD_get_connection_info(q->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+        if (!info || !info->tls_session ||
+                        gnutls_certificate_type_get2(info->tls_session, GNUTLS_CTYPE_CLIENT) !=
+                                        GNUTLS_CRT_X509)
+                return NULL;
+        der = gnutls_certificate_get_peers(info->tls_session, &n);
+        if (!der || n == 0 || gnutls_x509_crt_init(&crt) < 0)
+                return NULL;
+        if (gnutls_x509_crt_import(crt, der, GNUTLS_X509_FMT_DER) >= 0)
+                (void) certificate_key_fingerprint(crt, &q->peer_key);
+        gnutls_x509_crt_deinit(crt);
+        return q->peer_key;
+}
+
+/* Upgrade */
+
+static bool header_has_token(HttpRequest *q, const char *name, const char *token) {
+        const char *p = http_request_header(q, name);
+        size_t n = strlen(token);
+
+        while (p && *p) {
+                size_t length;
+
+                p += strspn(p, " \t,");
+                length = strcspn(p, " \t,");
+                if (length == n && strncasecmp(p, token, n) == 0)
+                        return true;
+                p += length;
+        }
+        return false;
+}
+
+static void transport_release(bool force, void *userdata) {
+        Peer *p = userdata;
+
+        peer_set_state(p, PEER_RELEASED);
+        if (force)
+                (void) shutdown(p->fd, SHUT_RDWR);
+        else
+                peer_set_deadline(p, now_monotonic() + RELEASE_TIMEOUT_USEC);
+        (void) MHD_upgrade_action(p->upgrade, MHD_UPGRADE_ACTION_CLOSE);
+        listener_kick(p->listener);
+}
+
+static void on_upgraded(void *cls, struct MHD_Connection *connection, void *con_cls, const char *extra,
+                size_t extra_size, MHD_socket fd, struct MHD_UpgradeResponseHandle *upgrade) {
+        HttpRequest *q = cls;
+        WebSocket *w = NULL;
+        Peer *p = q->peer;
+        int r;
+
+        p->upgrade = upgrade;
+        peer_set_state(p, PEER_UPGRADED);
+        peer_set_deadline(p, USEC_INFINITY);
+
+        /* Nothing may follow the request before our answer. */
+        r = extra_size > 0 ? -EBADMSG
+                           : websocket_new(q->listener->event,
+                                             &(WebSocketTransport){ .fd = fd,
+                                                             .hangup_fd = p->fd,
+                                                             .release = transport_release,
+                                                             .userdata = p },
+                                             &w);
+        if (r < 0) {
+                log_debug_errno(r, "A WebSocket cannot be opened: %m");
+                transport_release(true, p);
+                return;
+        }
+        q->route->opened(q, w, q->route->userdata);
+}
+
+static int accept_text(const char *key, char **ret) {
+        _cleanup_free_ char *joined = strjoin(key, WEBSOCKET_GUID);
+        gnutls_datum_t out = {};
+        uint8_t digest[20];
+        char *s;
+
+        if (!joined)
+                return -ENOMEM;
+        if (gnutls_hash_fast(GNUTLS_DIG_SHA1, joined, strlen(joined), digest) < 0 ||
+                        gnutls_base64_encode2(&(gnutls_datum_t){ digest, sizeof(digest) }, &out) < 0)
+                return -ENOMEM;
+        s = strndup((const char *) out.data, out.size);
+        gnutls_free(out.data);
+        if (!s)
+                return -ENOMEM;
+
+        *ret = s;
+        return 0;
+}
+
+static int upgrade(HttpRequest *q) {
+        _cleanup_free_ char *text = NULL;
+        struct MHD_Response *response;
+        const char *key = http_request_header(q, "Sec-WebSocket-Key");
+        int r;
+
+        if (!header_has_token(q, "Upgrade", "websocket") || !header_has_token(q, "Connection", "upgrade"))
+                return reply_sentence(q, 426, NULL, "This path is a WebSocket.");
+        if (!streq_ptr(http_request_header(q, "Sec-WebSocket-Version"), "13") || !key ||
+                        strlen(key) != WEBSOCKET_KEY_LENGTH)
+                return reply_sentence(
+                                q, 400, NULL, "The WebSocket request is malformed or not of version 13.");
+        if (!header_has_token(q, "Sec-WebSocket-Protocol", q->route->subprotocol))
+                return reply_sentence(
+                                q, 400, NULL, "The WebSocket's subprotocol is not one of this master.");
+
+        r = q->route->accept(q, q->route->userdata);
+        if (r < 0 || q->answered)
+                return r;
+        r = accept_text(key, &text);
+        if (r < 0)
+                return r;
+
+        response = MHD_create_response_for_upgrade(on_upgraded, q);
+        if (!response)
+                return -ENOMEM;
+        if (MHD_add_response_header(response, MHD_HTTP_HEADER_UPGRADE, "websocket") != MHD_YES ||
+                        MHD_add_response_header(response, "Sec-WebSocket-Accept", text) != MHD_YES ||
+                        MHD_add_response_header(response, "Sec-WebSocket-Protocol", q->route->subprotocol) !=
+                                        MHD_YES) {
+                MHD_destroy_response(response);
+                return -ENOMEM;
+        }
+        return answer(q, MHD_HTTP_SWITCHING_PROTOCOLS, response);
+}
+
+/* MHD's side */
+
+static enum MHD_Result queue(HttpRequest *q) {
+        enum MHD_Result r;
+
+        q->queued = true;
+        if (q->status != MHD_HTTP_SWITCHING_PROTOCOLS && q->peer->state == PEER_NEW) {
+                peer_set_state(q->peer, PEER_HTTP);
+                peer_set_deadline(q->peer, USEC_INFINITY);
+        }
+        r = MHD_queue_response(q->connection, q->status, q->response);
+        MHD_destroy_response(TAKE_PTR(q->response));
+        return r;
+}
+
+static enum MHD_Result take_body(HttpRequest *q, const char *data, size_t *size) {
+        size_t n = *size;
+
+        *size = 0;
+        if (q->answered)
+                return MHD_YES; /* too large: the rest is thrown away */
+        if (q->body_size + n > LISTENER_BODY_SIZE_MAX)
+                return reply_sentence(q, 413, NULL, "The request is too large.") < 0 ? MHD_NO : MHD_YES;
+        if (q->body_size + n + 1 > q->body_allocated) {
+                size_t wanted = (q->body_size + n + 1) * 2;
+                char *p = realloc(q->body, wanted);
+
+                if (!p)
+                        return MHD_NO;
+                q->body = p;
+                q->body_allocated = wanted;
+        }
+        memcpy(q->body + q->body_size, data, n);
+        q->body_size += n;
+        q->body[q->body_size] = '\0';
+        return MHD_YES;
+}
+
+static int dispatch(HttpRequest *q) {
+        bool method_wrong;
+
+        q->route = route_find(q->listener, q->method, q->segments, &method_wrong);
+        if (!q->route)
+                return method_wrong ? reply_sentence(q, 405, NULL, "This path does not know the method.")
+                                    : reply_sentence(q, 404, NULL, "There is nothing at this path.");
+        if (!q->route->method)
+                return upgrade(q);
+        return q->route->handler(q, q->route->userdata);
+}
+
+enum MHD_Result http_request_handle(void *cls, struct MHD_Connection *connection, const char *url,
+                const char *method, const char *version, const char *upload_data, size_t *upload_data_size,
+                void **con_cls) {
+        HttpRequest *q = *con_cls;
+        int r;
+
+        if (!q) {
+                if (request_new(cls, connection, url, method, &q) < 0)
+                        return MHD_NO;
+                *con_cls = q;
+                return MHD_YES; /* again for the body */
+        }
+
+        if (*upload_data_size > 0)
+                return take_body(q, upload_data, upload_data_size);
+        if (q->queued)
+                return MHD_YES;
+        if (!q->answered && !q->in_handler) {
+                q->in_handler = true;
+                r = dispatch(q);
+                if (r < 0 && !q->answered) {
+                        _cleanup_kerror_ KError error = KERROR_NULL;
+
+                        (void) kerror_set_errno(&error, r, "The request could not be handled: %m.");
+                        r = http_reply_error(q, &error);
+                        if (r < 0)
+                                return MHD_NO;
+                }
+        }
+        if (!q->answered) {
+                peer_set_state(q->peer, PEER_HTTP);
+                peer_set_deadline(q->peer, USEC_INFINITY);
+                q->suspended = true;
+                MHD_suspend_connection(connection);
+                return MHD_YES;
+        }
+        return queue(q);
+}
+
+void http_request_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
+                enum MHD_RequestTerminationCode code) {
+        request_free(*con_cls);
+        *con_cls = NULL;
+}

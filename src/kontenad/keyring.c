@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "keyring.h"
+
+#include <fcntl.h>
+#include <sodium.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "file-util.h"
+#include "string-util.h"
+
+#define KEY_SIZE        32U
+#define CREDENTIAL_NAME "kontena.key"
+#define FILE_NAME       "/master.key"
+
+struct Keyring {
+        uint8_t *key; /* sodium_malloc(): guarded, locked, wiped */
+};
+
+/* Domain separation: the letters in front keep hashes of tokens and keys of places apart. */
+#define PREFIX_TOKEN "token\0"
+#define PREFIX_SEAL  "seal\0"
+
+static void derive(Keyring *k, const char *prefix, size_t prefix_size, const char *text,
+                uint8_t ret[static 32]) {
+        crypto_generichash_state state;
+
+        (void) crypto_generichash_init(&state, k->key, KEY_SIZE, 32);
+        (void) crypto_generichash_update(&state, (const uint8_t *) prefix, prefix_size);
+        (void) crypto_generichash_update(&state, (const uint8_t *) text, strlen(text));
+        (void) crypto_generichash_final(&state, ret, 32);
+        sodium_memzero(&state, sizeof(state));
+}
+
+static int key_load(Keyring *k, const char *path, KError *reterr) {
+        _cleanup_close_ int fd = -EBADF;
+        uint8_t surplus;
+        ssize_t n;
+
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        if (fd < 0)
+                return errno == ENOENT ? -ENOENT
+                                       : kerror_set_errno(reterr, -errno,
+                                                         "The master's key '%s' cannot be opened: %m.",
+                                                         path);
+
+        n = loop_read(fd, k->key, KEY_SIZE);
+        if (n < 0)
+                return kerror_set_errno(reterr, (int) n, "The master's key '%s' cannot be read: %m.", path);
+        if (n != KEY_SIZE || loop_read(fd, &surplus, 1) != 0)
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "The master's key '%s' has not exactly %u bytes.", path, KEY_SIZE);
+
+        return 0;
+}
+
+static int key_make(Keyring *k, const char *path, KError *reterr) {
+        int r;
+
+        if (getrandom(k->key, KEY_SIZE, 0) != (ssize_t) KEY_SIZE)
+                return kerror_set_errno(reterr, -errno, "No random bytes for the master's key: %m.");
+
+        r = write_file_atomic(path, k->key, KEY_SIZE, 0600);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "The master's key '%s' cannot be written: %m.", path);
+        return 0;
+}
+
+int keyring_new(const char *state_directory, Keyring **ret, KError *reterr) {
+        _cleanup_(keyring_freep) Keyring *k = NULL;
+        _cleanup_free_ char *path = NULL;
+        const char *credentials;
+        int r;
+
+        assert(state_directory);
+        assert(ret);
+
+        if (sodium_init() < 0)
+                return kerror_set(reterr, K_INTERNAL, "libsodium cannot be initialised.");
+
+        k = new0(Keyring, 1);
+        if (!k)
+                return -ENOMEM;
+        k->key = sodium_malloc(KEY_SIZE);
+        if (!k->key)
+                return -ENOMEM;
+
+        credentials = getenv("CREDENTIALS_DIRECTORY");
+        if (credentials) {
+                path = strjoin(credentials, "/" CREDENTIAL_NAME);
+                if (!path)
+                        return -ENOMEM;
+                r = key_load(k, path, reterr);
+                if (r >= 0) {
+                        *ret = TAKE_PTR(k);
+                        return 0;
+                }
+                if (r != -ENOENT)
+                        return r;
+                path = mfree(path);
+        }
+
+        path = strjoin(state_directory, FILE_NAME);
+        if (!path)
+                return -ENOMEM;
+        r = key_load(k, path, reterr);
+        if (r == -ENOENT)
+                r = key_make(k, path, reterr);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(k);
+        return 0;
+}
+
+Keyring *keyring_free(Keyring *k) {
+        if (!k)
+                return NULL;
+
+        sodium_free(k->key);
+        free(k);
+        return NULL;
+}
+
+int keyring_seal(Keyring *k, const char *context, const void *data, size_t size, void **ret,
+                size_t *ret_size) {
+        uint8_t key[crypto_secretbox_KEYBYTES];
+        uint8_t *sealed;
+        size_t n;
+
+        assert(k);
+        assert(context);
+        assert(data || size == 0);
+        assert(ret && ret_size);
+
+        if (size > SIZE_MAX - crypto_secretbox_NONCEBYTES - crypto_secretbox_MACBYTES)
+                return -E2BIG;
+        n = crypto_secretbox_NONCEBYTES + crypto_secretbox_MACBYTES + size;
+        sealed = malloc(n);
+        if (!sealed)
+                return -ENOMEM;
+
+        randombytes_buf(sealed, crypto_secretbox_NONCEBYTES);
+        derive(k, PREFIX_SEAL, sizeof(PREFIX_SEAL) - 1, context, key);
+        (void) crypto_secretbox_easy(sealed + crypto_secretbox_NONCEBYTES, data ?: "", size, sealed, key);
+        sodium_memzero(key, sizeof(key));
+
+        *ret = sealed;
+        *ret_size = n;
+        return 0;
+}
+
+int keyring_open(Keyring *k, const char *context, const void *sealed, size_t size, void **ret,
+                size_t *ret_size) {
+        uint8_t key[crypto_secretbox_KEYBYTES];
+        const uint8_t *p = sealed;
+        uint8_t *data;
+        size_t n;
+        int r;
+
+        assert(k);
+        assert(context);
+        assert(ret && ret_size);
+
+        if (!p || size < crypto_secretbox_NONCEBYTES + crypto_secretbox_MACBYTES)
+                return -EBADMSG;
+        n = size - crypto_secretbox_NONCEBYTES - crypto_secretbox_MACBYTES;
+        data = malloc(n + 1);
+        if (!data)
+                return -ENOMEM;
+
+        derive(k, PREFIX_SEAL, sizeof(PREFIX_SEAL) - 1, context, key);
+        r = crypto_secretbox_open_easy(
+                        data, p + crypto_secretbox_NONCEBYTES, size - crypto_secretbox_NONCEBYTES, p, key);
+        sodium_memzero(key, sizeof(key));
+        if (r < 0) {
+                free(data);
+                return -EBADMSG;
+        }
+        data[n] = '\0';
+
+        *ret = data;
+        *ret_size = n;
+        return 0;
+}
+
+void keyring_hash_token(Keyring *k, const char *token, uint8_t ret[static TOKEN_HASH_SIZE]) {
+        assert(k);
+        assert(token);
+
+        derive(k, PREFIX_TOKEN, sizeof(PREFIX_TOKEN) - 1, token, ret);
+}
+
+bool keyring_token_matches(Keyring *k, const char *token, const uint8_t hash[static TOKEN_HASH_SIZE]) {
+        uint8_t computed[TOKEN_HASH_SIZE];
+        bool same;
+
+        if (!token)
+                return false;
+
+        keyring_hash_token(k, token, computed);
+        same = sodium_memcmp(computed, hash, TOKEN_HASH_SIZE) == 0 && !sodium_is_zero(hash, TOKEN_HASH_SIZE);
+        sodium_memzero(computed, sizeof(computed));
+        return same;
+}

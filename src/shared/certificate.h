@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <gnutls/abstract.h>
+#include <gnutls/x509.h>
+
+#include "kerror.h"
+#include "macro.h"
+
+/* X.509 for the node channel: what the master's CA makes, what a node makes, and how both are recognised. ECDSA over P-256
+ * with SHA-256 throughout. A library of its own (libcertificate), for kontena-noded does not link GnuTLS. */
+
+static inline void x509_crt_deinitp(gnutls_x509_crt_t *c) {
+        if (*c)
+                gnutls_x509_crt_deinit(*c);
+}
+static inline void x509_privkey_deinitp(gnutls_x509_privkey_t *k) {
+        if (*k)
+                gnutls_x509_privkey_deinit(*k);
+}
+
+typedef struct X509Chain {
+        gnutls_x509_crt_t *certificates;
+        unsigned n;
+} X509Chain;
+
+/* All certificates of a PEM text, in order. -EBADMSG when it has none. */
+int x509_chain_import(X509Chain *ret, const char *pem, size_t size);
+void x509_chain_done(X509Chain *c);
+
+int certificate_key_new(gnutls_x509_privkey_t *ret, KError *reterr);
+
+/* A CA for ten years, named after its key. */
+int certificate_authority_new(gnutls_x509_privkey_t key, gnutls_x509_crt_t *ret, KError *reterr);
+/* A server's for 90 days; names are host names and addresses. */
+int certificate_server_new(gnutls_x509_privkey_t key, gnutls_x509_crt_t authority,
+                gnutls_x509_privkey_t authority_key, char *const *names, gnutls_x509_crt_t *ret,
+                KError *reterr);
+/* A node's, signed by itself: only its key is looked at. */
+int certificate_node_new(gnutls_x509_privkey_t key, gnutls_x509_crt_t *ret, KError *reterr);
+
+/* For tests of what must be refused: a server's certificate with times of one's choosing (seconds since 1970). */
+int certificate_server_new_full(gnutls_x509_privkey_t key, gnutls_x509_crt_t authority,
+                gnutls_x509_privkey_t authority_key, char *const *names, time_t activation,
+                time_t expiration, gnutls_x509_crt_t *ret, KError *reterr);
+
+uint64_t certificate_expires_at(gnutls_x509_crt_t c); /* microseconds since 1970; 0: unknown */
+bool certificate_is_issued_by(gnutls_x509_crt_t c, gnutls_x509_crt_t issuer); /* the signature is checked */
+bool certificate_is_for(gnutls_x509_crt_t c, gnutls_x509_privkey_t key);
+bool certificate_is_for_privkey(gnutls_x509_crt_t c, gnutls_privkey_t key);
+/* True if the certificate is for all of the names and no others. */
+bool certificate_has_names(gnutls_x509_crt_t c, char *const *names);
+int certificate_list_names(gnutls_x509_crt_t c, char ***ret);
+
+/* SHA-256 in hex, of the certificate and of its public key (SubjectPublicKeyInfo). */
+int certificate_fingerprint(gnutls_x509_crt_t c, char **ret);
+int certificate_key_fingerprint(gnutls_x509_crt_t c, char **ret);
+int certificate_export_pem(gnutls_x509_crt_t c, char **ret);
