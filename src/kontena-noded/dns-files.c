@@ -181,8 +181,7 @@ int dns_config_text(const char *directory, const char *resolv_conf, uint32_t add
                         "dns-forward-max=1000\n"
                         "cache-size=1000\n"
                         "edns-packet-max=1232\n"
-                        "pid-file=\n"
-                        "log-facility=-\n",
+                        "pid-file=\n",
                         resolv_conf);
         if (fclose(f) != 0)
                 return -ENOMEM;

@@ -33,7 +33,7 @@ static const char table_format[] =
                 "  chain postrouting {\n"
                 "    type nat hook postrouting priority srcnat; policy accept;\n"
                 "    oifname %3$s ip saddr 127.0.0.0/8 masquerade\n"
-                "    iifname %3$s oifname %3$s ct status dnat masquerade\n"
+                "    oifname %3$s ip saddr %4$s ct status dnat masquerade\n"
                 "    ip saddr %4$s ip daddr != %4$s oifname != { %1$s } masquerade\n"
                 "  }\n"
                 "  chain forward {\n"

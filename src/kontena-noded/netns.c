@@ -139,8 +139,12 @@ static int ensure_veth(Work *w, const char *host_name, KError *reterr) {
                 r = rtnl_set_alias(w->outside, host_name, alias);
         if (r >= 0 && (fresh || outer.addr_gen_mode != IN6_ADDR_GEN_MODE_NONE))
                 r = rtnl_set_no_ipv6_address(w->outside, host_name);
-        if (r >= 0 && outer.master != (uint32_t) ns->bridge_index)
+        if (r >= 0 && outer.master != (uint32_t) ns->bridge_index) {
                 r = rtnl_set_master(w->outside, host_name, ns->bridge_index);
+                /* An instance may use its own published port; where bridges pass through netfilter that never leaves them. */
+                if (r >= 0)
+                        r = rtnl_set_hairpin(w->outside, host_name);
+        }
         if (r >= 0 && outer.mtu != ns->mtu)
                 r = rtnl_set_mtu(w->outside, host_name, ns->mtu);
         if (r >= 0 && !(outer.flags & IFF_UP))

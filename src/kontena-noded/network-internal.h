@@ -47,7 +47,8 @@ struct Network {
         Firewall *firewall;
         Dns *dns;
         sd_event_source *timer;
-        uint64_t delay_usec, last_repair_usec;
+        uint64_t last_repair_usec;
+        unsigned repairs;                                /* without a calm time between them */
         bool timer_armed;
 
         Underlay underlay; /* observed at the last reconcile */

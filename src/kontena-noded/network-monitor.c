@@ -8,7 +8,8 @@
 
 #define DELAY_MIN_USEC (50 * USEC_PER_MSEC) /* changes come in groups */
 #define DELAY_MAX_USEC (10 * USEC_PER_SEC)
-#define CALM_USEC      (5 * USEC_PER_SEC) /* repairs less far apart are a fight with somebody */
+#define CALM_USEC      (30 * USEC_PER_SEC) /* repairs less far apart may be a fight with somebody */
+#define REPAIRS_FAST   16U                 /* so many of them come at once, then slower and slower */
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         _cleanup_kerror_ KError e = KERROR_NULL;
@@ -25,30 +26,29 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         if (r >= 0 && n->n_changes == 0)
                 return 0;
 
-        /* Once, at once; then slower and slower. */
-        n->delay_usec = now - n->last_repair_usec < CALM_USEC + n->delay_usec
-                                        ? MIN(n->delay_usec * 2, DELAY_MAX_USEC)
-                                        : DELAY_MIN_USEC;
+        n->repairs = now - n->last_repair_usec < CALM_USEC ? n->repairs + 1 : 1;
         n->last_repair_usec = now;
         return 0;
 }
 
 void network_schedule(Network *n) {
+        uint64_t delay = DELAY_MIN_USEC;
         int r;
 
         if (n->timer_armed)
                 return;
 
-        n->delay_usec = MAX(n->delay_usec, DELAY_MIN_USEC);
-        if (now_monotonic() - n->last_repair_usec > CALM_USEC + n->delay_usec)
-                n->delay_usec = DELAY_MIN_USEC;
+        if (now_monotonic() - n->last_repair_usec >= CALM_USEC)
+                n->repairs = 0;
+        if (n->repairs > REPAIRS_FAST)
+                for (unsigned i = REPAIRS_FAST; i < n->repairs && delay < DELAY_MAX_USEC; i++)
+                        delay *= 2;
         if (n->timer) {
-                r = sd_event_source_set_time_relative(n->timer, n->delay_usec);
+                r = sd_event_source_set_time_relative(n->timer, delay);
                 if (r >= 0)
                         r = sd_event_source_set_enabled(n->timer, SD_EVENT_ONESHOT);
         } else
-                r = sd_event_add_time_relative(
-                                n->event, &n->timer, CLOCK_MONOTONIC, n->delay_usec, 0, on_timer, n);
+                r = sd_event_add_time_relative(n->event, &n->timer, CLOCK_MONOTONIC, delay, 0, on_timer, n);
         if (r < 0)
                 (void) log_error_errno(r, "Cannot set a timer, the network is not watched: %m");
         else

@@ -513,6 +513,18 @@ int rtnl_set_master(Netlink *nl, const char *name, int master) {
                         name);
 }
 
+int rtnl_set_hairpin(Netlink *nl, const char *name) {
+        struct nlmsghdr *h = begin_link(nl, RTM_NEWLINK, 0, name, 0);
+        struct nlattr *info = mnl_attr_nest_start(h, IFLA_LINKINFO), *data;
+
+        mnl_attr_put_strz(h, IFLA_INFO_SLAVE_KIND, "bridge");
+        data = mnl_attr_nest_start(h, IFLA_INFO_SLAVE_DATA);
+        mnl_attr_put_u8(h, IFLA_BRPORT_MODE, 1);
+        mnl_attr_nest_end(h, data);
+        mnl_attr_nest_end(h, info);
+        return netlink_queue(nl, 0, "let device '%s' talk to itself", name);
+}
+
 int rtnl_set_alias(Netlink *nl, const char *name, const char *alias) {
         struct nlmsghdr *h = begin_link(nl, RTM_NEWLINK, 0, name, 0);
 

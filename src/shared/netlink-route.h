@@ -86,6 +86,8 @@ int rtnl_set_up(Netlink *nl, const char *name);
 int rtnl_set_mtu(Netlink *nl, const char *name, uint32_t mtu);
 int rtnl_set_mac(Netlink *nl, const char *name, const uint8_t mac[static MAC_SIZE]);
 int rtnl_set_master(Netlink *nl, const char *name, int master);
+/* A bridge port gets back what it sent, when it is addressed so. */
+int rtnl_set_hairpin(Netlink *nl, const char *name);
 int rtnl_set_alias(Netlink *nl, const char *name, const char *alias);
 int rtnl_set_no_ipv6_address(Netlink *nl, const char *name);
 
