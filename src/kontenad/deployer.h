@@ -12,6 +12,7 @@
 typedef struct Deployer Deployer;
 
 int deployer_new(Master *m, Deployer **ret);
+/* The event loop does not run any more, or the store is closed next: watches of a store end with it. */
 Deployer *deployer_free(Deployer *d);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Deployer *, deployer_free);
 

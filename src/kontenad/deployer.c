@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "deployer.h"
+
+#include "deploy-run.h"
+#include "file-util.h"
+#include "log.h"
+#include "string-util.h"
+
+/* When the store cannot be written, say because its disk is full, deploys wait and are looked at again this often. */
+#define RETRY_USEC (2 * USEC_PER_SEC)
+
+/* An unfinished deploy as of the last look; the store has all else. */
+typedef struct Active {
+        char *deploy_id, *service_id, *grid_id;
+        uint64_t next; /* realtime */
+        bool dirty;
+} Active;
+
+struct Deployer {
+        Master *master;
+        sd_event_source *work, *timer;
+        Active *active;
+        size_t n_active;
+};
+
+static void active_free(Active *l, size_t n) {
+        FOREACH_ARRAY(a, l, n) {
+                free(a->deploy_id);
+                free(a->service_id);
+                free(a->grid_id);
+        }
+        free(l);
+}
+
+static void schedule(Deployer *d) {
+        int r;
+
+        r = sd_event_source_set_enabled(d->work, SD_EVENT_ONESHOT);
+        if (r < 0)
+                log_error_errno(r, "Deploys cannot be continued: %m");
+}
+
+static int arm_timer(Deployer *d, uint64_t when, uint64_t now) {
+        int r;
+
+        if (when == USEC_INFINITY)
+                return sd_event_source_set_enabled(d->timer, SD_EVENT_OFF);
+
+        r = sd_event_source_set_time_relative(d->timer, when > now ? when - now : 0);
+        if (r < 0)
+                return r;
+        return sd_event_source_set_enabled(d->timer, SD_EVENT_ONESHOT);
+}
+
+static const Active *find_active(const Active *l, size_t n, const char *deploy_id) {
+        FOREACH_ARRAY(a, l, n)
+                if (streq(a->deploy_id, deploy_id))
+                        return a;
+        return NULL;
+}
+
+/* Rows come oldest first: does a later one speak of the same service? */
+static bool has_newer(const DeployRowList *l, size_t i) {
+        for (size_t j = i + 1; j < l->n; j++)
+                if (streq(l->rows[i]->service_id, l->rows[j]->service_id))
+                        return true;
+        return false;
+}
+
+static int look_at(Deployer *d, const DeployRowList *deploys, size_t i, const Active *before,
+                Active *now_active, uint64_t now) {
+        DeployRow *row = deploys->rows[i];
+        bool newer = has_newer(deploys, i);
+        int r;
+
+        now_active->deploy_id = strdup(row->id);
+        now_active->service_id = strdup(row->service_id);
+        now_active->grid_id = strdup(row->grid_id);
+        if (!now_active->deploy_id || !now_active->service_id || !now_active->grid_id)
+                return -ENOMEM;
+
+        if (before && !before->dirty && before->next > now && !newer) {
+                now_active->next = before->next;
+                return 0;
+        }
+
+        r = deploy_run(d->master, row, newer, now, &now_active->next);
+        if (r < 0) {
+                log_warning_errno(r, "Deploy of service '%s' cannot go on now, trying again: %m",
+                                row->service_id);
+                now_active->next = now + RETRY_USEC;
+        }
+        return 0;
+}
+
+static int on_work(sd_event_source *s, void *userdata) {
+        Deployer *d = userdata;
+        _cleanup_(deploy_row_list_done) DeployRowList deploys = {};
+        uint64_t now = now_realtime(), next = USEC_INFINITY;
+        Active *active;
+        int r;
+
+        r = store_list_unfinished_deploys(d->master->store, &deploys);
+        if (r < 0) {
+                log_error_errno(r, "Deploys cannot be read, trying again: %m");
+                (void) arm_timer(d, now + RETRY_USEC, now);
+                return 0;
+        }
+
+        active = new0(Active, deploys.n + 1);
+        if (!active) {
+                (void) arm_timer(d, now + RETRY_USEC, now);
+                log_oom();
+                return 0;
+        }
+        for (size_t i = 0; i < deploys.n; i++) {
+                r = look_at(d, &deploys, i, find_active(d->active, d->n_active, deploys.rows[i]->id),
+                                &active[i], now);
+                if (r < 0) {
+                        active_free(active, deploys.n);
+                        (void) arm_timer(d, now + RETRY_USEC, now);
+                        log_oom();
+                        return 0;
+                }
+                next = MIN(next, active[i].next);
+        }
+
+        active_free(d->active, d->n_active);
+        d->active = active;
+        d->n_active = deploys.n;
+
+        r = arm_timer(d, next, now);
+        if (r < 0)
+                log_error_errno(r, "Time limits of deploys cannot be watched: %m");
+        return 0;
+}
+
+static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
+        schedule(userdata);
+        return 0;
+}
+
+static void mark(Deployer *d, const char *service_id, const char *grid_id) {
+        FOREACH_ARRAY(a, d->active, d->n_active)
+                if ((service_id && streq(a->service_id, service_id)) ||
+                                (grid_id && streq(a->grid_id, grid_id))) {
+                        a->dirty = true;
+                        schedule(d);
+                }
+}
+
+/* Only what ends a step wakes: progress of a pull does not. */
+static void on_instance(Deployer *d, Store *store, StoreChange change, const char *id, const char *grid_id) {
+        _cleanup_(instance_row_freep) InstanceRow *row = NULL;
+
+        if (d->n_active == 0)
+                return;
+        if (change == STORE_REMOVED || store_get_instance(store, id, &row) < 0)
+                mark(d, NULL, grid_id);
+        else if (row->desired != INSTANCE_RUNNING ||
+                        STR_IN_SET(strempty(row->state), "running", "failed", "removed", "stopped"))
+                mark(d, row->service_id, NULL);
+}
+
+static void on_change(Store *store, StoreKind kind, StoreChange change, const char *id, const char *grid_id,
+                void *userdata) {
+        Deployer *d = userdata;
+
+        switch (kind) {
+        case STORE_DEPLOY:
+                if (change != STORE_REMOVED && !find_active(d->active, d->n_active, id))
+                        schedule(d);
+                break;
+        case STORE_SERVICE:
+                mark(d, id, NULL);
+                break;
+        case STORE_NODE:
+                mark(d, NULL, grid_id);
+                break;
+        case STORE_INSTANCE:
+                on_instance(d, store, change, id, grid_id);
+                break;
+        default:
+                break;
+        }
+}
+
+Deployer *deployer_free(Deployer *d) {
+        if (!d)
+                return NULL;
+
+        sd_event_source_disable_unref(d->work);
+        sd_event_source_disable_unref(d->timer);
+        active_free(d->active, d->n_active);
+        return mfree(d);
+}
+
+int deployer_new(Master *m, Deployer **ret) {
+        _cleanup_(deployer_freep) Deployer *d = NULL;
+        int r;
+
+        assert(m);
+        assert(ret);
+
+        d = new0(Deployer, 1);
+        if (!d)
+                return -ENOMEM;
+        d->master = m;
+
+        r = sd_event_add_defer(m->event, &d->work, on_work, d);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_description(d->work, "deployer-work");
+        r = sd_event_add_time_relative(
+                        m->event, &d->timer, CLOCK_MONOTONIC, 0, 100 * USEC_PER_MSEC, on_timer, d);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_description(d->timer, "deployer-timer");
+        r = sd_event_source_set_enabled(d->timer, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
+        r = store_watch(m->store, on_change, d);
+        if (r < 0)
+                return r;
+
+        schedule(d); /* what an earlier master left unfinished */
+        *ret = TAKE_PTR(d);
+        return 0;
+}
+
+int deploy_request(Store *s, const ServiceRow *service, bool force, char **ret_id, KError *reterr) {
+        _cleanup_(service_row_freep) ServiceRow *row = NULL;
+        _cleanup_free_ char *id = NULL;
+        int r;
+
+        assert(s);
+        assert(service);
+
+        id = store_new_id();
+        if (!id)
+                return -ENOMEM;
+
+        r = store_get_service(s, service->id, &row);
+        if (r == -ENOENT)
+                return kerror_set(reterr, K_NO_SUCH_SERVICE, "No service '%s/%s'.", service->stack,
+                                service->name);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Service '%s/%s' cannot be read: %m", service->stack,
+                                service->name);
+
+        if (row->state != SERVICE_RUNNING) {
+                row->state = SERVICE_RUNNING;
+                r = store_put_service(s, row);
+                if (r < 0)
+                        return kerror_set_errno(reterr, r, "Service '%s/%s' cannot be stored: %m",
+                                        row->stack, row->name);
+        }
+        r = store_put_deploy(s, &(DeployRow){ .id = id,
+                                                .grid_id = row->grid_id,
+                                                .service_id = row->id,
+                                                .service_rev = row->revision,
+                                                .state = DEPLOY_CREATED,
+                                                .force = force,
+                                                .created_at = now_realtime() });
+        if (r < 0)
+                return kerror_set_errno(
+                                reterr, r, "Deploy of '%s/%s' cannot be stored: %m", row->stack, row->name);
+
+        if (ret_id)
+                *ret_id = TAKE_PTR(id);
+        return 0;
+}
+
+int deploy_cancel(Store *s, const char *deploy_id, const char *reason, KError *reterr) {
+        _cleanup_(deploy_row_freep) DeployRow *row = NULL;
+        int r;
+
+        assert(s);
+        assert(deploy_id);
+
+        r = store_get_deploy(s, deploy_id, &row);
+        if (r == -ENOENT)
+                return kerror_set(reterr, K_NO_SUCH_DEPLOY, "No deploy '%s'.", deploy_id);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Deploy '%s' cannot be read: %m", deploy_id);
+        if (DEPLOY_STATE_IS_FINAL(row->state))
+                return kerror_set(reterr, K_CONFLICT, "The deploy has ended already: %s.",
+                                deploy_state_to_string(row->state));
+
+        row->state = DEPLOY_CANCELLED;
+        row->finished_at = now_realtime();
+        r = free_and_strdup(&row->reason, reason);
+        if (r < 0)
+                return r;
+        r = store_put_deploy(s, row);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Deploy '%s' cannot be stored: %m", deploy_id);
+        return 0;
+}
+
+int deploy_is_running(Store *s, const char *service_id) {
+        _cleanup_(deploy_row_list_done) DeployRowList deploys = {};
+        int r;
+
+        r = store_list_deploys(s, service_id, 1, &deploys);
+        if (r < 0)
+                return r;
+        return deploys.n > 0 && !DEPLOY_STATE_IS_FINAL(deploys.rows[0]->state);
+}

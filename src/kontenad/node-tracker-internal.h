@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <uthash.h>
+
+#include "desired-state.h"
+#include "master.h"
+#include "node-admit.h"
+#include "node-session.h"
+#include "node-tracker.h"
+#include "store.h"
+
+/* Between node-tracker.c, which listens to nodes, and node-desired.c, which tells them. */
+
+/* The current connection of one node. */
+typedef struct NodeLink {
+        char *node_id, *grid_id;
+        NodeSession *session;
+        uint64_t session_id;
+        bool ready;  /* hello was answered */
+        bool dirty;  /* its instances have to be compared */
+        bool resend; /* it gets everything anew */
+        uint64_t epoch, seq;
+        SentState sent;
+        uint64_t seen, seen_stored;
+        json_object *report; /* waits to be stored */
+        uint64_t event_minute;
+        unsigned events_in_minute, events_dropped;
+        UT_hash_handle hh;
+} NodeLink;
+
+typedef struct View {
+        char *grid_id;
+        GridView *view;
+        UT_hash_handle hh;
+} View;
+
+struct NodeTracker {
+        Master *master;
+        NodeAdmission *admission;
+        NodeLink *links;
+        View *views;
+        sd_event_source *flush_timer, *rows_timer;
+        uint64_t last_flush; /* monotonic */
+        bool unmarked;       /* rows may not say who is connected */
+};
+
+#define TRACKER_RETRY_USEC UINT64_C(2000000)
+
+static inline NodeLink *node_tracker_find_link(NodeTracker *t, const char *node_id) {
+        NodeLink *l = NULL;
+
+        HASH_FIND_STR(t->links, node_id, l);
+        return l;
+}
+
+void node_tracker_arm_sooner(
+                sd_event_source *s, uint64_t delay); /* sooner than armed is fine, later is not */
+
+/* {"epoch", "desired"}: everything, in a numbering of its own. */
+int node_desired_whole(NodeTracker *t, NodeLink *l, json_object **ret);
+int node_desired_on_flush(sd_event_source *s, uint64_t usec, void *userdata);
+void node_desired_on_change(Store *store, StoreKind kind, StoreChange change, const char *id,
+                const char *grid_id, void *userdata);
+/* No node of this grid is connected any more. NULL: of no grid. */
+void node_desired_forget(NodeTracker *t, const char *grid_id);
