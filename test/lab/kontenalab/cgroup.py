@@ -53,7 +53,7 @@ class Cgroup:
         self.kill()
         if self.path.exists():
             for directory, _, _ in os.walk(self.path, topdown=False):
-                wait_until(lambda d=directory: _rmdir(d), 10, f"removal of {directory}", 0.02)
+                wait_until(functools.partial(_rmdir, directory), 10, f"removal of {directory}", 0.02)
 
 
 def _rmdir(path: str) -> bool:

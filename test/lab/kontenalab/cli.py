@@ -19,9 +19,10 @@ from .tree import TREES, remove
 
 def main(arguments: Sequence[str] | None = None) -> int:
     top = parser()
-    args, args.more = top.parse_known_args(arguments)
-    if args.more and args.function not in (do_bench, do_logs):
-        top.error(f"unrecognized arguments: {' '.join(args.more)}")
+    args, more = top.parse_known_args(arguments)
+    args.more = more
+    if more and args.function not in (do_bench, do_logs):
+        top.error(f"unrecognized arguments: {' '.join(more)}")
     os.environ["KONTENA_LAB_NAME"] = args.name
     if args.build_dir:
         os.environ["KONTENA_LAB_BUILD_DIR"] = str(args.build_dir.absolute())
@@ -72,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("host", metavar="HOST")
     sub.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND…")
     command(do_status, "status", "the hosts of this lab, and the other labs on this machine")
-    sub = command(do_logs, "logs", "the journal of a host, or of all; more options are those of journalctl")
+    sub = command(do_logs, "logs", "the journal of a host, or of all; further options are journalctl's, as --lines=20")
     sub.add_argument("host", nargs="?", metavar="HOST")
     sub.add_argument("-f", "--follow", action="store_true")
     sub = command(do_down, "down", "end it and leave nothing: no process, mount, link, namespace or file")

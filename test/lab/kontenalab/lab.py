@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from . import console, packages, pki, tree
 from .build import Build
@@ -56,16 +57,16 @@ class Lab:
             raise LabError(f"The lab '{self.name}' has no host '{name}' (it has: {known})")
         return hosts[name]
 
-    def add(self, name: str, **options) -> Host:
+    def add(self, name: str, **options: Any) -> Host:
         """A new host, not started."""
         if name in self.hosts:
             raise LabError(f"The lab '{self.name}' already has a host '{name}'")
+        if options.get("backend") == "qemu":
+            options.setdefault("tree", "vm")
         given = HostOptions(**options)
-        if given.backend == "qemu" and "tree" not in options:
-            given = HostOptions(**{**options, "tree": "vm"})
         return BACKENDS[given.backend](self, name, given)
 
-    def boot(self, names: Sequence[str] = DEFAULT_HOSTS, **options) -> list[Host]:
+    def boot(self, names: Sequence[str] = DEFAULT_HOSTS, **options: Any) -> list[Host]:
         """Make and start these hosts as far as they are not, and wait until they are up."""
         with self.lock():
             self.prepare()
@@ -133,7 +134,7 @@ class Lab:
 
     # The outside of the hosts
 
-    def run(self, argv: Sequence[str], **kwargs) -> Result:
+    def run(self, argv: Sequence[str], **kwargs: Any) -> Result:
         """Run a program of this machine where the lab's own addresses are, outside of every host."""
         return self.network.run(argv, **kwargs)
 

@@ -75,9 +75,10 @@ class Network:
         bridge, address = place(host)
         inner = self.host_namespace(host)
         run(["ip", "netns", "add", inner])
+        peer = f"eth0 mtu {mtu} address {mac(address)} netns {inner}"
         self._ip(
             [
-                f"link add name {host} mtu {mtu} type veth peer name eth0 mtu {mtu} address {mac(address)} netns {inner}",
+                f"link add name {host} mtu {mtu} type veth peer name {peer}",
                 f"link set dev {host} master {bridge}",
                 f"link set dev {host} up",
             ]

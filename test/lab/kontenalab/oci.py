@@ -7,7 +7,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,10 @@ def digest(data: bytes) -> str:
 
 def layer_of(root: Path, owners: dict[str, Owner] | None = None, compression: str = "gzip") -> Layer:
     """A folder as a layer; all is root's but what `owners` names."""
-    owners = owners or {}
+    known = owners or {}
 
     def adapt(info: tarfile.TarInfo) -> tarfile.TarInfo:
-        info.uid, info.gid = owners.get(info.name, (0, 0))
+        info.uid, info.gid = known.get(info.name, (0, 0))
         info.uname = info.gname = ""
         info.mtime = _EPOCH
         return info
@@ -88,8 +88,18 @@ class LayerWriter:
         self._buffer = io.BytesIO()
         self._archive = tarfile.open(fileobj=self._buffer, mode="w", format=tarfile.PAX_FORMAT)
 
-    def add(self, name: str, kind: bytes = tarfile.REGTYPE, *, data: bytes = b"", target: str = "", mode: int = 0o644,
-            owner: Owner = (0, 0), xattrs: dict[str, str] | None = None, device: Owner = (0, 0)) -> "LayerWriter":  # fmt: skip
+    def add(
+        self,
+        name: str,
+        kind: bytes = tarfile.REGTYPE,
+        *,
+        data: bytes = b"",
+        target: str = "",
+        mode: int = 0o644,
+        owner: Owner = (0, 0),
+        xattrs: dict[str, str] | None = None,
+        device: Owner = (0, 0),
+    ) -> "LayerWriter":
         info = tarfile.TarInfo(name)
         info.type, info.linkname, info.size, info.mtime = kind, target, len(data), _EPOCH
         info.mode = 0o755 if kind == tarfile.DIRTYPE and mode == 0o644 else mode

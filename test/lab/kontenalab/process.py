@@ -107,7 +107,7 @@ def _what_is_left(process: subprocess.Popen) -> tuple[bytes, bytes]:
         return expired.stdout or b"", expired.stderr or b""
 
 
-def wait_until(condition: Callable[[], T], timeout: float = 30, what: str = "condition", interval: float = 0.05) -> T:
+def wait_until(condition: Callable[[], T | None], timeout: float = 30, what: str = "condition", interval: float = 0.05) -> T:
     """Call until it returns something true, which is returned; says what was missing when time is over."""
     deadline = time.monotonic() + timeout
     while True:

@@ -85,7 +85,7 @@ class QemuHost(Host):
     def _make_disk(image: Path, megabytes: int, content: Path | None = None) -> None:
         image.unlink(missing_ok=True)
         run(["truncate", "-s", f"{megabytes}M", image])
-        fill = ["-d", content] if content else []
+        fill = ["-d", str(content)] if content else []
         run(["mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", *fill, image])
 
     def _boot(self) -> None:
@@ -94,7 +94,8 @@ class QemuHost(Host):
         kernel, initrd = next(boot.glob("vmlinuz-*")), next(boot.glob("initrd.img-*"))
         argv = [
             "qemu-system-x86_64", "-nographic", "-nodefaults", "-no-user-config",
-            "-accel", _accelerator(), "-cpu", "max", "-smp", "2", "-m", str(self.options.memory_mb),
+            "-accel", _accelerator(), "-cpu", "max", "-smp", "2",
+            "-m", str(self.options.memory_mb),
             "-kernel", str(kernel), "-initrd", str(initrd), "-append", _KERNEL,
             "-serial", f"file:{self.console}", "-qmp", f"unix:{self._monitor},server=on,wait=off", "-device", "virtio-rng-pci",
             "-drive", f"file={self._disk},if=virtio,format=raw,cache=writeback",
