@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "backoff.h"
+#include "instance-record.h"
+#include "instance-want.h"
+#include "instance.h"
+#include "job.h"
+#include "probe.h"
+#include "volumes.h"
+
+/* Shared by instance.c (what it is, what it shows), instance-step.c (what to do next) and instance-start.c (making and starting
+ * a container). */
+
+#define RETRY_USEC (30ULL * 1000000ULL)
+
+/* What an operation on the unit was for. */
+typedef enum InstanceOperation {
+        OPERATION_NONE,
+        OPERATION_START,
+        OPERATION_RESTART, /* asked for */
+        OPERATION_REVIVE,  /* after a crash */
+        OPERATION_STOP,    /* stopped, terminated or replaced */
+        OPERATION_CLEAN,   /* end systemd's own waiting after a failed start */
+} InstanceOperation;
+
+struct Instance {
+        InstanceHost *host;
+        char *id;
+        char *directory, *run_directory, *record_path;
+
+        /* what is wanted */
+        json_object *want_json;
+        InstanceWant *want; /* NULL: unreadable (want_error) or not wanted */
+        KError want_error;
+        uint64_t want_deploy_rev; /* also of an unreadable one */
+        bool terminate;
+        bool restart_requested;
+
+        /* what there is */
+        InstanceRecord record;
+        Unit *unit;
+        bool was_running; /* seen by this daemon */
+        bool crash_handled;
+        uint64_t running_since; /* CLOCK_MONOTONIC */
+        Backoff backoff;
+        int last_exit_status; /* -1: none */
+
+        /* what is under way */
+        Pull *pull;
+        Job *job, *garbage;
+        Probe *probe;
+        VolumePlan *volumes;
+        Image *image; /* for image_rev */
+        uint64_t image_rev;
+        uint64_t prepared_generation; /* its configuration is written */
+        InstanceOperation operation;
+        sd_event_source *wake, *retry, *revive;
+        bool removing;
+
+        /* what is shown */
+        InstanceState state;
+        KError error;
+        bool failed; /* the last attempt: shown until one succeeds */
+        char *progress;
+};
+
+typedef enum SyncStep {
+        SYNC_AGAIN,
+        SYNC_WAIT,
+        SYNC_DONE,
+} SyncStep;
+
+/* instance-step.c */
+void instance_step(Instance *i);
+void instance_interrupt(Instance *i); /* ends all waiting */
+void instance_unit_changed(Unit *u, void *userdata);
+void instance_operation_done(Unit *u, const KError *error, void *userdata);
+int instance_watch_unit(Instance *i, const char *name);
+
+/* instance-start.c */
+int instance_make(Instance *i, uint64_t generation, Image *image, KError *reterr); /* SyncStep */
+int instance_start(Instance *i, KError *reterr);
+int instance_add_network(Instance *i, KError *reterr);
+void instance_remove_network(Instance *i);
+char *instance_generation_directory(const Instance *i, uint64_t generation);
+char *instance_generation_run_directory(const Instance *i, uint64_t generation);
+void instance_unmount_all(Instance *i, uint64_t except_generation);
+int instance_remove_files(Instance *i);            /* by a job; then instance_step() */
+void instance_remove_old_generations(Instance *i); /* by a job nobody waits for */
+
+/* instance.c */
+void instance_set_state(Instance *i, InstanceState state, const char *progress);
+void instance_fail(Instance *i, KError *error); /* consumes the error's content */
+void instance_say(Instance *i, const char *severity, const char *type, const char *format, ...)
+                _printf_(4, 5);
+int instance_save(Instance *i);
+void instance_log(Instance *i, int level, const char *format, ...) _printf_(3, 4);

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "file-util.h"
+#include "instance-internal.h"
+#include "log.h"
+#include "parse-util.h"
+#include "rootfs.h"
+
+#define GENERATION_PREFIX "gen-"
+
+char *instance_generation_directory(const Instance *i, uint64_t generation) {
+        return strprintf("%s/" GENERATION_PREFIX "%" PRIu64, i->directory, generation);
+}
+
+char *instance_generation_run_directory(const Instance *i, uint64_t generation) {
+        return strprintf("%s/%" PRIu64, i->run_directory, generation);
+}
+
+static int on_volumes_made_fail(Instance *i, int r) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+
+        (void) kerror_set_errno(&error, r, "Cannot make the volumes: %m");
+        instance_fail(i, &error);
+        return r;
+}
+
+static void on_volumes_made(Job *j, int r, void *userdata) {
+        Instance *i = userdata;
+
+        i->job = NULL;
+        if (r < 0) {
+                (void) on_volumes_made_fail(i, r);
+                return;
+        }
+        instance_step(i);
+}
+
+/* What a container's configuration is made of, as far as it is known before the runtime is asked. */
+static int describe(Instance *i, uint64_t generation, const Image *image, const char *directory,
+                const char *root, const char *id, const char *netns, RuntimeContainer *ret,
+                OciMount **ret_mounts) {
+        _cleanup_free_ OciMount *mounts = NULL;
+
+        mounts = new0(OciMount, i->volumes->n_volumes + 1);
+        if (!mounts)
+                return -ENOMEM;
+        for (size_t k = 0; k < i->volumes->n_volumes; k++)
+                mounts[k] = i->volumes->volumes[k].mount; /* strings stay the plan's */
+
+        *ret = (RuntimeContainer){
+                .want = i->want,
+                .image = image,
+                .node_name = i->host->node_name,
+                .id = id,
+                .directory = directory,
+                .root_path = root,
+                .netns_path = netns,
+                .resolver = netns ? network_resolver_address(i->host->network) : NULL,
+                .mounts = mounts,
+                .n_mounts = i->volumes->n_volumes,
+        };
+        *ret_mounts = TAKE_PTR(mounts);
+        return 0;
+}
+
+/* Everything before something of the old container is touched: root, volumes, configuration. Repeatable. */
+int instance_make(Instance *i, uint64_t generation, Image *image, KError *reterr) {
+        _cleanup_free_ char *data = NULL, *run = NULL, *root = NULL, *id = NULL, *netns = NULL;
+        _cleanup_free_ OciMount *mounts = NULL;
+        RuntimeContainer container;
+        int r;
+
+        if (!i->host->runtime)
+                return kerror_set(reterr, K_RUNTIME, "%s", strna(i->host->runtime_error));
+        if (!i->want->spec->host_network && !network_resolver_address(i->host->network))
+                return kerror_set(reterr, K_NETWORK, "The grid's network is not set up on this machine.");
+
+        data = instance_generation_directory(i, generation);
+        run = instance_generation_run_directory(i, generation);
+        root = run ? strjoin(run, "/rootfs") : NULL;
+        id = strprintf("%s-%" PRIu64, i->id, generation);
+        if (!data || !run || !root || !id)
+                return -ENOMEM;
+        if (!i->want->spec->host_network) {
+                netns = strjoin("/run/netns/kt-", i->id);
+                if (!netns)
+                        return -ENOMEM;
+        }
+
+        r = mkdir_p(i->directory, 0700);
+        if (r >= 0)
+                r = mkdir_p(i->run_directory, 0700);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Cannot make the instance's directories: %m");
+        r = rootfs_mount(image, data, root, reterr);
+        if (r < 0)
+                return r;
+
+        i->volumes = volume_plan_free(i->volumes);
+        r = volume_plan_new(i->want, image, i->directory, data, i->host->volumes_directory, root,
+                        &i->volumes, reterr);
+        if (r < 0)
+                return r;
+        if (volume_plan_is_needed(i->volumes)) {
+                r = job_start(i->host->event, "kt-volumes", volume_plan_carry_out, i->volumes,
+                                on_volumes_made, i, &i->job);
+                return r < 0 ? kerror_set_errno(reterr, r, "Cannot make the volumes: %m") : SYNC_WAIT;
+        }
+
+        r = describe(i, generation, image, run, root, id, netns, &container, &mounts);
+        if (r < 0)
+                return r;
+        r = i->host->runtime->ops->prepare(i->host->runtime, &container, reterr);
+        if (r < 0)
+                return r;
+
+        i->prepared_generation = generation;
+        return SYNC_DONE;
+}
+
+static int set_ports(Instance *i, KError *reterr) {
+        const ServiceSpec *s = i->want->spec;
+        _cleanup_free_ NetworkPort *ports = NULL;
+
+        ports = new0(NetworkPort, s->n_ports + 1);
+        if (!ports)
+                return -ENOMEM;
+        for (size_t k = 0; k < s->n_ports; k++) {
+                ports[k] = (NetworkPort){
+                        .node_port = s->ports[k].node_port,
+                        .container_port = s->ports[k].container_port,
+                        .udp = s->ports[k].udp,
+                };
+                if (s->ports[k].ip)
+                        (void) parse_ipv4(s->ports[k].ip, &ports[k].ip);
+        }
+
+        return network_ports_set(i->host->network, i->id, i->want->address, ports, s->n_ports, reterr);
+}
+
+/* Namespace and published ports; made already: looked at and repaired. */
+int instance_add_network(Instance *i, KError *reterr) {
+        int r;
+
+        if (i->want->spec->host_network)
+                return 0;
+        r = network_instance_add(i->host->network, i->id, i->want->address, reterr);
+        if (r < 0)
+                return r;
+
+        return set_ports(i, reterr);
+}
+
+void instance_remove_network(Instance *i) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+
+        if (network_ports_set(i->host->network, i->id, NULL, NULL, 0, &error) < 0)
+                log_warning("Ports of instance '%s' stay published: %s", i->id, kerror_message(&error));
+        kerror_done(&error);
+        if (network_instance_remove(i->host->network, i->id, &error) < 0)
+                log_warning("The network namespace of instance '%s' stays: %s", i->id,
+                                kerror_message(&error));
+}
+
+/* Asks systemd for the unit of the current generation, which is prepared. */
+int instance_start(Instance *i, KError *reterr) {
+        _cleanup_free_ char *run = NULL, *root = NULL, *id = NULL;
+        _cleanup_(unit_setup_done) UnitSetup setup = UNIT_SETUP_NULL;
+        RuntimeContainer container;
+        int r;
+
+        r = instance_add_network(i, reterr);
+        if (r < 0)
+                return r;
+
+        run = instance_generation_run_directory(i, i->record.generation);
+        root = run ? strjoin(run, "/rootfs") : NULL;
+        id = strprintf("%s-%" PRIu64, i->id, i->record.generation);
+        if (!run || !root || !id)
+                return -ENOMEM;
+        container = (RuntimeContainer){
+                .want = i->want, .image = i->image, .id = id, .directory = run, .root_path = root
+        };
+
+        r = unit_setup_from_want(i->want, i->record.image, i->image->stop_signal, &setup);
+        if (r < 0)
+                return r;
+        r = i->host->runtime->ops->setup(i->host->runtime, &container, &setup, reterr);
+        if (r < 0)
+                return r;
+
+        r = unit_start(i->unit, &setup, 90 * USEC_PER_SEC, instance_operation_done);
+        if (r < 0)
+                return kerror_set_errno(
+                                reterr, r, "Cannot ask systemd to start unit '%s': %m", unit_name(i->unit));
+        i->operation = OPERATION_START;
+        return 0;
+}
+
+void instance_unmount_all(Instance *i, uint64_t except_generation) {
+        _cleanup_(closedirp) DIR *d = NULL;
+        struct dirent *de;
+        int r;
+
+        d = opendir(i->run_directory);
+        if (!d)
+                return;
+
+        while ((de = readdir(d))) {
+                _cleanup_free_ char *root = NULL;
+                uint64_t generation;
+
+                if (safe_atou64(de->d_name, &generation) < 0 || generation == except_generation)
+                        continue;
+                root = strjoin(i->run_directory, "/", de->d_name, "/rootfs");
+                if (!root)
+                        return;
+                r = rootfs_unmount(root);
+                if (r < 0)
+                        log_warning_errno(r, "Cannot unmount '%s', ignoring it: %m", root);
+        }
+}
+
+typedef struct Removal {
+        const char *directory, *run_directory;
+        uint64_t keep; /* generation; 0: remove all */
+} Removal;
+
+static int remove_generations(const char *path, const char *prefix, uint64_t keep) {
+        _cleanup_(closedirp) DIR *d = NULL;
+        struct dirent *de;
+        int r = 0, k;
+
+        d = opendir(path);
+        if (!d)
+                return errno == ENOENT ? 0 : -errno;
+
+        while ((de = readdir(d))) {
+                const char *number = startswith(de->d_name, prefix);
+                uint64_t generation;
+
+                if (!number || safe_atou64(number, &generation) < 0 || generation == keep)
+                        continue;
+                k = rm_rf_at(dirfd(d), de->d_name);
+                if (k < 0)
+                        r = k;
+        }
+
+        return r;
+}
+
+static int carry_out_removal(void *arg) {
+        const Removal *removal = arg;
+        int r, q;
+
+        if (removal->keep > 0) {
+                r = remove_generations(removal->run_directory, "", removal->keep);
+                q = remove_generations(removal->directory, GENERATION_PREFIX, removal->keep);
+        } else {
+                r = rm_rf_at(AT_FDCWD, removal->run_directory);
+                q = rm_rf_at(AT_FDCWD, removal->directory);
+        }
+
+        return r < 0 ? r : q;
+}
+
+static void on_garbage_removed(Job *j, int r, void *userdata) {
+        Instance *i = userdata;
+
+        i->garbage = NULL;
+        if (r < 0)
+                log_warning_errno(r, "Old containers of instance '%s' are still on the disk: %m", i->id);
+}
+
+void instance_remove_old_generations(Instance *i) {
+        Removal removal = {
+                .directory = i->directory, .run_directory = i->run_directory, .keep = i->record.generation
+        };
+        int r;
+
+        if (i->garbage || i->record.generation == 0)
+                return;
+        instance_unmount_all(i, i->record.generation);
+        r = job_start(i->host->event, "kt-remove", carry_out_removal, &removal, on_garbage_removed, i,
+                        &i->garbage);
+        if (r < 0)
+                log_warning_errno(r, "Cannot remove old containers of instance '%s': %m", i->id);
+}
+
+static void on_files_removed(Job *j, int r, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        Instance *i = userdata;
+
+        i->job = NULL;
+        i->removing = false;
+        if (r < 0) {
+                (void) kerror_set_errno(&error, r, "Cannot remove the instance's files: %m");
+                instance_fail(i, &error);
+                return;
+        }
+
+        i->unit = unit_free(i->unit);
+        instance_record_done(&i->record);
+        i->prepared_generation = 0;
+        if (!i->terminate) { /* wanted again meanwhile */
+                instance_step(i);
+                return;
+        }
+        i->failed = false;
+        kerror_done(&i->error);
+        instance_set_state(i, INSTANCE_REMOVED, NULL);
+        i->host->removed(i, i->host->userdata);
+}
+
+int instance_remove_files(Instance *i) {
+        Removal removal = { .directory = i->directory, .run_directory = i->run_directory };
+        int r;
+
+        i->garbage = job_cancel(i->garbage);
+        instance_unmount_all(i, 0);
+        instance_remove_network(i);
+
+        r = job_start(i->host->event, "kt-remove", carry_out_removal, &removal, on_files_removed, i,
+                        &i->job);
+        if (r < 0)
+                return r;
+        i->removing = true;
+        return 0;
+}

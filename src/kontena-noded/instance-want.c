@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "instance-want.h"
+
+#include <ctype.h>
+
+#include "json-util.h"
+#include "kontena-limits.h"
+#include "names.h"
+#include "parse-util.h"
+
+#define ID_LENGTH_MAX 63U
+#define SEARCH_MAX    6U /* what resolvers of old read */
+
+static const char *const instance_goal_table[_INSTANCE_GOAL_MAX] = {
+        [GOAL_RUNNING] = "running",
+        [GOAL_STOPPED] = "stopped",
+        [GOAL_TERMINATED] = "terminated",
+};
+
+DEFINE_STRING_TABLE_LOOKUP(instance_goal, InstanceGoal);
+
+InstanceWant *instance_want_free(InstanceWant *w) {
+        if (!w)
+                return NULL;
+
+        free(w->id);
+        free(w->grid);
+        free(w->stack);
+        free(w->service);
+        free(w->service_id);
+        free(w->address);
+        free(w->hostname);
+        free(w->domain);
+        strv_free(w->search);
+        service_spec_free(w->spec);
+        free(w->unit);
+        free(w->slice);
+        free(w->name);
+        free(w);
+        return NULL;
+}
+
+int instance_id_validate(const char *id, KError *reterr) {
+        if (isempty(id) || strlen(id) > ID_LENGTH_MAX || id[0] == '-')
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "The id of an instance has 1 to %u characters.", ID_LENGTH_MAX);
+        for (const char *p = id; *p; p++)
+                if (!isascii(*p) || !(isalnum((unsigned char) *p) || *p == '-' || *p == '_'))
+                        return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                        "The id of an instance has letters and digits only.");
+
+        return 0;
+}
+
+uint64_t instance_want_deploy_rev(json_object *o) {
+        uint64_t v = 0;
+
+        (void) json_find_u64(o, "deploy_rev", &v, NULL);
+        return v;
+}
+
+static int get_name(json_object *o, const char *key, int (*validate)(const char *, KError *), char **ret,
+                KError *reterr) {
+        const char *s;
+        int r;
+
+        r = json_get_string(o, key, &s, reterr);
+        if (r < 0)
+                return r;
+        r = validate ? validate(s, reterr) : name_validate(key, s, reterr);
+        if (r < 0)
+                return r;
+
+        *ret = strdup(s);
+        return *ret ? 0 : -ENOMEM;
+}
+
+/* Lands in resolv.conf and hosts, one entry a line: no blanks, nothing that is not in a domain. */
+static int find_domain(json_object *o, const char *key, char **ret, KError *reterr) {
+        const char *s = NULL;
+        int r;
+
+        r = json_find_string(o, key, &s, reterr);
+        if (r <= 0 || isempty(s))
+                return MIN(r, 0);
+        if (strlen(s) > 253 ||
+                        strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") !=
+                                        strlen(s))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' is not a domain name.", key);
+
+        *ret = strdup(s);
+        return *ret ? 0 : -ENOMEM;
+}
+
+static int parse_network(InstanceWant *w, json_object *o, KError *reterr) {
+        const char *address = NULL;
+        uint32_t ip;
+        int r;
+
+        r = find_domain(o, "hostname", &w->hostname, reterr);
+        if (r >= 0)
+                r = find_domain(o, "domain", &w->domain, reterr);
+        if (r >= 0)
+                r = json_find_strv(o, "search", &w->search, reterr);
+        if (r >= 0)
+                r = json_find_string(o, "address", &address, reterr);
+        if (r < 0)
+                return r;
+
+        if (strv_length(w->search) > SEARCH_MAX)
+                return kerror_set(
+                                reterr, K_LIMIT_EXCEEDED, "'search' has more than %u entries.", SEARCH_MAX);
+        STRV_FOREACH(s, w->search)
+                if (isempty(*s) || strpbrk(*s, " \t\r\n") || !string_is_printable(*s))
+                        return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                        "'search' has an entry that is not a domain name.");
+
+        if (w->spec->host_network)
+                return 0;
+        if (isempty(address) || parse_ipv4(address, &ip) < 0)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "The instance has no valid address.");
+        w->address = strdup(address);
+        return w->address ? 0 : -ENOMEM;
+}
+
+int instance_want_parse(const char *id, json_object *o, InstanceWant **ret, KError *reterr) {
+        _cleanup_(instance_want_freep) InstanceWant *w = NULL;
+        const char *goal, *service_id = NULL;
+        json_object *spec;
+        uint64_t number;
+        int r;
+
+        assert(id);
+        assert(ret);
+
+        r = instance_id_validate(id, reterr);
+        if (r < 0)
+                return r;
+
+        w = new0(InstanceWant, 1);
+        if (!w)
+                return -ENOMEM;
+        w->id = strdup(id);
+        if (!w->id)
+                return -ENOMEM;
+
+        r = json_get_string(o, "desired", &goal, reterr);
+        if (r < 0)
+                return r;
+        w->goal = instance_goal_from_string(goal);
+        if ((int) w->goal < 0)
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "'desired' is neither running nor stopped nor terminated.");
+
+        r = json_get_u64(o, "number", &number, reterr);
+        if (r < 0)
+                return r;
+        if (number == 0 || number > UINT32_MAX)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'number' is out of range.");
+        w->number = (unsigned) number;
+
+        r = get_name(o, "grid", grid_name_validate, &w->grid, reterr);
+        if (r >= 0)
+                r = get_name(o, "stack", NULL, &w->stack, reterr);
+        if (r >= 0)
+                r = get_name(o, "service", NULL, &w->service, reterr);
+        if (r >= 0)
+                r = json_find_string(o, "service_id", &service_id, reterr);
+        if (r >= 0)
+                r = json_get_u64(o, "deploy_rev", &w->deploy_rev, reterr);
+        if (r >= 0)
+                r = json_get_u64(o, "service_rev", &w->service_rev, reterr);
+        if (r >= 0)
+                r = json_find_bool(o, "force", &w->force, reterr);
+        if (r >= 0)
+                r = json_find_bool(o, "stateful", &w->stateful, reterr);
+        if (r >= 0)
+                r = json_get_object(o, "spec", &spec, reterr);
+        if (r >= 0)
+                r = service_spec_parse(spec, &w->spec, reterr);
+        if (r >= 0)
+                r = parse_network(w, o, reterr);
+        if (r < 0)
+                return r;
+
+        w->service_id = strdup(strempty(service_id));
+        w->unit = instance_unit_name(w->grid, w->stack, w->service, w->number);
+        w->slice = grid_slice_name(w->grid);
+        w->name = instance_container_name(w->stack, w->service, w->number);
+        if (!w->service_id || !w->unit || !w->slice || !w->name)
+                return -ENOMEM;
+
+        *ret = TAKE_PTR(w);
+        return 0;
+}

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include "file-util.h"
+#include "instance-internal.h"
+#include "json-util.h"
+#include "log.h"
+
+static const char *const instance_state_table[_INSTANCE_STATE_MAX] = {
+        [INSTANCE_PENDING] = "pending",
+        [INSTANCE_PULLING] = "pulling",
+        [INSTANCE_CREATING] = "creating",
+        [INSTANCE_STARTING] = "starting",
+        [INSTANCE_RUNNING] = "running",
+        [INSTANCE_RESTARTING] = "restarting",
+        [INSTANCE_STOPPING] = "stopping",
+        [INSTANCE_STOPPED] = "stopped",
+        [INSTANCE_FAILED] = "failed",
+        [INSTANCE_REMOVED] = "removed",
+};
+
+DEFINE_STRING_TABLE_LOOKUP(instance_state, InstanceState);
+
+Instance *instance_free(Instance *i) {
+        if (!i)
+                return NULL;
+
+        instance_interrupt(i);
+        i->wake = sd_event_source_disable_unref(i->wake);
+        i->unit = unit_free(i->unit);
+        image_unref(i->image);
+        volume_plan_free(i->volumes);
+        instance_record_done(&i->record);
+        instance_want_free(i->want);
+        json_object_put(i->want_json);
+        kerror_done(&i->want_error);
+        kerror_done(&i->error);
+        free(i->progress);
+        free(i->record_path);
+        free(i->run_directory);
+        free(i->directory);
+        free(i->id);
+        free(i);
+        return NULL;
+}
+
+static int on_wake(sd_event_source *s, void *userdata) {
+        instance_step(userdata);
+        return 0;
+}
+
+void instance_wake(Instance *i) {
+        (void) sd_event_source_set_enabled(i->wake, SD_EVENT_ONESHOT);
+}
+
+int instance_new(InstanceHost *host, const char *id, Instance **ret) {
+        _cleanup_(instance_freep) Instance *i = NULL;
+        int r;
+
+        assert(host);
+        assert(ret);
+
+        r = instance_id_validate(id, NULL);
+        if (r < 0)
+                return r;
+
+        i = new0(Instance, 1);
+        if (!i)
+                return -ENOMEM;
+        i->host = host;
+        i->last_exit_status = -1;
+        i->id = strdup(id);
+        i->directory = strjoin(host->state_directory, "/", id);
+        i->run_directory = strjoin(host->run_directory, "/", id);
+        i->record_path = strjoin(host->state_directory, "/", id, "/state.json");
+        if (!i->id || !i->directory || !i->run_directory || !i->record_path)
+                return -ENOMEM;
+
+        r = sd_event_add_defer(host->event, &i->wake, on_wake, i);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(i->wake, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
+
+        r = instance_record_load(i->record_path, &i->record);
+        if (r == -EBADMSG)
+                log_warning("Cannot understand '%s', the instance will be made anew.", i->record_path);
+        else if (r < 0)
+                return log_error_errno(r, "Cannot read '%s': %m", i->record_path);
+        if (i->record.generation > 0) {
+                r = instance_watch_unit(i, i->record.unit);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_PTR(i);
+        return 0;
+}
+
+int instance_set_want(Instance *i, json_object *o) {
+        _cleanup_(instance_want_freep) InstanceWant *want = NULL;
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        int r;
+
+        if (!i->terminate && i->want_json && json_object_equal(i->want_json, o))
+                return 0;
+        json_object_put(i->want_json);
+        i->want_json = json_object_get(o); /* nobody changes it in place */
+
+        r = instance_want_parse(i->id, o, &want, &error);
+        if (r == -ENOMEM)
+                return r;
+
+        instance_interrupt(i);
+        kerror_done(&i->want_error);
+        kerror_done(&i->error);
+        i->failed = false;
+        i->restart_requested = false;
+        i->terminate = want && want->goal == GOAL_TERMINATED;
+        i->want_deploy_rev = want ? want->deploy_rev : instance_want_deploy_rev(o);
+        if (!want)
+                kerror_move(&i->want_error, &error);
+        instance_want_free(i->want);
+        i->want = TAKE_PTR(want);
+        if (i->image_rev != i->want_deploy_rev)
+                i->image = image_unref(i->image);
+        i->prepared_generation = 0;
+
+        instance_wake(i);
+        return 0;
+}
+
+void instance_terminate(Instance *i) {
+        if (i->terminate)
+                return;
+
+        instance_interrupt(i);
+        i->terminate = true;
+        instance_wake(i);
+}
+
+int instance_restart(Instance *i, KError *reterr) {
+        if (i->terminate || !i->want || i->want->goal != GOAL_RUNNING || !i->unit ||
+                        unit_state_is_gone(unit_state(i->unit)))
+                return kerror_set(reterr, K_CONFLICT, "Instance '%s' does not run.", i->id);
+
+        i->restart_requested = true;
+        instance_wake(i);
+        return 0;
+}
+
+void instance_set_state(Instance *i, InstanceState state, const char *progress) {
+        if (i->state == state && streq_ptr(i->progress, progress))
+                return;
+
+        i->state = state;
+        (void) free_and_strdup(&i->progress, progress);
+        i->host->changed(i, i->host->userdata);
+}
+
+const char *instance_unit(const Instance *i) {
+        if (i->unit)
+                return unit_name(i->unit);
+        return i->want ? i->want->unit : "";
+}
+
+const char *instance_grid(const Instance *i) {
+        return i->want ? i->want->grid : strempty(i->record.grid);
+}
+
+const char *instance_stack(const Instance *i) {
+        return i->want ? i->want->stack : strempty(i->record.stack);
+}
+
+const char *instance_service(const Instance *i) {
+        return i->want ? i->want->service : strempty(i->record.service);
+}
+
+unsigned instance_number(const Instance *i) {
+        return i->want ? i->want->number : i->record.number;
+}
+
+const char *instance_image(const Instance *i) {
+        return i->record.image ?: i->want ? i->want->spec->image : "";
+}
+
+const char *instance_image_digest(const Instance *i) {
+        return strempty(i->record.image_digest);
+}
+
+const char *instance_address(const Instance *i) {
+        return i->want ? strempty(i->want->address) : "";
+}
+
+const char *instance_error(const Instance *i) {
+        return kerror_is_set(&i->error) ? kerror_message(&i->error) : "";
+}
+
+const char *instance_progress(const Instance *i) {
+        return strempty(i->progress);
+}
+
+uint32_t instance_main_pid(const Instance *i) {
+        return i->unit && unit_state_is_running(unit_state(i->unit)) ? unit_state(i->unit)->main_pid : 0;
+}
+
+uint64_t instance_restarts(const Instance *i) {
+        return i->record.restarts;
+}
+
+uint64_t instance_deploy_rev(const Instance *i) {
+        return i->want_deploy_rev > 0 ? i->want_deploy_rev : i->record.deploy_rev;
+}
+
+const char *instance_id(const Instance *i) {
+        return i->id;
+}
+
+InstanceState instance_state_of(const Instance *i) {
+        return i->failed ? INSTANCE_FAILED : i->state;
+}
+
+bool instance_is_wanted(const Instance *i) {
+        return !i->terminate;
+}
+
+void instance_log(Instance *i, int level, const char *format, ...) {
+        _cleanup_free_ char *message = NULL, *service = NULL, *id = NULL, *grid = NULL;
+        va_list ap;
+
+        va_start(ap, format);
+        message = strvprintf(format, ap);
+        va_end(ap);
+        service = strjoin("KONTENA_SERVICE=", instance_service(i));
+        id = strjoin("KONTENA_INSTANCE_ID=", i->id);
+        grid = strjoin("KONTENA_GRID=", instance_grid(i));
+        if (!message || !service || !id || !grid)
+                return;
+
+        (void) log_struct(level, 0, FIELDS(grid, service, id), "%s/%s-%u: %s", instance_stack(i),
+                        instance_service(i), instance_number(i), message);
+}
+
+/* An event for the master, and the same sentence in the journal. */
+void instance_say(Instance *i, const char *severity, const char *type, const char *format, ...) {
+        _cleanup_free_ char *message = NULL;
+        int level = streq(severity, "error") ? LOG_ERR : streq(severity, "warning") ? LOG_WARNING : LOG_INFO;
+        va_list ap;
+
+        va_start(ap, format);
+        message = strvprintf(format, ap);
+        va_end(ap);
+        if (!message)
+                return;
+
+        instance_log(i, level, "%s", message);
+        i->host->event_happened(i,
+                        &(InstanceEvent){ .severity = severity, .type = type, .message = message },
+                        i->host->userdata);
+}
+
+static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
+        Instance *i = userdata;
+
+        i->retry = sd_event_source_disable_unref(i->retry);
+        i->image = image_unref(i->image); /* the registry may have another one by now */
+        instance_step(i);
+        return 0;
+}
+
+void instance_fail(Instance *i, KError *error) {
+        bool news = !i->failed || !streq(kerror_message(&i->error), kerror_message(error));
+        int r;
+
+        i->probe = probe_cancel(i->probe);
+        i->failed = true;
+        kerror_move(&i->error, error);
+        if (!kerror_is_set(&i->error))
+                (void) kerror_set(&i->error, K_INTERNAL,
+                                "The instance cannot be brought to its desired state.");
+        if (news)
+                instance_say(i, "error", "service:create_instance", "%s", kerror_message(&i->error));
+        i->host->changed(i, i->host->userdata);
+
+        i->retry = sd_event_source_disable_unref(i->retry);
+        r = sd_event_add_time_relative(
+                        i->host->event, &i->retry, CLOCK_MONOTONIC, RETRY_USEC, USEC_PER_SEC, on_retry, i);
+        if (r < 0)
+                log_error_errno(r, "Cannot try instance '%s' again: %m", i->id);
+}
+
+int instance_save(Instance *i) {
+        int r;
+
+        r = mkdir_p(i->directory, 0700);
+        if (r >= 0)
+                r = instance_record_save(i->record_path, &i->record);
+        if (r < 0)
+                return log_error_errno(r, "Cannot write '%s': %m", i->record_path);
+        return 0;
+}
+
+static int add_error(json_object *o, const KError *error) {
+        json_object *e;
+        int r;
+
+        if (!kerror_is_set(error))
+                return json_add_string(o, "error", NULL);
+
+        e = json_object_new_object();
+        r = json_add(o, "error", e);
+        if (r >= 0)
+                r = json_add_string(e, "code", kerror_bus_name(error->code));
+        if (r >= 0)
+                r = json_add_string(e, "message", kerror_message(error));
+        return r;
+}
+
+int instance_status(const Instance *i, json_object **ret) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+        int r;
+
+        if (!o)
+                return -ENOMEM;
+        r = json_add_string(o, "id", i->id);
+        if (r >= 0)
+                r = json_add_u64(o, "deploy_rev", instance_deploy_rev(i));
+        if (r >= 0)
+                r = json_add_u64(o, "service_rev", i->record.service_rev);
+        if (r >= 0)
+                r = json_add_string(o, "state", instance_state_to_string(instance_state_of(i)));
+        if (r >= 0)
+                r = json_add_string(o, "unit", instance_unit(i));
+        if (r >= 0)
+                r = json_add_u64(o, "pid", instance_main_pid(i));
+        if (r >= 0)
+                r = json_add_string(o, "progress", i->progress);
+        if (r >= 0)
+                r = add_error(o, &i->error);
+        if (r >= 0)
+                r = json_add_u64(o, "restarts", i->record.restarts);
+        if (r >= 0 && i->last_exit_status >= 0)
+                r = json_add_i64(o, "exit_status", i->last_exit_status);
+        else if (r >= 0)
+                r = json_add_string(o, "exit_status", NULL);
+        if (r >= 0)
+                r = json_add_u64(o, "oom_kills", i->record.oom_kills);
+        if (r >= 0)
+                r = json_add_u64(o, "started_at", i->record.started_at);
+        if (r >= 0)
+                r = json_add_string(o, "image_digest", i->record.image_digest);
+        if (r >= 0)
+                r = json_add_string(o, "health", "unknown");
+        if (r >= 0)
+                r = json_add_u64(o, "epoch", i->record.epoch);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(o);
+        return 0;
+}

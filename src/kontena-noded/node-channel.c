@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "file-util.h"
+#include "json-util.h"
+#include "kontena-limits.h"
+#include "log-stream.h"
+#include "log.h"
+#include "node-report.h"
+#include "noded-internal.h"
+
+int manager_send(const char *method, json_object *params, void *userdata) {
+        Manager *m = userdata;
+
+        return channel_notify(m->channel, method, params);
+}
+
+/* {"epoch": E, "desired": DESIRED}: of hello, desired.get and desired.replace. */
+static int take_full_state(Manager *m, json_object *o, KError *reterr) {
+        json_object *desired;
+        uint64_t epoch;
+        int r;
+
+        r = json_get_u64(o, "epoch", &epoch, reterr);
+        if (r >= 0)
+                r = json_get_object(o, "desired", &desired, reterr);
+        if (r >= 0)
+                r = desired_replace(m->desired, epoch, desired, reterr);
+        if (r < 0)
+                return r;
+
+        manager_schedule_reconcile(m);
+        return 0;
+}
+
+static void on_full_state(Channel *c, json_object *result, const KError *error, void *userdata) {
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        Manager *m = userdata;
+
+        m->full_state_asked = false;
+        if (!result) {
+                /* A lost connection begins with hello again; otherwise the next gap asks again. */
+                log_warning("The master did not send the desired state: %s", kerror_message(error));
+                return;
+        }
+        if (take_full_state(m, result, &e) < 0)
+                log_error("The master's desired state cannot be used, keeping the old one: %s",
+                                kerror_message(&e));
+}
+
+static void ask_full_state(Manager *m) {
+        int r;
+
+        if (m->full_state_asked)
+                return;
+        r = channel_call(m->channel, "desired.get", json_object_new_object(), CHANNEL_CALL_TIMEOUT_USEC * 6,
+                        on_full_state, m);
+        if (r < 0)
+                log_warning_errno(r, "Cannot ask the master for the desired state: %m");
+        else
+                m->full_state_asked = true;
+}
+
+static void on_hello(Channel *c, json_object *result, const KError *error, void *userdata) {
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        Manager *m = userdata;
+
+        if (!result) {
+                log_warning("The master did not answer our greeting: %s", kerror_message(error));
+                return;
+        }
+        if (take_full_state(m, result, &e) < 0) {
+                log_error("The master's desired state cannot be used, keeping the old one: %s",
+                                kerror_message(&e));
+                return;
+        }
+        channel_set_ready(c);
+}
+
+static int say_hello(Manager *m) {
+        _cleanup_json_ json_object *params = json_object_new_object(), *instances = NULL, *report = NULL;
+        int r;
+
+        if (!params)
+                return -ENOMEM;
+        r = node_report_build(m, &report);
+        if (r >= 0)
+                r = manager_all_status(m, &instances);
+        if (r >= 0)
+                r = json_add(params, "report", TAKE_PTR(report));
+        if (r >= 0)
+                r = json_add_u64(params, "epoch", desired_epoch(m->desired));
+        if (r >= 0)
+                r = json_add(params, "instances", TAKE_PTR(instances));
+        if (r < 0)
+                return r;
+
+        return channel_call(m->channel, "node.hello", TAKE_PTR(params), CHANNEL_CALL_TIMEOUT_USEC * 6,
+                        on_hello, m);
+}
+
+void manager_channel_state(Channel *c, ChannelState state, void *userdata) {
+        Manager *m = userdata;
+        int r;
+
+        switch (state) {
+        case CHANNEL_OPEN:
+                m->full_state_asked = false;
+                r = say_hello(m);
+                if (r < 0)
+                        log_error_errno(r, "Cannot greet the master: %m");
+                break;
+        case CHANNEL_READY:
+                reporter_open(m->reporter);
+                break;
+        default:
+                reporter_close(m->reporter);
+                log_streams_close_all(m->logs);
+                break;
+        }
+
+        manager_update_status(m);
+}
+
+static void reply(Channel *c, uint64_t id, const KError *error) {
+        int r;
+
+        if (id == 0)
+                return;
+        r = kerror_is_set(error) ? channel_reply_error(c, id, error)
+                                 : channel_reply(c, id, json_object_new_object());
+        if (r < 0)
+                log_warning_errno(r, "Cannot answer the master: %m");
+}
+
+static void method_desired_replace(Manager *m, uint64_t id, json_object *params) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+
+        if (take_full_state(m, params, &error) < 0)
+                log_error("The master's desired state cannot be used, keeping the old one: %s",
+                                kerror_message(&error));
+        reply(m->channel, id, &error);
+}
+
+static void method_desired_update(Manager *m, uint64_t id, json_object *params) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        int r;
+
+        r = desired_update(m->desired, params, &error);
+        if (r == DESIRED_APPLIED)
+                manager_schedule_reconcile(m);
+        else if (r == DESIRED_GAP)
+                ask_full_state(m);
+        else if (r < 0) {
+                log_error("A change of the desired state cannot be used, asking for the whole: %s",
+                                kerror_message(&error));
+                ask_full_state(m);
+        }
+        reply(m->channel, id, &error);
+}
+
+static void method_instance_restart(Manager *m, uint64_t id, json_object *params) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        const char *instance_id;
+        Instance *i;
+
+        if (json_get_string(params, "id", &instance_id, &error) >= 0) {
+                i = manager_find_instance(m, instance_id);
+                if (!i)
+                        (void) kerror_set(&error, K_NO_SUCH_INSTANCE, "This node has no instance '%.64s'.",
+                                        instance_id);
+                else
+                        (void) instance_restart(i, &error);
+        }
+        reply(m->channel, id, &error);
+}
+
+static void method_logs_open(Manager *m, uint64_t id, json_object *params) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+
+        (void) log_streams_open(m->logs, params, &error);
+        reply(m->channel, id, &error);
+}
+
+static void method_logs_close(Manager *m, uint64_t id, json_object *params) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+
+        (void) log_streams_close(m->logs, params, &error);
+        reply(m->channel, id, &error);
+}
+
+static const struct {
+        const char *name;
+        void (*function)(Manager *m, uint64_t id, json_object *params);
+} methods[] = {
+        { "desired.replace", method_desired_replace },
+        { "desired.update", method_desired_update },
+        { "instance.restart", method_instance_restart },
+        { "logs.open", method_logs_open },
+        { "logs.close", method_logs_close },
+};
+
+void manager_channel_method(
+                Channel *c, uint64_t id, const char *method, json_object *params, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+
+        for (size_t i = 0; i < ELEMENTSOF(methods); i++)
+                if (streq(methods[i].name, method)) {
+                        methods[i].function(userdata, id, params);
+                        return;
+                }
+
+        /* A newer master may know more. */
+        log_debug("The master called the unknown method '%s'.", method);
+        (void) kerror_set(&error, K_NOT_SUPPORTED, "This node does not know '%.64s'.", method);
+        reply(c, id, &error);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "noded.h"
+
+/* Shared by noded.c (putting the parts together), reconcile.c (from desired state to instances and network) and
+ * node-channel.c (the master's messages). */
+
+/* reconcile.c */
+int manager_load_instances(Manager *m);
+/* Soon; many changes make one run. */
+void manager_schedule_reconcile(Manager *m);
+void manager_forget_instance(Manager *m, Instance *i);
+int manager_all_status(Manager *m, json_object **ret);
+
+/* node-channel.c */
+void manager_channel_method(
+                Channel *c, uint64_t id, const char *method, json_object *params, void *userdata);
+void manager_channel_state(Channel *c, ChannelState state, void *userdata);
+int manager_send(const char *method, json_object *params, void *userdata);
+
+/* noded.c */
+void manager_update_status(Manager *m);
+void manager_say(Manager *m, const char *severity, const char *type, const char *format, ...) _printf_(4, 5);

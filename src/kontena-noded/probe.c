@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "probe.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "file-util.h"
+#include "parse-util.h"
+#include "string-util.h"
+
+#define PROBE_INTERVAL_USEC USEC_PER_SEC
+
+struct Probe {
+        sd_event *event;
+        struct sockaddr_in address;
+        char *text; /* for the sentence */
+        uint64_t deadline;
+        int fd;
+        int last_error;
+        sd_event_source *io, *timer;
+        probe_done_t done;
+        void *userdata;
+};
+
+Probe *probe_cancel(Probe *p) {
+        if (!p)
+                return NULL;
+
+        p->io = sd_event_source_disable_unref(p->io);
+        p->timer = sd_event_source_disable_unref(p->timer);
+        p->fd = safe_close(p->fd);
+        free(p->text);
+        free(p);
+        return NULL;
+}
+
+static void finish(Probe *p, const KError *error) {
+        p->done(p, error, p->userdata);
+        probe_cancel(p);
+}
+
+static void attempt_done(Probe *p, int error) {
+        p->io = sd_event_source_disable_unref(p->io);
+        p->fd = safe_close(p->fd);
+        if (error != 0)
+                p->last_error = error;
+}
+
+static int on_connected(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        socklen_t n = sizeof(int);
+        Probe *p = userdata;
+        int error = 0;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0)
+                error = errno;
+        attempt_done(p, error);
+        if (error == 0)
+                finish(p, NULL);
+        return 0;
+}
+
+/* Returns 1 when connected at once. */
+static int attempt(Probe *p) {
+        int r;
+
+        p->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (p->fd < 0)
+                return -errno;
+        if (connect(p->fd, (struct sockaddr *) &p->address, sizeof(p->address)) >= 0)
+                return 1;
+        if (errno != EINPROGRESS) {
+                attempt_done(p, errno);
+                return 0;
+        }
+
+        r = sd_event_add_io(p->event, &p->io, p->fd, EPOLLOUT, on_connected, p);
+        if (r < 0)
+                attempt_done(p, -r);
+        return 0;
+}
+
+static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        Probe *p = userdata;
+        int r;
+
+        if (p->fd >= 0) /* its second is over */
+                attempt_done(p, ETIMEDOUT);
+
+        if (usec >= p->deadline) {
+                errno = p->last_error;
+                (void) kerror_set(&error, K_TIMEOUT, "Nothing listens on %s: %m", p->text);
+                finish(p, &error);
+                return 0;
+        }
+
+        r = attempt(p);
+        if (r > 0) {
+                finish(p, NULL);
+                return 0;
+        }
+        if (r < 0)
+                p->last_error = -r;
+
+        (void) sd_event_source_set_time(s, usec + PROBE_INTERVAL_USEC);
+        (void) sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+        return 0;
+}
+
+int probe_start(sd_event *event, const char *address, uint16_t port, uint64_t timeout_usec,
+                probe_done_t done, void *userdata, Probe **ret) {
+        _cleanup_(probe_cancelp) Probe *p = NULL;
+        uint32_t ip;
+        uint64_t now;
+        int r;
+
+        r = parse_ipv4(address, &ip);
+        if (r < 0)
+                return r;
+
+        p = new0(Probe, 1);
+        if (!p)
+                return -ENOMEM;
+        p->fd = -EBADF;
+        p->event = event;
+        p->done = done;
+        p->userdata = userdata;
+        p->address = (struct sockaddr_in){
+                .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(ip)
+        };
+        p->text = strprintf("%s:%u", address, port);
+        if (!p->text)
+                return -ENOMEM;
+
+        r = sd_event_now(event, CLOCK_MONOTONIC, &now);
+        if (r < 0)
+                return r;
+        p->deadline = now + timeout_usec;
+        r = sd_event_add_time(event, &p->timer, CLOCK_MONOTONIC, now, 10 * USEC_PER_MSEC, on_timer, p);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(p);
+        return 0;
+}

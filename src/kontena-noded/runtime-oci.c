@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "device-list.h"
+#include "file-util.h"
+#include "json-util.h"
+#include "parse-util.h"
+#include "runtime.h"
+#include "string-util.h"
+
+#define LOG_SIZE_MAX (256U * 1024U)
+#define LOG_TEXT_MAX 1024U
+
+static const char *const candidates[] = { "crun", "runc" };
+static const char *const directories[] = { "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin",
+        "/sbin", "/bin" };
+
+/* runc writes device rules of its own below the unit's; crun leaves the unit's alone. */
+static bool has_device_rules(const Runtime *rt) {
+        return !streq(rt->name, "crun");
+}
+
+static int write_text(const char *directory, const char *name, const char *text, mode_t mode) {
+        _cleanup_free_ char *path = NULL;
+        _cleanup_close_ int fd = -EBADF;
+
+        if (!text)
+                return -ENOMEM;
+        path = strjoin(directory, "/", name);
+        if (!path)
+                return -ENOMEM;
+
+        /* In /run, so without fsync. Written in place: /etc/hosts of a running container is this file. */
+        fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+        if (fd < 0)
+                return -errno;
+
+        return loop_write(fd, text, strlen(text));
+}
+
+static int write_files(const RuntimeContainer *c) {
+        _cleanup_free_ char *hosts = NULL, *resolv = NULL, *hostname = NULL;
+        int r;
+
+        if (!c->netns_path) {
+                _cleanup_free_ char *host_hosts = NULL, *host_resolv = NULL, *host_name = NULL;
+
+                (void) read_file("/etc/hosts", LOG_SIZE_MAX, &host_hosts, NULL);
+                (void) read_file("/etc/resolv.conf", LOG_SIZE_MAX, &host_resolv, NULL);
+                (void) read_file("/etc/hostname", 4096, &host_name, NULL);
+                r = write_text(c->directory, "hosts", strempty(host_hosts), 0644);
+                if (r >= 0)
+                        r = write_text(c->directory, "resolv.conf", strempty(host_resolv), 0644);
+                if (r >= 0)
+                        r = write_text(c->directory, "hostname", strempty(host_name), 0644);
+                return r;
+        }
+
+        hosts = oci_hosts_file(c->want);
+        resolv = oci_resolv_file(c->want, c->resolver);
+        hostname = strjoin(strempty(oci_hostname(c->want)), "\n");
+        r = write_text(c->directory, "hosts", hosts, 0644);
+        if (r >= 0)
+                r = write_text(c->directory, "resolv.conf", resolv, 0644);
+        if (r >= 0)
+                r = write_text(c->directory, "hostname", hostname, 0644);
+        return r;
+}
+
+static int oci_prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
+        _cleanup_(user_identity_done) UserIdentity identity = {};
+        _cleanup_(device_list_done) DeviceList devices = {};
+        _cleanup_free_ char *cgroup_path = NULL;
+        _cleanup_json_ json_object *config = NULL;
+        _cleanup_close_ int root = -EBADF;
+        int r;
+
+        r = mkdir_p(c->directory, 0700);
+        if (r >= 0)
+                r = write_files(c);
+        if (r < 0)
+                return kerror_set_errno(
+                                reterr, r, "Cannot write the container's files in '%s': %m", c->directory);
+
+        root = open(c->root_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (root < 0)
+                return kerror_set_errno(
+                                reterr, -errno, "Cannot open the container's root '%s': %m", c->root_path);
+        r = user_lookup(root, c->want->spec->user ?: c->image->user, &identity, reterr);
+        if (r >= 0)
+                r = device_list_resolve(c->want->spec, &devices, reterr);
+        if (r < 0)
+                return r;
+
+        /* Below the unit's own, where its limits hold and systemctl looks. */
+        cgroup_path = strjoin("/kontena.slice/", c->want->slice, "/", c->want->unit, "/container");
+        if (!cgroup_path)
+                return -ENOMEM;
+
+        r = oci_config_build(
+                        &(OciInput){
+                                        .want = c->want,
+                                        .image = c->image,
+                                        .node_name = c->node_name,
+                                        .root_path = c->root_path,
+                                        .files_directory = c->directory,
+                                        .netns_path = c->netns_path,
+                                        .cgroup_path = cgroup_path,
+                                        .identity = &identity,
+                                        .mounts = c->mounts,
+                                        .n_mounts = c->n_mounts,
+                                        .devices = devices.devices,
+                                        .n_devices = devices.n_devices,
+                                        .last_capability = rt->last_capability,
+                                        .with_device_rules = has_device_rules(rt),
+                        },
+                        &config, reterr);
+        if (r < 0)
+                return r;
+
+        r = write_text(c->directory, "config.json", json_text(config), 0600);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Cannot write the container's configuration: %m");
+        return 0;
+}
+
+static int base_command(const Runtime *rt, const char *directory, char ***l) {
+        int r;
+
+        r = strv_extend(l, rt->program);
+        if (r >= 0)
+                r = strv_extend(l, "--log");
+        if (r >= 0)
+                r = strv_extendf(l, "%s/runtime.log", directory);
+        if (r >= 0)
+                r = strv_extend(l, "--log-format");
+        if (r >= 0)
+                r = strv_extend(l, "json");
+        /* Not by asking systemd for a scope: the unit is the container's place already. runc's default is the same. */
+        if (r >= 0 && streq(rt->name, "crun"))
+                r = strv_extend(l, "--cgroup-manager=cgroupfs");
+        return r;
+}
+
+static int oci_setup(Runtime *rt, const RuntimeContainer *c, UnitSetup *setup, KError *reterr) {
+        _cleanup_(device_list_done) DeviceList devices = {};
+        _cleanup_free_ char *log = NULL;
+        int r;
+
+        r = base_command(rt, c->directory, &setup->create);
+        if (r >= 0)
+                r = strv_extend(&setup->create, "create");
+        if (r >= 0)
+                r = strv_extend(&setup->create, "--pid-file");
+        if (r >= 0)
+                r = strv_extendf(&setup->create, "%s/pid", c->directory);
+        if (r >= 0)
+                r = strv_extend(&setup->create, "--bundle");
+        if (r >= 0)
+                r = strv_extend(&setup->create, c->directory);
+        if (r >= 0)
+                r = strv_extend(&setup->create, c->id);
+        if (r < 0)
+                return r;
+
+        r = base_command(rt, c->directory, &setup->start);
+        if (r >= 0)
+                r = strv_extend(&setup->start, "start");
+        if (r >= 0)
+                r = strv_extend(&setup->start, c->id);
+        if (r < 0)
+                return r;
+
+        r = strv_extend(&setup->delete, rt->program);
+        if (r >= 0)
+                r = strv_extend(&setup->delete, "delete");
+        if (r >= 0)
+                r = strv_extend(&setup->delete, "--force");
+        if (r >= 0)
+                r = strv_extend(&setup->delete, c->id);
+        if (r < 0)
+                return r;
+
+        setup->pid_file = strjoin(c->directory, "/pid");
+        log = strjoin(c->directory, "/runtime.log");
+        if (!setup->pid_file || !log)
+                return -ENOMEM;
+        if (unlink(log) < 0 && errno != ENOENT)
+                return -errno;
+
+        r = device_list_resolve(c->want->spec, &devices, reterr);
+        if (r < 0)
+                return r;
+        setup->devices = TAKE_PTR(devices.allow);
+        return 0;
+}
+
+/* {"msg": "...", "level": "error", "time": "..."} each. The last error says it best. */
+char *runtime_log_message(const char *text, size_t size) {
+        char *message = NULL;
+
+        while (size > 0) {
+                const char *nl = memchr(text, '\n', size), *s = NULL, *level = NULL;
+                size_t n = nl ? (size_t) (nl - text) : size;
+                _cleanup_json_ json_object *o = NULL;
+
+                if (json_parse(text, n, LOG_SIZE_MAX, &o, NULL) >= 0 &&
+                                json_object_is_type(o, json_type_object) &&
+                                json_find_string(o, "msg", &s, NULL) > 0 &&
+                                json_find_string(o, "level", &level, NULL) >= 0 &&
+                                (!level || !STR_IN_SET(level, "warning", "info", "debug"))) {
+                        free(message);
+                        message = strndup(s, LOG_TEXT_MAX);
+                }
+                text += MIN(n + 1, size);
+                size -= MIN(n + 1, size);
+        }
+
+        for (char *p = message; p && *p; p++)
+                if ((unsigned char) *p < 0x20 || *p == 0x7f)
+                        *p = ' ';
+        return message;
+}
+
+static char *oci_failure(Runtime *rt, const char *directory) {
+        _cleanup_free_ char *path = NULL, *text = NULL;
+        size_t size;
+
+        path = strjoin(directory, "/runtime.log");
+        if (!path || read_file(path, LOG_SIZE_MAX, &text, &size) < 0)
+                return NULL;
+
+        return runtime_log_message(text, size);
+}
+
+static const RuntimeOps oci_ops = {
+        .kind = "oci",
+        .prepare = oci_prepare,
+        .setup = oci_setup,
+        .failure = oci_failure,
+};
+
+static char *find_program(const char *name) {
+        if (name[0] == '/')
+                return access(name, X_OK) >= 0 ? strdup(name) : NULL;
+
+        for (size_t i = 0; i < ELEMENTSOF(directories); i++) {
+                _cleanup_free_ char *path = strjoin(directories[i], "/", name);
+
+                if (path && access(path, X_OK) >= 0)
+                        return TAKE_PTR(path);
+        }
+
+        return NULL;
+}
+
+static unsigned read_last_capability(void) {
+        _cleanup_free_ char *text = NULL;
+        unsigned last;
+
+        if (read_file("/proc/sys/kernel/cap_last_cap", 64, &text, NULL) < 0)
+                return CAP_LAST_CAP;
+        text[strcspn(text, "\n")] = '\0';
+
+        return safe_atou(text, &last) < 0 || last > 63 ? (unsigned) CAP_LAST_CAP : last;
+}
+
+int runtime_oci_new(const char *name, Runtime **ret, KError *reterr) {
+        _cleanup_(runtime_freep) Runtime *rt = NULL;
+        const char *slash;
+
+        rt = new0(Runtime, 1);
+        if (!rt)
+                return -ENOMEM;
+        rt->ops = &oci_ops;
+        rt->last_capability = read_last_capability();
+
+        if (name)
+                rt->program = find_program(name);
+        for (size_t i = 0; !name && !rt->program && i < ELEMENTSOF(candidates); i++)
+                rt->program = find_program(candidates[i]);
+        if (!rt->program)
+                return kerror_set(reterr, K_RUNTIME, "The container runtime '%s' is not installed.",
+                                name ?: "crun or runc");
+
+        slash = strrchr(rt->program, '/');
+        rt->name = strdup(slash ? slash + 1 : rt->program);
+        if (!rt->name)
+                return -ENOMEM;
+
+        *ret = TAKE_PTR(rt);
+        return 0;
+}
+
+Runtime *runtime_free(Runtime *rt) {
+        if (!rt)
+                return NULL;
+
+        free(rt->program);
+        free(rt->name);
+        free(rt->version);
+        free(rt);
+        return NULL;
+}

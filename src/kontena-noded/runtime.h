@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "image-store.h"
+#include "instance-want.h"
+#include "kerror.h"
+#include "macro.h"
+#include "oci-config.h"
+#include "unit-setup.h"
+
+/* What starts a container: one struct of functions, one file for each kind. The container itself is a unit of systemd; a runtime
+ * only says how to make one, and cleans up after it. */
+typedef struct Runtime Runtime;
+
+typedef struct RuntimeContainer {
+        const InstanceWant *want;
+        const Image *image;
+        const char *node_name;
+        const char *id;        /* "<instance>-<generation>" */
+        const char *directory; /* below /run: configuration, PID file, messages */
+        const char *root_path;
+        const char *netns_path; /* NULL: the host's network */
+        const char *resolver;   /* NULL likewise */
+        const OciMount *mounts;
+        size_t n_mounts;
+} RuntimeContainer;
+
+typedef struct RuntimeOps {
+        const char *kind;
+
+        /* Writes the container's configuration. An error in the settings shows here, before anything is stopped. */
+        int (*prepare)(Runtime *rt, const RuntimeContainer *c, KError *reterr);
+
+        /* Fills in the commands and files of its unit. */
+        int (*setup)(Runtime *rt, const RuntimeContainer *c, UnitSetup *setup, KError *reterr);
+
+        /* Why the last start failed, in the runtime's words; NULL when it left none. */
+        char *(*failure)(Runtime *rt, const char *directory);
+} RuntimeOps;
+
+struct Runtime {
+        const RuntimeOps *ops;
+        char *program; /* absolute path */
+        char *name;    /* "crun" */
+        char *version; /* NULL: not known */
+        unsigned last_capability;
+};
+
+/* name: "crun", an absolute path, or NULL for the first one that is installed. K_RUNTIME names what was looked for. */
+int runtime_oci_new(const char *name, Runtime **ret, KError *reterr);
+Runtime *runtime_free(Runtime *rt);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Runtime *, runtime_free);
+
+/* The last message of a log of JSON lines, as OCI runtimes write it. For tests and the fuzzer. */
+char *runtime_log_message(const char *text, size_t size);

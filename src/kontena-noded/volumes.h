@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "image-store.h"
+#include "instance-want.h"
+#include "kerror.h"
+#include "macro.h"
+#include "oci-config.h"
+
+/* The volumes of one container:
+ *
+ *   "/path", and what the image declares    stateful: <instance>/volumes/<path>, kept until the instance is removed
+ *                                           stateless: <generation>/volumes/<path>, gone with the container
+ *   "name:/path"                            <volumes>/<name>
+ *   "/host:/path"                           the host's own
+ *
+ * A new directory of the first two kinds begins with what the image has at that path. */
+typedef struct Volume {
+        OciMount mount;
+        bool copy; /* the image's content, when it is new */
+} Volume;
+
+typedef struct VolumePlan {
+        Volume *volumes;
+        size_t n_volumes;
+        char *root_path; /* the container's root, mounted */
+} VolumePlan;
+
+VolumePlan *volume_plan_free(VolumePlan *p);
+DEFINE_TRIVIAL_CLEANUP_FUNC(VolumePlan *, volume_plan_free);
+
+int volume_plan_new(const InstanceWant *want, const Image *image, const char *instance_directory,
+                const char *generation_directory, const char *volumes_directory, const char *root_path,
+                VolumePlan **ret, KError *reterr);
+
+/* False: every directory is there, nothing has to be made. */
+bool volume_plan_is_needed(const VolumePlan *p);
+
+/* Makes what is missing; copies, so it runs in a job. Repeatable: a directory gets its name when it is whole. */
+int volume_plan_carry_out(void *plan);
