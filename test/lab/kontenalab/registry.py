@@ -82,7 +82,7 @@ class Registry:
         images.ensure()
 
     def layers(self) -> list[Path]:
-        return [images.registry_layer()]
+        return [images.ensure()]
 
     def prepare(self, root: HostRoot) -> None:
         crt, key = pki.certificate("registry", "172.30.0.5")
