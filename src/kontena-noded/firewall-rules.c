@@ -114,7 +114,9 @@ static int compare_strings(const void *a, const void *b) {
 }
 
 static size_t key_length(const char *element) {
-        return strcspn(element, ":");
+        const char *colon = strstr(element, " : ");
+
+        return colon ? (size_t) (colon - element) : strlen(element);
 }
 
 static bool same_key(const char *a, const char *b) {

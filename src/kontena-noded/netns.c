@@ -343,8 +343,10 @@ int netns_remove(Netlink *nl, const char *directory, const char *id, KError *ret
         if (!path)
                 return -ENOMEM;
 
+        /* The kernel deletes the veth with the namespace, in its own time; asked to, it would keep us waiting for 20 ms. A
+         * process that still holds the namespace loses its network now. */
         overlay_veth_name(id, host_name);
-        r = rtnl_delete_link(nl, host_name);
+        r = rtnl_set_down(nl, host_name);
         if (r >= 0)
                 r = netlink_flush(nl, reterr);
 

@@ -22,7 +22,7 @@ typedef enum NetnsResult { NETNS_UNCHANGED, NETNS_CREATED, NETNS_REPAIRED } Netn
 
 /* A NetnsResult or a negative errno. */
 int netns_ensure(const Netns *ns, KError *reterr);
-/* Also its veth, which may live on while a process holds the namespace. */
+/* Its veth is down at once, and gone when no process holds the namespace any more. */
 int netns_remove(Netlink *nl, const char *directory, const char *id, KError *reterr);
 /* Ids of those that are there. */
 int netns_list(const char *directory, char ***ret, KError *reterr);

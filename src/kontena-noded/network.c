@@ -342,8 +342,8 @@ int network_instance_remove(Network *n, const char *id, KError *reterr) {
         return r < 0 ? r : k;
 }
 
-/* Devices that carry the name of an instance outlive it when a process still holds its namespace. */
-static int remove_other_veths(Network *n, char *const *ids, KError *reterr) {
+/* Devices of instances whose namespace is not even pinned: a process holds it. known: those just removed go by themselves. */
+static int remove_other_veths(Network *n, char *const *ids, char *const *known, KError *reterr) {
         _cleanup_free_ RtnlLink *links = NULL;
         size_t n_links;
         int r;
@@ -354,7 +354,7 @@ static int remove_other_veths(Network *n, char *const *ids, KError *reterr) {
         FOREACH_ARRAY(l, links, n_links) {
                 const char *id = startswith(l->alias, "kontena instance ");
 
-                if (!id || strv_contains(ids, id))
+                if (!id || strv_contains(ids, id) || strv_contains(known, id))
                         continue;
                 r = rtnl_delete_link(n->netlink, l->name);
                 if (r < 0)
@@ -388,7 +388,7 @@ int network_instances_retain(Network *n, char *const *ids, KError *reterr) {
                 if (r < 0 && result >= 0)
                         result = r;
         }
-        r = remove_other_veths(n, ids, reterr);
+        r = remove_other_veths(n, ids, present, reterr);
         return result < 0 ? result : r;
 }
 

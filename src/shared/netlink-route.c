@@ -490,6 +490,14 @@ int rtnl_set_up(Netlink *nl, const char *name) {
         return netlink_queue(nl, 0, "set device '%s' up", name);
 }
 
+int rtnl_set_down(Netlink *nl, const char *name) {
+        struct nlmsghdr *h = begin_link(nl, RTM_NEWLINK, 0, name, 0);
+        struct ifinfomsg *m = mnl_nlmsg_get_payload(h);
+
+        m->ifi_change = IFF_UP;
+        return netlink_queue(nl, ENODEV, "set device '%s' down", name);
+}
+
 int rtnl_set_mtu(Netlink *nl, const char *name, uint32_t mtu) {
         struct nlmsghdr *h = begin_link(nl, RTM_NEWLINK, 0, name, 0);
 

@@ -83,6 +83,7 @@ int rtnl_delete_link(Netlink *nl, const char *name); /* a missing one is fine */
 
 /* One property each, by name, so that they can follow the creation within one batch. */
 int rtnl_set_up(Netlink *nl, const char *name);
+int rtnl_set_down(Netlink *nl, const char *name); /* a missing one is fine */
 int rtnl_set_mtu(Netlink *nl, const char *name, uint32_t mtu);
 int rtnl_set_mac(Netlink *nl, const char *name, const uint8_t mac[static MAC_SIZE]);
 int rtnl_set_master(Netlink *nl, const char *name, int master);
