@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <time.h>
+#include <unistd.h>
+
+#include "bus-json.h"
+#include "file-util.h"
+#include "json-util.h"
+#include "kontena-limits.h"
+#include "logs.h"
+#include "parse-util.h"
+#include "string-util.h"
+#include "watch.h"
+#include "when.h"
+
+typedef enum LogOutput {
+        LOG_OUTPUT_SHORT,
+        LOG_OUTPUT_CAT,
+        LOG_OUTPUT_JSON,
+        _LOG_OUTPUT_MAX,
+        _LOG_OUTPUT_INVALID = -EINVAL,
+} LogOutput;
+
+static const char *const log_output_table[_LOG_OUTPUT_MAX] = {
+        [LOG_OUTPUT_SHORT] = "short",
+        [LOG_OUTPUT_CAT] = "cat",
+        [LOG_OUTPUT_JSON] = "json",
+};
+DECLARE_STRING_TABLE_LOOKUP(log_output, LogOutput);
+DEFINE_STRING_TABLE_LOOKUP(log_output, LogOutput);
+
+typedef struct LogView {
+        Ctl *c;
+        ServiceName service;
+        LogOutput output;
+        unsigned lines, instance;
+        bool follow, escape;
+        uint64_t since, last; /* last: time of the newest entry shown */
+        char *stream;
+        MasterWatch watch;
+} LogView;
+
+static void log_view_done(LogView *v) {
+        service_name_done(&v->service);
+        free(v->stream);
+        master_watch_done(&v->watch);
+}
+
+const char *short_time(uint64_t usec, char buffer[static 32]) {
+        time_t t = (time_t) (usec / USEC_PER_SEC);
+        struct tm tm;
+
+        if (!localtime_r(&t, &tm) || strftime(buffer, 32, "%b %d %H:%M:%S", &tm) == 0)
+                (void) snprintf(buffer, 32, "-");
+        return buffer;
+}
+
+/* The same instance has the same colour in every run. */
+static Color instance_color(const char *instance) {
+        static const Color colors[] = { COLOR_CYAN, COLOR_GREEN, COLOR_YELLOW, COLOR_BLUE, COLOR_MAGENTA };
+        unsigned h = 5381;
+
+        for (const char *p = instance; *p; p++)
+                h = h * 33 + (unsigned char) *p;
+        return colors[h % ELEMENTSOF(colors)];
+}
+
+static int print_json_entry(uint64_t time, const char *node, const char *instance, const char *stream,
+                const char *message) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+        const char *s;
+
+        if (!o || json_add_u64(o, "time", time) < 0 || json_add_string(o, "node", node) < 0 ||
+                        json_add_string(o, "instance", instance) < 0 ||
+                        json_add_string(o, "stream", stream) < 0 ||
+                        json_add_string(o, "message", message) < 0)
+                return -ENOMEM;
+        s = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+        if (!s)
+                return -ENOMEM;
+        puts(s);
+        return 0;
+}
+
+static int print_entry(LogView *v, uint64_t time, const char *node, const char *instance, const char *stream,
+                const char *message) {
+        _cleanup_free_ char *clean = NULL;
+        char buffer[32];
+        Color color;
+
+        v->last = MAX(v->last, time);
+        if (streq(stream, "warning")) {
+                ctl_warn("%s%s%s", node, isempty(node) ? "" : ": ", message);
+                return 0;
+        }
+        if (v->output == LOG_OUTPUT_JSON)
+                return print_json_entry(time, node, instance, stream, message);
+
+        if (v->escape) {
+                clean = text_escape(message, /* keep_newlines= */ false);
+                if (!clean)
+                        return -ENOMEM;
+        }
+        if (v->output == LOG_OUTPUT_CAT) {
+                puts(clean ?: message);
+                return 0;
+        }
+
+        color = instance_color(instance);
+        printf("%s %s%s@%s%s: %s%s%s\n", short_time(time, buffer), color_on(color), instance, node,
+                        color_off(color), color_on(streq(stream, "stderr") ? COLOR_BOLD : COLOR_NONE),
+                        clean ?: message, color_off(streq(stream, "stderr") ? COLOR_BOLD : COLOR_NONE));
+        return 0;
+}
+
+static int on_entries(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        const char *stream, *node, *instance, *kind, *message;
+        LogView *v = userdata;
+        uint64_t time;
+        int r, end;
+
+        r = sd_bus_message_read(m, "s", &stream);
+        if (r < 0 || !v->stream || !streq(stream, v->stream))
+                return 0;
+
+        r = sd_bus_message_enter_container(m, 'a', "(tssss)");
+        if (r < 0)
+                return sd_event_exit(v->c->event, r);
+        while ((r = sd_bus_message_read(m, "(tssss)", &time, &node, &instance, &kind, &message)) > 0) {
+                r = print_entry(v, time, node, instance, kind, message);
+                if (r < 0)
+                        return sd_event_exit(v->c->event, r);
+        }
+        if (r < 0)
+                return sd_event_exit(v->c->event, r);
+        r = sd_bus_message_exit_container(m);
+        if (r < 0)
+                return sd_event_exit(v->c->event, r);
+        r = sd_bus_message_read(m, "b", &end);
+        if (r < 0)
+                return sd_event_exit(v->c->event, r);
+
+        /* The pager was quit, or the pipe's reader has gone. */
+        if (fflush(stdout) < 0 || ferror(stdout))
+                return sd_event_exit(v->c->event, 0);
+        return end ? sd_event_exit(v->c->event, 0) : 0;
+}
+
+static int open_stream(LogView *v, KError *reterr) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        _cleanup_json_ json_object *options = json_object_new_object();
+        const char *stream;
+        int r;
+
+        if (!options || json_add_u64(options, "lines", v->lines) < 0 ||
+                        json_add_bool(options, "follow", v->follow) < 0 ||
+                        (v->instance > 0 && json_add_u64(options, "instance", v->instance) < 0) ||
+                        (v->since > 0 && json_add_u64(options, "since", v->since) < 0))
+                return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
+
+        r = ctl_message(v->c, "OpenLogs", &m, reterr);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(m, "sss", v->service.grid, v->service.stack, v->service.service);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Cannot make the call: %m");
+        r = bus_json_append(m, "a{sv}", options, reterr);
+        if (r < 0)
+                return r;
+        r = ctl_send(v->c, m, &reply, reterr);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(reply, "s", &stream);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "The master's answer cannot be read: %m");
+
+        r = free_and_strdup(&v->stream, stream);
+        return r < 0 ? kerror_set_errno(reterr, r, "Out of memory.") : 0;
+}
+
+/* From where we were. */
+static int on_back(void *userdata, KError *reterr) {
+        LogView *v = userdata;
+
+        if (v->last > 0) {
+                v->since = v->last + 1;
+                v->lines = LOG_LINES_MAX;
+        }
+        return open_stream(v, reterr);
+}
+
+int lines_option(const Arguments *a, unsigned fallback, unsigned *ret, KError *reterr) {
+        const char *v = arguments_get(a, "lines");
+
+        *ret = fallback;
+        if (!v)
+                return 0;
+        if (streq(v, "all"))
+                *ret = LOG_LINES_MAX;
+        else if (safe_atou(v, ret) < 0 || *ret > LOG_LINES_MAX)
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "--lines=%s: a number up to %u, or all, is wanted.", v, LOG_LINES_MAX);
+        return 0;
+}
+
+int since_option(const Arguments *a, uint64_t *ret, KError *reterr) {
+        const char *v = arguments_get(a, "since");
+
+        if (!v)
+                return 0;
+        return when_parse(v, now_realtime(), ret, reterr);
+}
+
+int command_service_logs(Ctl *c, const Arguments *a, KError *reterr) {
+        _cleanup_(log_view_done) LogView v = {
+                .c = c,
+                .follow = arguments_has(a, "follow"),
+                .output = c->json != JSON_OFF ? LOG_OUTPUT_JSON : LOG_OUTPUT_SHORT,
+        };
+        const char *output = arguments_get(a, "output");
+        int r;
+
+        if (output) {
+                v.output = log_output_from_string(output);
+                if (v.output < 0)
+                        return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                        "--output=%s is none of: short, cat, json.", output);
+        }
+        r = since_option(a, &v.since, reterr);
+        if (r < 0)
+                return r;
+        r = lines_option(a, v.since > 0 ? LOG_LINES_MAX : 100, &v.lines, reterr);
+        if (r < 0)
+                return r;
+        r = arguments_get_unsigned(a, "instance", &v.instance, reterr);
+        if (r < 0)
+                return r;
+
+        r = ctl_service_name(c, arguments_arg(a, 0), &v.service, reterr);
+        if (r < 0)
+                return r;
+
+        v.watch = (MasterWatch){ .c = c, .patient = v.follow, .back = on_back, .userdata = &v };
+        r = master_watch_start(&v.watch, reterr);
+        if (r < 0)
+                return r;
+        r = sd_bus_match_signal(c->bus, NULL, MASTER_NAME, MASTER_PATH, MASTER_MANAGER, "LogEntries",
+                        on_entries, &v);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Cannot subscribe to log entries: %m");
+        r = open_stream(&v, reterr);
+        if (r < 0)
+                return r;
+
+        v.escape = isatty(STDOUT_FILENO) > 0;
+        if (!v.follow)
+                ctl_open_pager(c);
+        return master_watch_run(&v.watch, reterr);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <json-c/json.h>
+
+#include "kerror.h"
+#include "options.h"
+
+/* The options of service create and update, and what they mean in a service's spec (service-spec.h). */
+extern const OptionDef service_spec_options[]; /* both */
+extern const OptionDef service_create_options[];
+extern const OptionDef service_update_options[];
+
+/* Only the fields that were given. An empty value ("--user=") sets null: back to the default. */
+int service_options_to_spec(const Arguments *a, json_object **ret, KError *reterr);
+
+/* "80" "8080:80" "8080:80/udp" "192.0.2.1:8080:80" as one entry of ports. */
+int port_option_parse(const char *s, json_object **ret, KError *reterr);
+
+/* Lines KEY=VALUE or KEY (its value then is ours), comments with '#', blank lines. */
+int env_file_parse(const char *text, char ***ret, KError *reterr);
+
+/* Splits as a shell would: quotes and backslashes, nothing is expanded. */
+int command_line_split(const char *s, char ***ret, KError *reterr);
