@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <arpa/inet.h>
-#include <gnutls/crypto.h>
 #include <gnutls/x509.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -12,10 +11,10 @@
 #include "listener-internal.h"
 #include "log.h"
 #include "string-util.h"
+#include "websocket-accept.h"
 #include "websocket.h"
 
 #define RELEASE_TIMEOUT_USEC (5U * USEC_PER_SEC) /* for the last bytes to go out */
-#define WEBSOCKET_GUID       "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #define WEBSOCKET_KEY_LENGTH 24U
 
 struct HttpRequest {
@@ -363,26 +362,6 @@ static void on_upgraded(void *cls, struct MHD_Connection *connection, void *con_
         q->route->opened(q, w, q->route->userdata);
 }
 
-static int accept_text(const char *key, char **ret) {
-        _cleanup_free_ char *joined = strjoin(key, WEBSOCKET_GUID);
-        gnutls_datum_t out = {};
-        uint8_t digest[20];
-        char *s;
-
-        if (!joined)
-                return -ENOMEM;
-        if (gnutls_hash_fast(GNUTLS_DIG_SHA1, joined, strlen(joined), digest) < 0 ||
-                        gnutls_base64_encode2(&(gnutls_datum_t){ digest, sizeof(digest) }, &out) < 0)
-                return -ENOMEM;
-        s = strndup((const char *) out.data, out.size);
-        gnutls_free(out.data);
-        if (!s)
-                return -ENOMEM;
-
-        *ret = s;
-        return 0;
-}
-
 static int upgrade(HttpRequest *q) {
         _cleanup_free_ char *text = NULL;
         struct MHD_Response *response;
@@ -402,7 +381,7 @@ static int upgrade(HttpRequest *q) {
         r = q->route->accept(q, q->route->userdata);
         if (r < 0 || q->answered)
                 return r;
-        r = accept_text(key, &text);
+        r = websocket_accept(key, &text);
         if (r < 0)
                 return r;
 
