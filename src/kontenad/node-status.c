@@ -238,11 +238,12 @@ static int take_one(Master *m, const char *node_id, const Status *s, bool comple
                 return r;
         if (!streq_ptr(row->node_id, node_id))
                 return 0;
+        /* The last word about an instance, also from a node that knows nothing of it any more. */
+        if (row->desired == INSTANCE_TERMINATED && streq(s->state, "removed"))
+                return store_delete_instance(m->store, row->id);
         if (!complete && s->epoch < row->epoch)
                 return 0;
 
-        if (row->desired == INSTANCE_TERMINATED && streq(s->state, "removed"))
-                return store_delete_instance(m->store, row->id);
         if (complete && row->desired == INSTANCE_TERMINATED &&
                         STR_IN_SET(s->state, "running", "starting", "restarting"))
                 tell_of_loser(m, row, s);
