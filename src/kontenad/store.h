@@ -40,7 +40,10 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Store *, store_close);
 int store_watch(Store *s, store_watch_t callback, void *userdata);
 const char *store_read_only_reason(Store *s);            /* NULL: can be written */
 
+/* Becoming read-only and writable again is told as a change of STORE_KEY_VALUE "read-only". */
+
 int store_begin(Store *s, KError *reterr);
+bool store_in_transaction(Store *s);
 int store_commit(Store *s, KError *reterr);              /* on failure everything is rolled back */
 void store_rollback(Store *s);                           /* no-op outside of a transaction */
 /* { _cleanup_(store_rollbackp) Store *t = s; … r = store_commit(s); } */
@@ -184,9 +187,31 @@ int store_find_node(Store *s, const char *grid_id, const char *name, NodeRow **r
 int store_find_node_by_key(Store *s, const char *node_key, NodeRow **ret);
 int store_find_node_by_machine_id(Store *s, const char *grid_id, const char *machine_id, NodeRow **ret);
 int store_list_nodes(Store *s, const char *grid_id, NodeRowList *ret);
+int store_next_node_number(Store *s, const char *grid_id, uint32_t *ret);     /* lowest free; -E2BIG: the grid is full */
 
 int store_find_service(Store *s, const char *grid_id, const char *stack, const char *name, ServiceRow **ret);
 int store_list_services(Store *s, const char *grid_id /* NULL: all grids */, ServiceRowList *ret);
+
+/* Counted by the database, for lists of many. */
+typedef struct ServiceSummary {
+        uint32_t instances, running;                     /* instances that are not TERMINATED; of these, in state running */
+        bool deploying;                                  /* has an unfinished deploy */
+        char *error;                                     /* of the lowest instance that has one, NULL: none */
+        uint32_t error_number;
+} ServiceSummary;
+void service_summary_done(ServiceSummary *s);
+int store_summarize_service(Store *s, const char *service_id, ServiceSummary *ret);
+
+typedef struct GridSummary {
+        uint32_t nodes, nodes_online, services;
+} GridSummary;
+int store_summarize_grid(Store *s, const char *grid_id, GridSummary *ret);
+int store_count_instances_of_node(Store *s, const char *node_id, uint32_t *ret);      /* not TERMINATED */
+
+/* A service that is removed vanishes at once. Its placed instances become TERMINATED rows whose service_id names nothing any
+ * more; they keep their address reserved until their node says that they are gone, or is itself removed. store_delete_service()
+ * is -EBUSY while another kind of instance is left. Its deploys stay for an hour after their end, for who follows one.
+ * store_delete_node() is -EBUSY while instances name the node, store_delete_grid() while it has nodes or services. */
 
 int store_list_instances_of_grid(Store *s, const char *grid_id, InstanceRowList *ret);
 int store_list_instances_of_service(Store *s, const char *service_id, InstanceRowList *ret);
