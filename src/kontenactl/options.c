@@ -368,8 +368,9 @@ int arguments_get_unsigned(const Arguments *a, const char *option, unsigned *ret
 static void print_option(FILE *f, const OptionDef *o, bool with_letter) {
         char text[80], letter[3] = { '-', o->letter, '\0' };
 
-        (void) snprintf(text, sizeof(text), "%s%s%s%s%s", o->letter && with_letter ? letter : "  ", o->name[1] ? " --" : "",
-                        o->name[1] ? o->name : "", o->argument ? "=" : "", strempty(o->argument));
+        (void) snprintf(text, sizeof(text), "%s%s%s%s%s", o->letter && with_letter ? letter : "  ",
+                        o->name[1] ? " --" : "", o->name[1] ? o->name : "", o->argument ? "=" : "",
+                        strempty(o->argument));
         if (strlen(text) > 30)
                 fprintf(f, "  %s\n  %-30s %s\n", text, "", o->help);
         else
