@@ -348,8 +348,8 @@ static int image_take_config(Image *i, json_object *o) {
         if (i->working_directory && i->working_directory[0] != '/')
                 return -EBADMSG;
         STRV_FOREACH(v, i->volumes)
-        if ((*v)[0] != '/')
-                return -EBADMSG;
+                if ((*v)[0] != '/')
+                        return -EBADMSG;
 
         r = json_find_u64(o, "size", &i->size, NULL);
         return MIN(r, 0);

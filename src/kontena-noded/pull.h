@@ -45,6 +45,8 @@ int pull_manager_new(sd_event *event, sd_bus *bus, ImageStore *store, PullManage
 PullManager *pull_manager_free(PullManager *m); /* cancels all; no callback is called */
 DEFINE_TRIVIAL_CLEANUP_FUNC(PullManager *, pull_manager_free);
 
+/* Another kontena-pull than the installed one. */
+int pull_manager_set_program(PullManager *m, const char *path);
 /* A PEM file trusted for all registries beside the system's. */
 int pull_manager_set_ca_file(PullManager *m, const char *path);
 /* Adds or replaces. -E2BIG above REGISTRIES_MAX. Does not touch pulls that run. */

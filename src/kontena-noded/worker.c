@@ -333,11 +333,11 @@ static int append_binds(sd_bus_message *m, const char *name, char *const *a, cha
                         (r = sd_bus_message_open_container(m, 'a', "(ssbt)")) < 0)
                 return r;
         STRV_FOREACH(p, a)
-        if ((r = sd_bus_message_append(m, "(ssbt)", *p, *p, true, (uint64_t) MS_REC)) < 0)
-                return r;
+                if ((r = sd_bus_message_append(m, "(ssbt)", *p, *p, true, (uint64_t) MS_REC)) < 0)
+                        return r;
         STRV_FOREACH(p, b)
-        if ((r = sd_bus_message_append(m, "(ssbt)", *p, *p, true, (uint64_t) MS_REC)) < 0)
-                return r;
+                if ((r = sd_bus_message_append(m, "(ssbt)", *p, *p, true, (uint64_t) MS_REC)) < 0)
+                        return r;
         if ((r = sd_bus_message_close_container(m)) < 0 || (r = sd_bus_message_close_container(m)) < 0)
                 return r;
 
