@@ -588,7 +588,7 @@ int pull_image(PullManager *m, const char *reference, const char *revision,
         _cleanup_image_reference_ ImageReference ref = {};
         _cleanup_(pull_freep) Pull *p = NULL;
         _cleanup_free_ char *normalized = NULL;
-        Job *j;
+        Job *j = NULL;
         int r;
 
         assert(m && reference && done && ret);
