@@ -37,6 +37,9 @@ void instance_interrupt(Instance *i) {
 /* What runs now, as opposed to what was seen last: a start that we did not make ourselves counts as well. */
 static void observe_running(Instance *i, const UnitState *s) {
         if (!i->was_running) {
+                /* systemd has restarted it while we were away. */
+                if (i->record.main_pid > 0 && i->record.main_pid != s->main_pid)
+                        i->record.restarts++;
                 i->was_running = true;
                 i->running_since = now_monotonic();
         }
@@ -80,6 +83,7 @@ static char *describe_end(const Instance *i, const UnitState *s) {
 }
 
 static void handle_crash(Instance *i, const UnitState *s) {
+        bool first = !i->record.ready && i->record.restarts == 0;
         _cleanup_free_ char *end = NULL;
         uint64_t delay;
         int r;
@@ -101,12 +105,17 @@ static void handle_crash(Instance *i, const UnitState *s) {
                         "The container %s, it is started again in %" PRIu64 " s.", strna(end),
                         delay / USEC_PER_SEC);
 
-        if (i->probe) {
+        /* A deploy that never came to run has failed, although the back-off goes on. */
+        if (i->probe || first) {
                 _cleanup_kerror_ KError error = KERROR_NULL;
 
-                /* It is restarted by the back-off, not by the retry of a failed start. */
-                (void) kerror_set(&error, K_RUNTIME, "The container %s before anything listened on port %u.",
-                                strna(end), i->want->spec->wait_for_port);
+                if (i->probe)
+                        (void) kerror_set(&error, K_RUNTIME,
+                                        "The container %s before anything listened on port %u.", strna(end),
+                                        i->want->spec->wait_for_port);
+                else
+                        (void) kerror_set(&error, K_RUNTIME, "The container %s right after its start.",
+                                        strna(end));
                 instance_fail(i, &error);
                 i->retry = sd_event_source_disable_unref(i->retry);
         }
@@ -449,7 +458,8 @@ static int step_run(Instance *i, KError *reterr) {
 
         if (running)
                 observe_running(i, s);
-        else if (i->was_running && !i->crash_handled && (waiting || gone))
+        else if (!i->crash_handled &&
+                        ((i->was_running && (waiting || gone)) || (waiting && i->record.main_pid > 0)))
                 handle_crash(i, s);
 
         if (i->restart_requested && running) {

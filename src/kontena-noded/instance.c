@@ -275,6 +275,7 @@ void instance_fail(Instance *i, KError *error) {
         int r;
 
         i->probe = probe_cancel(i->probe);
+        i->progress = mfree(i->progress);
         i->failed = true;
         kerror_move(&i->error, error);
         if (!kerror_is_set(&i->error))

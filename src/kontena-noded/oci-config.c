@@ -10,8 +10,6 @@
 
 #define DEFAULT_PATH     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define DEFAULT_SHM_SIZE UINT64_C(67108864)
-#define NOFILE_SOFT      65536U  /* select() is rare in servers, thousands of connections are not */
-#define NOFILE_HARD      524288U /* systemd's own */
 
 /* What Docker grants by default. */
 static const unsigned default_capabilities[] = {
@@ -202,14 +200,13 @@ uint64_t oci_capabilities(const ServiceSpec *spec, unsigned last) {
 
 static int add_process(json_object *config, const OciInput *in, uint64_t capabilities, KError *reterr) {
         _cleanup_json_ json_object *process = json_object_new_object(), *user = json_object_new_object(),
-                                   *groups = json_object_new_array(), *caps = json_object_new_object(),
-                                   *limits = json_object_new_array(), *limit = json_object_new_object();
+                                   *groups = json_object_new_array(), *caps = json_object_new_object();
         static const char *const sets[] = { "bounding", "effective", "permitted" };
         _cleanup_strv_free_ char **args = NULL, **env = NULL;
         const char *cwd;
         int r;
 
-        if (!process || !user || !groups || !caps || !limits || !limit)
+        if (!process || !user || !groups || !caps)
                 return -ENOMEM;
 
         r = oci_args(in->want, in->image, &args, reterr);
@@ -239,15 +236,6 @@ static int add_process(json_object *config, const OciInput *in, uint64_t capabil
                         }
         }
 
-        if (r >= 0)
-                r = json_add_string(limit, "type", "RLIMIT_NOFILE");
-        if (r >= 0)
-                r = json_add_u64(limit, "soft", NOFILE_SOFT);
-        if (r >= 0)
-                r = json_add_u64(limit, "hard", NOFILE_HARD);
-        if (r >= 0)
-                r = json_append(limits, TAKE_PTR(limit));
-
         cwd = in->want->spec->working_dir ?: in->image->working_directory;
         if (r >= 0)
                 r = json_add_bool(process, "terminal", false);
@@ -261,8 +249,6 @@ static int add_process(json_object *config, const OciInput *in, uint64_t capabil
                 r = json_add_string(process, "cwd", isempty(cwd) ? "/" : cwd);
         if (r >= 0)
                 r = json_add(process, "capabilities", TAKE_PTR(caps));
-        if (r >= 0)
-                r = json_add(process, "rlimits", TAKE_PTR(limits));
         if (r >= 0)
                 r = json_add_bool(process, "noNewPrivileges", false);
         if (r >= 0)

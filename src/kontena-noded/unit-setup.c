@@ -10,6 +10,10 @@
 /* How long the runtime may take to set up a container. */
 #define START_TIMEOUT_USEC (60U * USEC_PER_SEC)
 
+/* select() is rare in servers, thousands of connections are not. systemd takes what is possible. */
+#define NOFILE_SOFT        65536U
+#define NOFILE_HARD        524288U
+
 /* The daemon restarts what crashed; this is for the time when it is away. */
 #define RESTART_USEC       (30U * USEC_PER_SEC)
 
@@ -248,6 +252,10 @@ static int append_resources(const UnitSetup *s, sd_bus_message *m) {
         r = append_string(m, "Slice", s->slice);
         if (r >= 0)
                 r = append_bool(m, "Delegate", true);
+        if (r >= 0)
+                r = append_u64(m, "LimitNOFILE", NOFILE_HARD);
+        if (r >= 0)
+                r = append_u64(m, "LimitNOFILESoft", NOFILE_SOFT);
         if (r >= 0)
                 r = append_limit(m, "MemoryMax", s->memory_max);
         if (r >= 0)
