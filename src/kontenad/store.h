@@ -223,7 +223,9 @@ int store_put_deploy_step(Store *s, const DeployStepRow *step);
 DeployStepRow *deploy_step_row_free(DeployStepRow *row);
 
 int store_add_event(Store *s, const EventRow *e);        /* id is given by the store; old ones are pruned */
+int store_get_event(Store *s, uint64_t id, EventRow **ret);              /* the id that the watch is told is this number in decimal */
 EventRow *event_row_free(EventRow *row);
+DEFINE_TRIVIAL_CLEANUP_FUNC(EventRow *, event_row_free);
 typedef struct EventRowList {
         EventRow **rows;
         size_t n;

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <inttypes.h>
+
+#include "store-internal.h"
+#include "string-util.h"
+
+/* Step n brings version n to n + 1. A released step never changes; a new one is added behind. */
+static const char *const steps[] = {
+        /* 0: the first schema. Times are microseconds since 1970, lists and settings JSON. */
+        "CREATE TABLE grids ("
+        "  id TEXT PRIMARY KEY,"
+        "  name TEXT NOT NULL UNIQUE,"
+        "  subnet TEXT NOT NULL,"
+        "  supernet TEXT NOT NULL,"
+        "  trusted_subnets TEXT NOT NULL,"
+        "  default_affinity TEXT NOT NULL,"
+        "  initial_size INTEGER NOT NULL CHECK (initial_size BETWEEN 1 AND 7),"
+        "  token_id TEXT UNIQUE,"
+        "  token_hash BLOB NOT NULL CHECK (length(token_hash) = 32),"
+        "  token_sealed BLOB,"
+        "  revision INTEGER NOT NULL,"
+        "  created_at INTEGER NOT NULL,"
+        "  updated_at INTEGER NOT NULL"
+        ") STRICT;"
+
+        "CREATE TABLE nodes ("
+        "  id TEXT PRIMARY KEY,"
+        "  grid_id TEXT NOT NULL REFERENCES grids (id),"
+        "  name TEXT NOT NULL,"
+        "  number INTEGER NOT NULL CHECK (number BETWEEN 1 AND 254),"
+        "  node_key TEXT UNIQUE,"
+        "  machine_id TEXT,"
+        "  token_hash BLOB NOT NULL CHECK (length(token_hash) = 32),"
+        "  labels TEXT NOT NULL,"
+        "  availability TEXT NOT NULL CHECK (availability IN ('active', 'drain')),"
+        "  connected INTEGER NOT NULL CHECK (connected IN (0, 1)),"
+        "  connected_at INTEGER NOT NULL,"
+        "  disconnected_at INTEGER NOT NULL,"
+        "  last_seen_at INTEGER NOT NULL,"
+        "  created_at INTEGER NOT NULL,"
+        "  updated_at INTEGER NOT NULL,"
+        "  report TEXT,"
+        "  blocks TEXT NOT NULL,"
+        "  UNIQUE (grid_id, name),"
+        "  UNIQUE (grid_id, number)"
+        ") STRICT;"
+        "CREATE INDEX nodes_machine_id ON nodes (grid_id, machine_id);"
+
+        "CREATE TABLE services ("
+        "  id TEXT PRIMARY KEY,"
+        "  grid_id TEXT NOT NULL REFERENCES grids (id),"
+        "  stack TEXT NOT NULL,"
+        "  name TEXT NOT NULL,"
+        "  state TEXT NOT NULL CHECK (state IN ('initialized', 'running', 'stopped')),"
+        "  revision INTEGER NOT NULL,"
+        "  deploy_rev INTEGER NOT NULL,"
+        "  spec TEXT NOT NULL,"
+        "  created_at INTEGER NOT NULL,"
+        "  updated_at INTEGER NOT NULL,"
+        "  deployed_at INTEGER NOT NULL,"
+        "  UNIQUE (grid_id, stack, name)"
+        ") STRICT;"
+
+        /* service_id is no foreign key: a terminated instance outlives its service. */
+        "CREATE TABLE instances ("
+        "  id TEXT PRIMARY KEY,"
+        "  grid_id TEXT NOT NULL REFERENCES grids (id),"
+        "  service_id TEXT NOT NULL,"
+        "  node_id TEXT REFERENCES nodes (id),"
+        "  number INTEGER NOT NULL CHECK (number >= 1),"
+        "  desired TEXT NOT NULL CHECK (desired IN ('running', 'stopped', 'terminated')),"
+        "  deploy_rev INTEGER NOT NULL,"
+        "  service_rev INTEGER NOT NULL,"
+        "  force INTEGER NOT NULL CHECK (force IN (0, 1)),"
+        "  address TEXT,"
+        "  spec TEXT,"
+        "  state TEXT, progress TEXT, error_code TEXT, error TEXT, unit TEXT, image_digest TEXT, health "
+        "TEXT,"
+        "  observed_deploy_rev INTEGER NOT NULL,"
+        "  observed_service_rev INTEGER NOT NULL,"
+        "  epoch INTEGER NOT NULL,"
+        "  started_at INTEGER NOT NULL,"
+        "  status_at INTEGER NOT NULL,"
+        "  pid INTEGER NOT NULL,"
+        "  exit_status INTEGER NOT NULL,"
+        "  restarts INTEGER NOT NULL,"
+        "  oom_kills INTEGER NOT NULL,"
+        "  created_at INTEGER NOT NULL"
+        ") STRICT;"
+        "CREATE UNIQUE INDEX instances_number ON instances (service_id, number) WHERE desired <> "
+        "'terminated';"
+        "CREATE UNIQUE INDEX instances_address ON instances (grid_id, address) WHERE address IS NOT NULL;"
+        "CREATE INDEX instances_service ON instances (service_id, number);"
+        "CREATE INDEX instances_node ON instances (node_id);"
+
+        "CREATE TABLE deploys ("
+        "  id TEXT PRIMARY KEY,"
+        "  grid_id TEXT NOT NULL REFERENCES grids (id),"
+        "  service_id TEXT NOT NULL,"
+        "  deploy_rev INTEGER NOT NULL,"
+        "  service_rev INTEGER NOT NULL,"
+        "  state TEXT NOT NULL CHECK (state IN ('created', 'ongoing', 'success', 'error', 'superseded', "
+        "'cancelled')),"
+        "  reason TEXT,"
+        "  force INTEGER NOT NULL CHECK (force IN (0, 1)),"
+        "  created_at INTEGER NOT NULL,"
+        "  started_at INTEGER NOT NULL,"
+        "  finished_at INTEGER NOT NULL"
+        ") STRICT;"
+        "CREATE INDEX deploys_service ON deploys (service_id, created_at);"
+        "CREATE INDEX deploys_unfinished ON deploys (created_at) WHERE state IN ('created', 'ongoing');"
+        "CREATE INDEX deploys_grid ON deploys (grid_id);"
+
+        "CREATE TABLE deploy_steps ("
+        "  deploy_id TEXT NOT NULL REFERENCES deploys (id) ON DELETE CASCADE,"
+        "  instance_id TEXT NOT NULL,"
+        "  node_id TEXT,"
+        "  number INTEGER NOT NULL,"
+        "  state TEXT NOT NULL,"
+        "  error TEXT,"
+        "  started_at INTEGER NOT NULL,"
+        "  finished_at INTEGER NOT NULL,"
+        "  PRIMARY KEY (deploy_id, number)"
+        ") STRICT, WITHOUT ROWID;"
+
+        /* No foreign keys: events outlive what they speak of. */
+        "CREATE TABLE events ("
+        "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+        "  time INTEGER NOT NULL,"
+        "  grid_id TEXT,"
+        "  severity TEXT NOT NULL,"
+        "  type TEXT NOT NULL,"
+        "  message TEXT NOT NULL,"
+        "  node_id TEXT,"
+        "  service_id TEXT,"
+        "  stack TEXT,"
+        "  service TEXT,"
+        "  instance INTEGER NOT NULL"
+        ") STRICT;"
+        "CREATE INDEX events_grid ON events (grid_id);"
+        "CREATE INDEX events_node ON events (node_id) WHERE node_id IS NOT NULL;"
+        "CREATE INDEX events_service ON events (service_id) WHERE service_id IS NOT NULL;"
+
+        "CREATE TABLE audit ("
+        "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+        "  time INTEGER NOT NULL,"
+        "  record TEXT NOT NULL"
+        ") STRICT;"
+
+        "CREATE TABLE key_values ("
+        "  key TEXT PRIMARY KEY,"
+        "  value BLOB NOT NULL"
+        ") STRICT, WITHOUT ROWID;",
+};
+
+static int get_version(sqlite3 *db, int *ret) {
+        sqlite3_stmt *stmt = NULL;
+        int rc;
+
+        rc = sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &stmt, NULL);
+        if (rc == SQLITE_OK) {
+                rc = sqlite3_step(stmt);
+                if (rc == SQLITE_ROW)
+                        *ret = sqlite3_column_int(stmt, 0);
+        }
+        (void) sqlite3_finalize(stmt);
+
+        return rc;
+}
+
+int store_schema_migrate(sqlite3 *db, KError *reterr) {
+        int version = 0, rc;
+
+        rc = get_version(db, &version);
+        if (rc != SQLITE_ROW)
+                return rc;
+
+        if (version < 0 || version > (int) ELEMENTSOF(steps)) {
+                kerror_set(reterr, K_UNAVAILABLE,
+                                "It was written by a newer version of kontenad (schema %i, this one knows "
+                                "up to %zu); "
+                                "install that version again.",
+                                version, ELEMENTSOF(steps));
+                return SQLITE_MISMATCH;
+        }
+
+        for (; version < (int) ELEMENTSOF(steps); version++) {
+                _cleanup_free_ char *sql = NULL;
+
+                sql = strprintf("BEGIN IMMEDIATE; %s PRAGMA user_version = %i; COMMIT;", steps[version],
+                                version + 1);
+                if (!sql)
+                        return SQLITE_NOMEM;
+                rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+                if (rc != SQLITE_OK) {
+                        kerror_set(reterr, K_UNAVAILABLE, "Step %i of its schema failed: %s", version + 1,
+                                        sqlite3_errmsg(db));
+                        (void) sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+                        return rc;
+                }
+        }
+
+        return SQLITE_OK;
+}
