@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <arpa/inet.h>
-#include <gnutls/x509.h>
 #include <strings.h>
-#include <sys/socket.h>
+#include <utlist.h>
 
-#include "certificate.h"
-#include "file-util.h"
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "listener-internal.h"
@@ -14,7 +10,6 @@
 #include "websocket-accept.h"
 #include "websocket.h"
 
-#define RELEASE_TIMEOUT_USEC (5U * USEC_PER_SEC) /* for the last bytes to go out */
 #define WEBSOCKET_KEY_LENGTH 24U
 
 struct HttpRequest {
@@ -28,13 +23,10 @@ struct HttpRequest {
         char *body;
         size_t body_size, body_allocated;
 
-        char address[INET6_ADDRSTRLEN];
-        char *peer_key;
-        bool peer_key_known;
-
         struct MHD_Response *response; /* given, not yet handed to MHD */
         unsigned status;
         bool answered, in_handler, suspended, queued;
+        struct HttpRequest *next, *previous; /* listener->suspended */
 };
 
 void route_done(Route *r) {
@@ -134,32 +126,9 @@ static void request_free(HttpRequest *q) {
         free(q->method);
         free(q->path);
         free(q->body);
-        free(q->peer_key);
         free(q);
 }
 DEFINE_TRIVIAL_CLEANUP_FUNC(HttpRequest *, request_free);
-
-static void address_of(struct MHD_Connection *connection, char ret[static INET6_ADDRSTRLEN]) {
-        const union MHD_ConnectionInfo *info;
-        const struct sockaddr *sa;
-
-        ret[0] = '\0';
-        info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-        sa = info ? info->client_addr : NULL;
-        if (!sa)
-                return;
-        if (sa->sa_family == AF_INET)
-                (void) inet_ntop(AF_INET, &((const struct sockaddr_in *) sa)->sin_addr, ret,
-                                INET6_ADDRSTRLEN);
-        else if (sa->sa_family == AF_INET6) {
-                const struct in6_addr *a = &((const struct sockaddr_in6 *) sa)->sin6_addr;
-
-                if (IN6_IS_ADDR_V4MAPPED(a))
-                        (void) inet_ntop(AF_INET, &a->s6_addr[12], ret, INET6_ADDRSTRLEN);
-                else
-                        (void) inet_ntop(AF_INET6, a, ret, INET6_ADDRSTRLEN);
-        }
-}
 
 static int request_new(Listener *l, struct MHD_Connection *connection, const char *url, const char *method,
                 HttpRequest **ret) {
@@ -184,7 +153,6 @@ static int request_new(Listener *l, struct MHD_Connection *connection, const cha
         r = strv_split(url, "/", &q->segments); /* MHD has decoded it; a %2F is a separator too */
         if (r < 0)
                 return r;
-        address_of(connection, q->address);
 
         *ret = TAKE_PTR(q);
         return 0;
@@ -198,6 +166,7 @@ static int answer(HttpRequest *q, unsigned status, struct MHD_Response *response
         q->answered = true;
         if (q->suspended) {
                 q->suspended = false;
+                DL_DELETE2(q->listener->suspended, q, previous, next);
                 MHD_resume_connection(q->connection);
                 listener_kick(q->listener);
         }
@@ -278,31 +247,11 @@ const char *http_request_body(HttpRequest *q, size_t *ret_size) {
 }
 
 const char *http_request_address(HttpRequest *q) {
-        return q->address;
+        return q->peer->address;
 }
 
 const char *http_request_peer_key(HttpRequest *q) {
-        const union MHD_ConnectionInfo *info;
-        const gnutls_datum_t *der;
-        gnutls_x509_crt_t crt;
-        unsigned n;
-
-        if (q->peer_key_known)
-                return q->peer_key;
-
-        q->peer_key_known = true;
-        info = MHD_get_connection_info(q->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
-        if (!info || !info->tls_session ||
-                        gnutls_certificate_type_get2(info->tls_session, GNUTLS_CTYPE_CLIENT) !=
-                                        GNUTLS_CRT_X509)
-                return NULL;
-        der = gnutls_certificate_get_peers(info->tls_session, &n);
-        if (!der || n == 0 || gnutls_x509_crt_init(&crt) < 0)
-                return NULL;
-        if (gnutls_x509_crt_import(crt, der, GNUTLS_X509_FMT_DER) >= 0)
-                (void) certificate_key_fingerprint(crt, &q->peer_key);
-        gnutls_x509_crt_deinit(crt);
-        return q->peer_key;
+        return q->peer->key;
 }
 
 /* Upgrade */
@@ -323,41 +272,16 @@ static bool header_has_token(HttpRequest *q, const char *name, const char *token
         return false;
 }
 
-static void transport_release(bool force, void *userdata) {
-        Peer *p = userdata;
-
-        peer_set_state(p, PEER_RELEASED);
-        if (force)
-                (void) shutdown(p->fd, SHUT_RDWR);
-        else
-                peer_set_deadline(p, now_monotonic() + RELEASE_TIMEOUT_USEC);
-        (void) MHD_upgrade_action(p->upgrade, MHD_UPGRADE_ACTION_CLOSE);
-        listener_kick(p->listener);
-}
-
 static void on_upgraded(void *cls, struct MHD_Connection *connection, void *con_cls, const char *extra,
-                size_t extra_size, MHD_socket fd, struct MHD_UpgradeResponseHandle *upgrade) {
+                size_t extra_size, MHD_socket fd, struct MHD_UpgradeResponseHandle *handle) {
         HttpRequest *q = cls;
-        WebSocket *w = NULL;
-        Peer *p = q->peer;
+        WebSocket *w;
         int r;
 
-        p->upgrade = upgrade;
-        peer_set_state(p, PEER_UPGRADED);
-        peer_set_deadline(p, USEC_INFINITY);
-
-        /* Nothing may follow the request before our answer. */
-        r = extra_size > 0 ? -EBADMSG
-                           : websocket_new(q->listener->event,
-                                             &(WebSocketTransport){ .fd = fd,
-                                                             .hangup_fd = p->fd,
-                                                             .release = transport_release,
-                                                             .userdata = p },
-                                             &w);
+        r = peer_upgrade(q->peer, handle, &w);
         if (r < 0) {
                 log_debug_errno(r, "A WebSocket cannot be opened: %m");
-                transport_release(true, p);
-                return;
+                return; /* it is ended with libmicrohttpd's part */
         }
         q->route->opened(q, w, q->route->userdata);
 }
@@ -404,10 +328,8 @@ static enum MHD_Result queue(HttpRequest *q) {
         enum MHD_Result r;
 
         q->queued = true;
-        if (q->status != MHD_HTTP_SWITCHING_PROTOCOLS && q->peer->state == PEER_NEW) {
+        if (q->status != MHD_HTTP_SWITCHING_PROTOCOLS && q->peer->state == PEER_NEW)
                 peer_set_state(q->peer, PEER_HTTP);
-                peer_set_deadline(q->peer, USEC_INFINITY);
-        }
         r = MHD_queue_response(q->connection, q->status, q->response);
         MHD_destroy_response(TAKE_PTR(q->response));
         return r;
@@ -479,12 +401,20 @@ enum MHD_Result http_request_handle(void *cls, struct MHD_Connection *connection
         }
         if (!q->answered) {
                 peer_set_state(q->peer, PEER_HTTP);
-                peer_set_deadline(q->peer, USEC_INFINITY);
                 q->suspended = true;
+                DL_APPEND2(q->listener->suspended, q, previous, next);
                 MHD_suspend_connection(connection);
                 return MHD_YES;
         }
         return queue(q);
+}
+
+void http_requests_cancel(Listener *l) {
+        HttpRequest *q, *next;
+
+        DL_FOREACH_SAFE(l->suspended, q, next)
+        if (reply_sentence(q, 503, NULL, "The master stops.") < 0)
+                log_debug("A request stays without an answer.");
 }
 
 void http_request_completed(void *cls, struct MHD_Connection *connection, void **con_cls,

@@ -1,29 +1,57 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <arpa/inet.h>
 #include <microhttpd.h>
+#include <netinet/in.h>
 
 #include "listener.h"
+#include "tls-connection.h"
 
-/* Shared by listener.c (connections, TLS, the loop) and http-request.c (routes, requests, answers, upgrade). */
-
-#define SEGMENTS_MAX 8U
+/* Shared by listener.c (accepting, limits, the loop), peer.c (one connection) and http-request.c (routes, requests, answers). */
 
 typedef enum PeerState {
-        PEER_NEW, /* has not yet sent a whole request head */
+        PEER_NEW, /* in the handshake, or has not yet sent a whole request head */
         PEER_HTTP,
         PEER_UPGRADED,
-        PEER_RELEASED, /* the WebSocket is done with it, MHD not yet */
 } PeerState;
 
-typedef struct Peer { /* one TCP connection */
+typedef union PeerAddress {
+        struct sockaddr sa;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+} PeerAddress;
+
+#define PEER_BUFFER_SIZE 16384U
+
+typedef struct PeerBuffer {
+        size_t start, end;
+        uint8_t data[PEER_BUFFER_SIZE];
+} PeerBuffer;
+
+/* One connection: TLS here, HTTP in libmicrohttpd behind a socket pair, until it is upgraded: then TLS belongs to the WebSocket and
+ * the pair is gone. Held by the TLS side and by libmicrohttpd; freed when both are done. */
+typedef struct Peer {
         Listener *listener;
-        struct MHD_Connection *connection;
-        struct MHD_UpgradeResponseHandle *upgrade;
-        int fd; /* MHD's; valid until it says closed */
+        unsigned n_ref;
         PeerState state;
-        uint64_t deadline; /* then it is cut; USEC_INFINITY: none */
-        struct Peer *next, *previous;
+        uint64_t started_at;
+        char address[INET6_ADDRSTRLEN];
+        PeerAddress sockaddr;
+        socklen_t sockaddr_size;
+
+        TlsConnection *tls; /* NULL: ended */
+        char *key;          /* hash of the peer's public key; NULL: none */
+
+        int pair;
+        sd_event_source *pair_io;
+        PeerBuffer *in, *out; /* to libmicrohttpd, to the peer */
+        bool in_end, out_end;
+
+        struct MHD_UpgradeResponseHandle *upgrade;
+        WebSocket *socket;
+        struct Peer *next, *previous; /* listener->peers, while tls is there */
+        struct Peer *next_upgraded;
 } Peer;
 
 typedef struct Route {
@@ -38,23 +66,37 @@ typedef struct Route {
 
 struct Listener {
         sd_event *event;
-        sd_event_source *io, *timer, *sweep;
+        sd_event_source *accept_io, *io, *timer, *sweep;
         struct MHD_Daemon *daemon;
         Ca *ca;
+        gnutls_certificate_credentials_t credentials;
+        gnutls_priority_t priority;
+        int fd;
         uint16_t port;
+        unsigned peers_max, peers_per_address_max;
         bool running; /* inside of MHD_run() */
 
         Route *routes;
         size_t n_routes;
 
-        Peer *peers;
+        Peer *peers, *adding, *upgraded;
         unsigned n_peers, n_new;
+        HttpRequest *suspended;
 };
 
 /* listener.c */
-void listener_kick(Listener *l); /* MHD has something to do that its epoll does not know of */
+void listener_kick(Listener *l);   /* MHD has something to do that its epoll does not know of */
+void listener_update(Listener *l); /* accept or not */
+
+/* peer.c */
+int peer_new_consume(Listener *l, int fd, const PeerAddress *address, socklen_t size);
+void peer_end(Peer *p, bool goodbye); /* the TLS side */
+Peer *peer_ref(Peer *p);
+Peer *peer_unref(Peer *p);
 void peer_set_state(Peer *p, PeerState state);
-void peer_set_deadline(Peer *p, uint64_t deadline);
+/* Called by MHD when its 101 is in the pair: takes the connection away from it. */
+int peer_upgrade(Peer *p, struct MHD_UpgradeResponseHandle *upgrade, WebSocket **ret);
+void address_to_string(const PeerAddress *a, char ret[static INET6_ADDRSTRLEN]);
 
 /* http-request.c: called by MHD */
 enum MHD_Result http_request_handle(void *cls, struct MHD_Connection *connection, const char *url,
@@ -62,4 +104,5 @@ enum MHD_Result http_request_handle(void *cls, struct MHD_Connection *connection
                 void **con_cls);
 void http_request_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
                 enum MHD_RequestTerminationCode code);
+void http_requests_cancel(Listener *l);
 void route_done(Route *r);

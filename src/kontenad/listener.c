@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "listener.h"
 
-#include <arpa/inet.h>
 #include <gnutls/gnutls.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <utlist.h>
@@ -14,11 +12,12 @@
 #include "log.h"
 #include "string-util.h"
 
-#define PRIORITIES        "NORMAL:-VERS-ALL:+VERS-TLS1.3"
-#define HTTP_TIMEOUT_SEC  60U   /* of a connection that is kept alive */
-#define USER_TIMEOUT_MSEC 20000 /* unacknowledged data, a window that stays shut */
-#define SWEEP_USEC        USEC_PER_SEC
-#define BACKLOG           1024
+#define PRIORITIES       "NORMAL:-VERS-ALL:+VERS-TLS1.3"
+#define HTTP_TIMEOUT_SEC 60U /* of a connection that is kept alive */
+#define SWEEP_USEC       USEC_PER_SEC
+#define PRESSED_USEC     (2U * USEC_PER_SEC) /* time to say who one is, while others wait for that */
+#define ACCEPTS_MAX      16U                 /* in one turn of the loop */
+#define BACKLOG          1024
 
 static void timer_update(Listener *l) {
         MHD_UNSIGNED_LONG_LONG msec;
@@ -31,9 +30,26 @@ static void timer_update(Listener *l) {
         (void) sd_event_source_set_enabled(l->timer, SD_EVENT_ONESHOT);
 }
 
+/* Not from inside MHD_run(), which is where connections are upgraded. */
+static void close_upgraded(Listener *l) {
+        while (l->upgraded) {
+                Peer *p = l->upgraded;
+
+                l->upgraded = p->next_upgraded;
+                (void) MHD_upgrade_action(p->upgrade, MHD_UPGRADE_ACTION_CLOSE);
+                if (!p->socket)
+                        peer_end(p, false);
+                peer_unref(p);
+        }
+}
+
 static void run(Listener *l) {
         l->running = true;
         (void) MHD_run(l->daemon);
+        if (l->upgraded) {
+                close_upgraded(l);
+                (void) MHD_run(l->daemon); /* frees them */
+        }
         l->running = false;
         timer_update(l);
 }
@@ -56,115 +72,105 @@ void listener_kick(Listener *l) {
         (void) sd_event_source_set_enabled(l->timer, SD_EVENT_ONESHOT);
 }
 
-void peer_set_state(Peer *p, PeerState state) {
-        if (p->state == PEER_NEW && state != PEER_NEW)
-                p->listener->n_new--;
-        p->state = state;
+void listener_update(Listener *l) {
+        int enabled = SD_EVENT_OFF;
+
+        if (!l->accept_io)
+                return;
+
+        /* Others wait in the kernel's queue: a thousand nodes that come back at once are served one after another. */
+        (void) sd_event_source_set_enabled(l->accept_io,
+                        l->n_new < CHANNEL_UNAUTHENTICATED_MAX && l->n_peers < l->peers_max ? SD_EVENT_ON
+                                                                                            : SD_EVENT_OFF);
+        if (l->n_new == 0 || sd_event_source_get_enabled(l->sweep, &enabled) < 0 || enabled != SD_EVENT_OFF)
+                return;
+        (void) sd_event_source_set_time_relative(l->sweep, SWEEP_USEC);
+        (void) sd_event_source_set_enabled(l->sweep, SD_EVENT_ONESHOT);
 }
 
-void peer_set_deadline(Peer *p, uint64_t deadline) {
-        int enabled;
-
-        p->deadline = deadline;
-        if (deadline == USEC_INFINITY)
-                return;
-        if (sd_event_source_get_enabled(p->listener->sweep, &enabled) >= 0 && enabled != SD_EVENT_OFF)
-                return;
-        (void) sd_event_source_set_time_relative(p->listener->sweep, SWEEP_USEC);
-        (void) sd_event_source_set_enabled(p->listener->sweep, SD_EVENT_ONESHOT);
-}
-
-/* MHD's own time-out starts anew with each byte, so a slow sender would hold its place for hours; and of a connection that was
- * upgraded and whose peer does not read, MHD never tires. */
+/* MHD's own time-out starts anew with each byte, so a slow sender would hold its place for hours. */
 static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata) {
         Listener *l = userdata;
-        uint64_t now = now_monotonic();
-        bool again = false;
+        uint64_t now = now_monotonic(), patience;
+        Peer *p, *next;
+
+        patience = l->n_new >= CHANNEL_UNAUTHENTICATED_MAX ? PRESSED_USEC : LISTENER_HEAD_TIMEOUT_USEC;
+        DL_FOREACH_SAFE(l->peers, p, next) {
+                if (p->state != PEER_NEW || p->started_at + patience > now)
+                        continue;
+                log_debug("Connection from %s has not said who it is in time, cutting it.", p->address);
+                peer_end(p, false);
+        }
+
+        listener_update(l);
+        return 0;
+}
+
+static bool address_has_too_many(Listener *l, const char *address) {
+        unsigned n = 0;
         Peer *p;
 
-        DL_FOREACH(l->peers, p) {
-                if (p->deadline == USEC_INFINITY)
-                        continue;
-                if (p->deadline > now) {
-                        again = true;
+        DL_FOREACH(l->peers, p)
+                if (streq(p->address, address))
+                        n++;
+        return n >= l->peers_per_address_max;
+}
+
+static int on_accept(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        Listener *l = userdata;
+
+        for (unsigned i = 0; i < ACCEPTS_MAX && l->n_new < CHANNEL_UNAUTHENTICATED_MAX &&
+                             l->n_peers < l->peers_max;
+                        i++) {
+                char text[INET6_ADDRSTRLEN];
+                _cleanup_close_ int c = -EBADF;
+                PeerAddress address = {};
+                socklen_t size = sizeof(address);
+                int r;
+
+                c = accept4(fd, &address.sa, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
+                if (c < 0) {
+                        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+                                /* No descriptors or memory: the queue stays readable, so look again later. */
+                                log_warning_errno(errno, "No connection can be accepted for now: %m");
+                                (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
+                                (void) sd_event_source_set_time_relative(l->sweep, SWEEP_USEC);
+                                (void) sd_event_source_set_enabled(l->sweep, SD_EVENT_ONESHOT);
+                                return 0;
+                        }
+                        break;
+                }
+                address_to_string(&address, text);
+                if (address_has_too_many(l, text)) {
+                        log_debug("Refusing a connection from %s, which has %u already.", text,
+                                        l->peers_per_address_max);
                         continue;
                 }
-                log_debug("Cutting a connection that took too long.");
-                p->deadline = USEC_INFINITY;
-                (void) shutdown(p->fd, SHUT_RDWR);
+                r = peer_new_consume(l, TAKE_FD(c), &address, size);
+                if (r < 0)
+                        log_warning_errno(r, "A connection from %s cannot be served: %m", text);
         }
 
-        if (again) {
-                (void) sd_event_source_set_time_relative(source, SWEEP_USEC);
-                (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-        }
+        listener_update(l);
         return 0;
 }
 
 static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
                 enum MHD_ConnectionNotificationCode code) {
-        const union MHD_ConnectionInfo *info;
         Listener *l = cls;
-        int timeout = USER_TIMEOUT_MSEC, one = 1;
-        Peer *p = *socket_context;
 
-        if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-                if (!p)
-                        return;
-                peer_set_state(p, PEER_RELEASED);
-                DL_DELETE2(l->peers, p, previous, next);
-                l->n_peers--;
-                free(p);
+        if (code == MHD_CONNECTION_NOTIFY_STARTED)
+                *socket_context = l->adding ? peer_ref(l->adding) : NULL;
+        else {
+                peer_unref(*socket_context);
                 *socket_context = NULL;
-                return;
         }
-
-        info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-        if (!info)
-                return;
-        (void) setsockopt(info->connect_fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
-        (void) setsockopt(info->connect_fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-
-        p = new0(Peer, 1);
-        if (!p) {
-                (void) shutdown(info->connect_fd, SHUT_RDWR);
-                return;
-        }
-        p->listener = l;
-        p->connection = connection;
-        p->fd = info->connect_fd;
-        l->n_peers++;
-        l->n_new++;
-        DL_APPEND2(l->peers, p, previous, next);
-        peer_set_deadline(p, now_monotonic() + LISTENER_HEAD_TIMEOUT_USEC);
-        *socket_context = p;
-}
-
-static enum MHD_Result on_accept(void *cls, const struct sockaddr *address, socklen_t size) {
-        Listener *l = cls;
-
-        if (l->n_new < CHANNEL_UNAUTHENTICATED_MAX)
-                return MHD_YES;
-
-        log_debug("Refusing a connection: %u others have not yet said who they are.", l->n_new);
-        return MHD_NO;
 }
 
 static int on_certificate(gnutls_session_t session, const struct gnutls_cert_retr_st *info,
                 gnutls_pcert_st **ret_chain, unsigned *ret_n, gnutls_ocsp_data_st **ret_ocsp,
                 unsigned *ret_n_ocsp, gnutls_privkey_t *ret_key, unsigned *flags) {
-        const union MHD_ConnectionInfo *context;
-        Peer *p;
-
-        context = MHD_get_connection_info(
-                        gnutls_session_get_ptr(session), MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-        p = context ? context->socket_context : NULL;
-        if (!p)
-                return -1;
-
-        /* Asked for here, because MHD asks only where it has a list of CAs: we take any certificate whose key the peer
-         * proves to own, and know it by that key. */
-        gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUEST);
+        Peer *p = tls_userdata(gnutls_session_get_ptr(session));
 
         ca_get_chain(p->listener->ca, ret_chain, ret_n, ret_key);
         *ret_ocsp = NULL;
@@ -257,11 +263,22 @@ int listener_new(sd_event *event, Ca *ca, const ListenerConfig *config, Listener
         l = new0(Listener, 1);
         if (!l)
                 return -ENOMEM;
+        l->fd = -EBADF;
         l->event = sd_event_ref(event);
         l->ca = ca;
-        r = port_of(fd, &l->port);
+        l->fd = TAKE_FD(fd);
+        l->peers_max = config->connections_max > 0 ? config->connections_max : LISTENER_CONNECTIONS_MAX;
+        l->peers_per_address_max = config->connections_per_address_max > 0
+                                                   ? config->connections_per_address_max
+                                                   : LISTENER_CONNECTIONS_PER_ADDRESS_MAX;
+        r = port_of(l->fd, &l->port);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The socket to listen on has no address: %m.");
+
+        if (gnutls_certificate_allocate_credentials(&l->credentials) < 0 ||
+                        gnutls_priority_init(&l->priority, PRIORITIES, NULL) < 0)
+                return kerror_set(reterr, K_INTERNAL, "GnuTLS cannot be set up.");
+        gnutls_certificate_set_retrieve_function3(l->credentials, on_certificate);
 
         r = sd_event_add_time(event, &l->timer, CLOCK_MONOTONIC, 0, USEC_PER_MSEC, on_timer, l);
         if (r >= 0)
@@ -273,23 +290,16 @@ int listener_new(sd_event *event, Ca *ca, const ListenerConfig *config, Listener
         if (r < 0)
                 return r;
 
-        l->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_TLS | MHD_ALLOW_UPGRADE |
+        /* Room for more than we let in: one that ended may not yet be cleaned up. */
+        l->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_UPGRADE |
                                                      MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
-                        0, on_accept, l, http_request_handle, l, MHD_OPTION_EXTERNAL_LOGGER, on_log, l,
-                        MHD_OPTION_LISTEN_SOCKET, (MHD_socket) fd, MHD_OPTION_HTTPS_CERT_CALLBACK2,
-                        on_certificate, MHD_OPTION_HTTPS_PRIORITIES, PRIORITIES,
+                        0, NULL, NULL, http_request_handle, l, MHD_OPTION_EXTERNAL_LOGGER, on_log, l,
                         MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_NOTIFY_COMPLETED,
-                        http_request_completed, l, MHD_OPTION_CONNECTION_LIMIT,
-                        config->connections_max > 0 ? config->connections_max : LISTENER_CONNECTIONS_MAX,
-                        MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-                        config->connections_per_address_max > 0 ? config->connections_per_address_max
-                                                                : LISTENER_CONNECTIONS_PER_ADDRESS_MAX,
+                        http_request_completed, l, MHD_OPTION_CONNECTION_LIMIT, l->peers_max * 2,
                         MHD_OPTION_CONNECTION_TIMEOUT, HTTP_TIMEOUT_SEC, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                         (size_t) LISTENER_HEAD_SIZE_MAX, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
         if (!l->daemon)
-                return kerror_set(
-                                reterr, K_INTERNAL, "libmicrohttpd cannot be started on port %u.", l->port);
-        (void) TAKE_FD(fd);
+                return kerror_set(reterr, K_INTERNAL, "libmicrohttpd cannot be started.");
 
         info = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD);
         if (!info)
@@ -297,7 +307,11 @@ int listener_new(sd_event *event, Ca *ca, const ListenerConfig *config, Listener
         r = sd_event_add_io(event, &l->io, info->epoll_fd, EPOLLIN, on_io, l);
         if (r < 0)
                 return r;
-        (void) sd_event_source_set_description(l->io, "listener");
+        r = sd_event_add_io(event, &l->accept_io, l->fd, EPOLLIN, on_accept, l);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_description(l->io, "listener-http");
+        (void) sd_event_source_set_description(l->accept_io, "listener-accept");
         timer_update(l);
 
         *ret = TAKE_PTR(l);
@@ -305,17 +319,27 @@ int listener_new(sd_event *event, Ca *ca, const ListenerConfig *config, Listener
 }
 
 Listener *listener_free(Listener *l) {
+        Peer *p, *next;
+
         if (!l)
                 return NULL;
 
+        l->accept_io = sd_event_source_disable_unref(l->accept_io);
+        safe_close(l->fd);
+        if (l->daemon) {
+                http_requests_cancel(l);
+                run(l);
+                DL_FOREACH_SAFE(l->peers, p, next)
+                peer_end(p, false);
+                MHD_stop_daemon(l->daemon);
+        }
         sd_event_source_disable_unref(l->io);
         sd_event_source_disable_unref(l->timer);
         sd_event_source_disable_unref(l->sweep);
-        l->io = l->timer = l->sweep = NULL;
-        if (l->daemon) {
-                (void) MHD_run(l->daemon); /* last words of sessions that were closed just now */
-                MHD_stop_daemon(l->daemon);
-        }
+        if (l->credentials)
+                gnutls_certificate_free_credentials(l->credentials);
+        if (l->priority)
+                gnutls_priority_deinit(l->priority);
         for (size_t i = 0; i < l->n_routes; i++)
                 route_done(&l->routes[i]);
         free(l->routes);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "websocket.h"
 
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <wslay/wslay.h>
 
 #include "file-util.h"
@@ -10,14 +8,13 @@
 #include "log.h"
 #include "string-util.h"
 
-#define HANGUP_GRACE_USEC  (200U * USEC_PER_MSEC) /* for what is still between the peer and us */
-#define QUEUE_MESSAGES_MAX 65536U                 /* pongs owed to the peer count too */
-#define REASON_MAX         123U                   /* of a close frame, bytes */
+#define QUEUE_MESSAGES_MAX 65536U /* pongs owed to the peer count too */
+#define REASON_MAX         123U   /* of a close frame, bytes */
 
 struct WebSocket {
         WebSocketTransport transport;
         wslay_event_context_ptr ws;
-        sd_event_source *io, *hangup, *ping, *deadline, *finish;
+        sd_event_source *ping, *deadline, *finish;
 
         const WebSocketHandler *handler;
         void *userdata;
@@ -45,10 +42,9 @@ static void finish(WebSocket *w, int code, const char *reason) {
                 return;
 
         w->finished = true;
-        (void) sd_event_source_set_enabled(w->io, SD_EVENT_OFF);
+        w->transport.want(false, false, w->transport.userdata);
         (void) sd_event_source_set_enabled(w->ping, SD_EVENT_OFF);
         (void) sd_event_source_set_enabled(w->deadline, SD_EVENT_OFF);
-        w->hangup = sd_event_source_disable_unref(w->hangup);
         (void) sd_event_source_set_enabled(w->finish, SD_EVENT_ONESHOT);
 }
 
@@ -61,8 +57,6 @@ static int on_finish(sd_event_source *source, void *userdata) {
 }
 
 static void update(WebSocket *w) {
-        uint32_t events = 0;
-
         if (w->finished)
                 return;
         if (!wslay_event_want_read(w->ws) && !wslay_event_want_write(w->ws)) {
@@ -70,28 +64,20 @@ static void update(WebSocket *w) {
                 return;
         }
 
-        if (w->handler && wslay_event_want_read(w->ws))
-                events |= EPOLLIN;
-        if (wslay_event_want_write(w->ws))
-                events |= EPOLLOUT;
-        (void) sd_event_source_set_io_events(w->io, events);
+        w->transport.want(w->handler && wslay_event_want_read(w->ws), wslay_event_want_write(w->ws),
+                        w->transport.userdata);
 }
 
 static ssize_t cb_recv(wslay_event_context_ptr ws, uint8_t *data, size_t size, int flags, void *userdata) {
         WebSocket *w = userdata;
         ssize_t n;
 
-        n = recv(w->transport.fd, data, size, MSG_DONTWAIT);
+        n = w->transport.recv(data, size, w->transport.userdata);
         if (n > 0)
                 return n;
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-                wslay_event_set_error(ws, WSLAY_ERR_WOULDBLOCK);
-        else {
-                set_outcome(w, 1006,
-                                n == 0 ? "The peer closed the connection without a word."
-                                       : "The connection broke.");
-                wslay_event_set_error(ws, WSLAY_ERR_CALLBACK_FAILURE);
-        }
+        if (n != -EAGAIN)
+                set_outcome(w, 1006, "The peer closed the connection without a word.");
+        wslay_event_set_error(ws, n == -EAGAIN ? WSLAY_ERR_WOULDBLOCK : WSLAY_ERR_CALLBACK_FAILURE);
         return -1;
 }
 
@@ -100,15 +86,12 @@ static ssize_t cb_send(
         WebSocket *w = userdata;
         ssize_t n;
 
-        n = send(w->transport.fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        n = w->transport.send(data, size, w->transport.userdata);
         if (n >= 0)
                 return n;
-        if (errno == EAGAIN || errno == EINTR)
-                wslay_event_set_error(ws, WSLAY_ERR_WOULDBLOCK);
-        else {
+        if (n != -EAGAIN)
                 set_outcome(w, 1006, "The connection broke.");
-                wslay_event_set_error(ws, WSLAY_ERR_CALLBACK_FAILURE);
-        }
+        wslay_event_set_error(ws, n == -EAGAIN ? WSLAY_ERR_WOULDBLOCK : WSLAY_ERR_CALLBACK_FAILURE);
         return -1;
 }
 
@@ -174,20 +157,21 @@ static int flush(WebSocket *w) {
         return r == WSLAY_ERR_NOMEM ? -ENOMEM : -EIO;
 }
 
-static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
-        WebSocket *w = userdata;
-        int r = 0;
+void websocket_io(WebSocket *w, bool in, bool out) {
+        int r;
 
-        if ((revents & EPOLLOUT) && wslay_event_want_write(w->ws) && flush(w) < 0) {
+        if (w->finished)
+                return;
+
+        if (out && wslay_event_want_write(w->ws) && flush(w) < 0) {
                 finish(w, 1006, "The connection broke.");
-                return 0;
+                return;
         }
-        if (!w->finished && (revents & (EPOLLIN | EPOLLHUP | EPOLLERR)) && w->handler &&
-                        wslay_event_want_read(w->ws)) {
+        if (in && !w->finished && w->handler && wslay_event_want_read(w->ws)) {
                 r = wslay_event_recv(w->ws);
                 if (r != 0 && r != WSLAY_ERR_WOULDBLOCK) {
                         finish(w, 1006, "The connection broke.");
-                        return 0;
+                        return;
                 }
                 /* Each ping of the peer's queues a pong. */
                 if (!w->finished && wslay_event_get_queued_msg_count(w->ws) > QUEUE_MESSAGES_MAX)
@@ -195,17 +179,6 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
         }
 
         update(w);
-        return 0;
-}
-
-static int on_hangup(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
-        WebSocket *w = userdata;
-
-        /* TLS between that socket and ours may still hold the peer's last words. */
-        (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
-        (void) sd_event_source_set_time_relative(w->deadline, HANGUP_GRACE_USEC);
-        (void) sd_event_source_set_enabled(w->deadline, SD_EVENT_ONESHOT);
-        return 0;
 }
 
 static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -263,11 +236,7 @@ int websocket_new(sd_event *event, const WebSocketTransport *transport, WebSocke
                 return -ENOMEM;
         wslay_event_config_set_max_recv_msg_length(w->ws, FRAME_SIZE_MAX);
 
-        r = sd_event_add_io(event, &w->io, transport->fd, 0, on_io, w);
-        if (r >= 0 && transport->hangup_fd >= 0)
-                r = sd_event_add_io(event, &w->hangup, transport->hangup_fd, EPOLLRDHUP, on_hangup, w);
-        if (r >= 0)
-                r = timer_new(event, on_ping, w, &w->ping);
+        r = timer_new(event, on_ping, w, &w->ping);
         if (r >= 0)
                 r = timer_new(event, on_deadline, w, &w->deadline);
         if (r >= 0)
@@ -276,7 +245,6 @@ int websocket_new(sd_event *event, const WebSocketTransport *transport, WebSocke
                 r = sd_event_source_set_enabled(w->finish, SD_EVENT_OFF);
         if (r < 0) {
                 /* The transport is ours only after success. */
-                w->transport.fd = -EBADF;
                 websocket_free(TAKE_PTR(w));
                 return r;
         }
@@ -290,13 +258,11 @@ WebSocket *websocket_free(WebSocket *w) {
         if (!w)
                 return NULL;
 
-        sd_event_source_disable_unref(w->io);
-        sd_event_source_disable_unref(w->hangup);
         sd_event_source_disable_unref(w->ping);
         sd_event_source_disable_unref(w->deadline);
         sd_event_source_disable_unref(w->finish);
         if (w->transport.release)
-                w->transport.release(!w->ws || !wslay_event_get_close_sent(w->ws), w->transport.userdata);
+                w->transport.release(wslay_event_get_close_sent(w->ws), w->transport.userdata);
         wslay_event_context_free(w->ws);
         free(w->reason);
         free(w);

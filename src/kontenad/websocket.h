@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 #include "macro.h"
@@ -17,11 +18,13 @@ typedef struct WebSocketHandler {
         void (*closed)(WebSocket *w, int code, const char *reason, void *userdata);
 } WebSocketHandler;
 
-/* The transport: a connected stream, and what must be told when it is no longer needed (the fds belong to release()). */
+/* What carries the bytes. recv and send: bytes, 0 at the end, -EAGAIN, other errors; after -EAGAIN send is called with the same
+ * bytes again. The transport calls websocket_io() as want says, never from inside of one of these. */
 typedef struct WebSocketTransport {
-        int fd;
-        int hangup_fd; /* tells of the peer's end when fd does not; or -EBADF */
-        void (*release)(bool force, void *userdata); /* force: what is on its way may be lost */
+        ssize_t (*recv)(void *data, size_t size, void *userdata);
+        ssize_t (*send)(const void *data, size_t size, void *userdata);
+        void (*want)(bool in, bool out, void *userdata);
+        void (*release)(bool goodbye, void *userdata); /* no longer needed; goodbye: with an orderly end */
         void *userdata;
 } WebSocketTransport;
 
@@ -29,6 +32,8 @@ int websocket_new(sd_event *event, const WebSocketTransport *transport, WebSocke
 /* Drops the connection at once without a word. No handler is called any more. */
 WebSocket *websocket_free(WebSocket *w);
 DEFINE_TRIVIAL_CLEANUP_FUNC(WebSocket *, websocket_free);
+
+void websocket_io(WebSocket *w, bool in, bool out);
 
 /* Nothing is read before this. */
 int websocket_start(WebSocket *w, const WebSocketHandler *handler, void *userdata);
