@@ -116,11 +116,16 @@ static int read_dictionary(sd_bus_message *m, Budget *b, json_object **ret, KErr
                 _cleanup_json_ json_object *v = NULL;
                 const char *key;
 
+                /* Entering by a NULL signature is -ENXIO at the end, not 0. */
+                r = sd_bus_message_at_end(m, /* complete= */ false);
+                if (r < 0)
+                        return bus_error(r, reterr);
+                if (r > 0)
+                        break;
+
                 r = sd_bus_message_enter_container(m, SD_BUS_TYPE_DICT_ENTRY, NULL);
                 if (r < 0)
                         return bus_error(r, reterr);
-                if (r == 0)
-                        break;
 
                 r = sd_bus_message_read_basic(m, SD_BUS_TYPE_STRING, &key);
                 if (r < 0)
