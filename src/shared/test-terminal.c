@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "string-util.h"
+#include "terminal.h"
+#include "test.h"
+
+static void test_text_width(void **state) {
+        static const struct {
+                const char *text;
+                size_t width;
+        } table[] = {
+                { "", 0 }, { "abc", 3 }, { "äöü", 3 }, { "a\xcc\x88", 1 }, /* a and a combining diaeresis */
+                { "日本", 4 }, { "●", 1 }, { "\xff\xfe", 2 },              /* not UTF-8 */
+                { "a\xe2\x82", 3 },                                        /* cut off */
+        };
+
+        FOREACH_ARRAY(t, table, ELEMENTSOF(table))
+                ASSERT_EQ(text_width(t->text), t->width);
+}
+
+static void test_text_ellipsize(void **state) {
+        static const struct {
+                const char *text;
+                size_t width;
+                const char *result;
+        } table[] = {
+                { "abcdef", 6, "abcdef" },
+                { "abcdef", 5, "abcd…" },
+                { "abcdef", 1, "…" },
+                { "abcdef", 0, "" },
+                { "日本語", 5, "日本…" },
+                { "日本語", 4, "日…" },
+                { "", 0, "" },
+        };
+
+        terminal_set_utf8(true);
+        FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
+                _cleanup_free_ char *s = text_ellipsize(t->text, t->width);
+
+                ASSERT_STREQ(s, t->result);
+                ASSERT_TRUE(text_width(s) <= t->width);
+        }
+}
+
+static void test_text_ellipsize_without_utf8(void **state) {
+        _cleanup_free_ char *a = NULL, *b = NULL;
+
+        terminal_set_utf8(false);
+        a = text_ellipsize("abcdef", 5);
+        b = text_ellipsize("abcdef", 2);
+        ASSERT_STREQ(a, "ab...");
+        ASSERT_STREQ(b, "..");
+}
+
+static void test_text_escape(void **state) {
+        static const struct {
+                const char *text, *line, *lines;
+        } table[] = {
+                { "plain ä 日", "plain ä 日", "plain ä 日" },
+                { "\033[31m", "\\x1b[31m", "\\x1b[31m" },
+                { "a\tb\rc", "a b\\x0dc", "a b\\x0dc" },
+                { "a\nb", "a\\x0ab", "a\nb" },
+                { "\xc2\x9b"
+                  "31m",
+                                "\\x9b31m", "\\x9b31m" }, /* CSI as one C1 character */
+                { "\xe2\x80\xae"
+                  "gpj",
+                                "\\u202egpj", "\\u202egpj" }, /* right-to-left override */
+                { "\xff\x7f", "\\xff\\x7f", "\\xff\\x7f" },
+                { "\xed\xa0\x80", "\\xed\\xa0\\x80", "\\xed\\xa0\\x80" }, /* a surrogate */
+                { "\xc0\x9b", "\\xc0\\x9b", "\\xc0\\x9b" },               /* ESC, overlong */
+                { "\xe2\x82", "\\xe2\\x82", "\\xe2\\x82" },
+        };
+
+        FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
+                _cleanup_free_ char *line = text_escape(t->text, false), *lines = text_escape(t->text, true);
+
+                ASSERT_STREQ(line, t->line);
+                ASSERT_STREQ(lines, t->lines);
+        }
+}
+
+static void test_colors_off_print_nothing(void **state) {
+        terminal_set_colors(false);
+        for (Color c = 0; c < _COLOR_MAX; c++) {
+                ASSERT_STREQ(color_on(c), "");
+                ASSERT_STREQ(color_off(c), "");
+        }
+
+        terminal_set_colors(true);
+        ASSERT_STREQ(color_on(COLOR_NONE), "");
+        for (Color c = COLOR_NONE + 1; c < _COLOR_MAX; c++) {
+                ASSERT_EQ(color_on(c)[0], '\033');
+                ASSERT_STREQ(color_off(c), "\033[0m");
+        }
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_text_width), cmocka_unit_test(test_text_ellipsize),
+                cmocka_unit_test(test_text_ellipsize_without_utf8), cmocka_unit_test(test_text_escape),
+                cmocka_unit_test(test_colors_off_print_nothing))
