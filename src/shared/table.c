@@ -97,6 +97,7 @@ const char *bytes_to_text(uint64_t bytes, char buffer[static TIME_TEXT_MAX]) {
         static const char suffixes[] = "BKMGTPE";
         double v = (double) bytes;
         size_t i = 0;
+        int n;
 
         /* 1023.95K would print as 1024.0K. */
         while (v >= 1023.95 && i + 1 < strlen(suffixes)) {
@@ -104,8 +105,13 @@ const char *bytes_to_text(uint64_t bytes, char buffer[static TIME_TEXT_MAX]) {
                 i++;
         }
 
-        (void) snprintf(buffer, TIME_TEXT_MAX,
-                        i == 0 || v - (double) (uint64_t) v < 0.05 ? "%.0f%c" : "%.1f%c", v, suffixes[i]);
+        n = snprintf(buffer, TIME_TEXT_MAX, i == 0 ? "%.0f%c" : "%.1f%c", v, suffixes[i]);
+        /* "4G" rather than "4.0G" */
+        if (n > 3 && strneq(buffer + n - 3, ".0", 2)) {
+                buffer[n - 3] = suffixes[i];
+                buffer[n - 2] = '\0';
+        }
+
         return buffer;
 }
 

@@ -39,9 +39,9 @@ static void test_table_columns_line_up(void **state) {
         const TableStyle style = { .legend = true, .width = 200 };
         _cleanup_free_ char *text = print(rows_text, &style);
 
-        ASSERT_STREQ(text, "NAME               COUNT MEMORY LABELS\n"
-                           "a                      1   1.5K x, y=z\n"
-                           "日本の長い名前      1000      - -\n"
+        ASSERT_STREQ(text, "NAME                 COUNT MEMORY LABELS\n"
+                           "a                        1   1.5K x, y=z\n"
+                           "日本の長い名前        1000      - -\n"
                            "evil\\x1b[31m\\x0aname     -      - -\n");
 }
 
