@@ -632,25 +632,32 @@ static int finish_if_done(DeployRun *run) {
 
 /* Reasons to end that lie outside of the steps. Returns 1 when the deploy has ended. */
 static int finish_if_pointless(DeployRun *run, bool newer) {
-        const DeployRow *d = run->deploy;
-        uint64_t deadline = MAX(d->created_at, d->started_at) + DEPLOY_TIMEOUT_USEC;
-        _cleanup_free_ char *failures = NULL;
         int r;
 
         if (newer)
                 r = finish(run, DEPLOY_SUPERSEDED, "A newer deploy of the service took its place.");
         else if (run->service->state == SERVICE_STOPPED)
                 r = finish(run, DEPLOY_CANCELLED, "The service was stopped.");
-        else if (run->now >= deadline) {
-                failures = describe_failures(run);
-                r = finish(run, DEPLOY_ERROR,
-                                "Not finished after %llu minutes, %zu of %zu instances run.%s%s",
-                                DEPLOY_TIMEOUT_USEC / USEC_PER_SEC / 60, count_steps(run, "running"),
-                                d->n_steps, failures ? " " : "", strempty(failures));
-        } else {
+        else
+                return 0;
+        return r < 0 ? r : 1;
+}
+
+static int finish_if_late(DeployRun *run) {
+        const DeployRow *d = run->deploy;
+        uint64_t deadline = MAX(d->created_at, d->started_at) + DEPLOY_TIMEOUT_USEC;
+        _cleanup_free_ char *failures = NULL;
+        int r;
+
+        if (run->now < deadline) {
                 wake_at(run, deadline);
                 return 0;
         }
+
+        failures = describe_failures(run);
+        r = finish(run, DEPLOY_ERROR, "Not finished after %llu minutes, %zu of %zu instances run.%s%s",
+                        DEPLOY_TIMEOUT_USEC / USEC_PER_SEC / 60, count_steps(run, "running"), d->n_steps,
+                        failures ? " " : "", strempty(failures));
         return r < 0 ? r : 1;
 }
 
@@ -676,6 +683,16 @@ int deploy_run(Master *m, DeployRow *deploy, bool newer, uint64_t now, uint64_t 
         r = finish_if_pointless(&run, newer);
         if (r != 0)
                 return r < 0 ? r : 0;
+        if (deploy->state == DEPLOY_ONGOING) {
+                r = collect(&run);
+                if (r >= 0)
+                        r = finish_if_done(&run);
+                if (r != 0)
+                        return r < 0 ? r : 0;
+        }
+        r = finish_if_late(&run);
+        if (r != 0)
+                return r < 0 ? r : 0;
 
         r = service_spec_parse(run.service->spec, &run.spec, &error);
         if (r == -ENOMEM)
@@ -692,9 +709,6 @@ int deploy_run(Master *m, DeployRow *deploy, bool newer, uint64_t now, uint64_t 
                 return 0;
         }
 
-        r = collect(&run);
-        if (r < 0)
-                return r;
         r = start_steps(&run);
         if (r < 0)
                 return r;

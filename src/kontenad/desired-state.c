@@ -2,6 +2,8 @@
 #include "desired-state.h"
 
 #include <sodium.h>
+/* A full memory is an error, not an exit. An element that could not be added has no table. */
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "desired-json.h"
@@ -99,6 +101,13 @@ static void view_instance_free(GridView *v, ViewInstance *i) {
         free(i);
 }
 
+static void view_service_free(ViewService *s) {
+        free(s->id);
+        free(s->stack);
+        free(s->name);
+        free(s);
+}
+
 GridView *grid_view_free(GridView *v) {
         ViewInstance *i, *next_instance;
         ViewService *s, *next_service;
@@ -113,10 +122,7 @@ GridView *grid_view_free(GridView *v) {
                 view_instance_free(v, i);
         HASH_ITER(hh, v->services, s, next_service) {
                 HASH_DEL(v->services, s);
-                free(s->id);
-                free(s->stack);
-                free(s->name);
-                free(s);
+                view_service_free(s);
         }
         dns_names_free(v->names);
         json_object_put(v->grid_json);
@@ -211,6 +217,11 @@ static int get_node(GridView *v, const char *id, ViewNode **ret) {
                         return -ENOMEM;
                 }
                 HASH_ADD_KEYPTR(hh, v->nodes, n->id, strlen(n->id), n);
+                if (!n->hh.tbl) {
+                        free(n->id);
+                        free(n);
+                        return -ENOMEM;
+                }
         }
 
         *ret = n;
@@ -326,6 +337,10 @@ static int get_service(GridView *v, const char *id, ViewService **ret) {
         s->stack = TAKE_PTR(row->stack);
         s->name = TAKE_PTR(row->name);
         HASH_ADD_KEYPTR(hh, v->services, s->id, strlen(s->id), s);
+        if (!s->hh.tbl) {
+                view_service_free(s);
+                return -ENOMEM;
+        }
 
         *ret = s;
         return 0;
@@ -367,6 +382,11 @@ static int take_instance(GridView *v, const InstanceRow *row, uint64_t now) {
                         return -ENOMEM;
                 }
                 HASH_ADD_KEYPTR(hh, v->instances, i->id, strlen(i->id), i);
+                if (!i->hh.tbl) {
+                        free(i->id);
+                        free(i);
+                        return -ENOMEM;
+                }
         }
         if (!i->names) {
                 r = get_service(v, row->service_id, &service);
@@ -612,6 +632,11 @@ static int compare_instance(GridView *v, const InstanceRow *row, SentState *sent
                 }
                 i->hash = ~hash;
                 HASH_ADD_KEYPTR(hh, sent->instances, i->id, strlen(i->id), i);
+                if (!i->hh.tbl) {
+                        free(i->id);
+                        free(i);
+                        return -ENOMEM;
+                }
         }
         i->present = true;
         if (i->hash == hash)

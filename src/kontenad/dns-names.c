@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dns-names.h"
 
+/* A full memory is an error, not an exit. An element that could not be added has no table. */
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "json-util.h"
@@ -134,6 +136,11 @@ static int add_record(DnsNames *t, const char *name, uint32_t address) {
                         return -ENOMEM;
                 }
                 HASH_ADD_KEYPTR(hh, t->names, n->name, strlen(n->name), n);
+                if (!n->hh.tbl) {
+                        free(n->name);
+                        free(n);
+                        return -ENOMEM;
+                }
         }
 
         if (n->n >= n->n_allocated) {
@@ -196,13 +203,14 @@ int dns_names_set(DnsNames *t, const char *instance_id, char *const *names, uint
         m->instance_id = strdup(instance_id);
         m->names = strv_copy(names);
         m->address = address;
-        if (!m->instance_id || !m->names) {
+        if (m->instance_id && m->names)
+                HASH_ADD_KEYPTR(hh, t->members, m->instance_id, strlen(m->instance_id), m);
+        if (!m->hh.tbl) {
                 free(m->instance_id);
                 strv_free(m->names);
                 free(m);
                 return -ENOMEM;
         }
-        HASH_ADD_KEYPTR(hh, t->members, m->instance_id, strlen(m->instance_id), m);
 
         STRV_FOREACH(name, m->names) {
                 r = add_record(t, *name, address);

@@ -45,6 +45,12 @@ static int get_view(NodeTracker *t, const char *grid_id, GridView **ret) {
                         return r;
                 }
                 HASH_ADD_KEYPTR(hh, t->views, v->grid_id, strlen(v->grid_id), v);
+                if (!v->hh.tbl) {
+                        grid_view_free(v->view);
+                        free(v->grid_id);
+                        free(v);
+                        return -ENOMEM;
+                }
         }
 
         *ret = v->view;
@@ -94,6 +100,10 @@ int node_desired_whole(NodeTracker *t, NodeLink *l, json_object **ret) {
         int r;
 
         r = get_view(t, l->grid_id, &view);
+        if (r < 0)
+                return r;
+        /* Changes reach the view a moment after their commit, but what the node has just reported decides over its links. */
+        r = grid_view_node_changed(view, l->node_id, now_realtime());
         if (r < 0)
                 return r;
         r = add_epoch(l, &o);

@@ -2,6 +2,8 @@
 #include "node-status.h"
 
 #include <inttypes.h>
+/* A full memory is an error, not an exit. An element that could not be added has no table. */
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "events.h"
@@ -289,6 +291,10 @@ static int take_absence(Master *m, const char *node_id, json_object *statuses, u
                         return -ENOMEM;
                 t->id = id;
                 HASH_ADD_KEYPTR(hh, told, t->id, strlen(t->id), t);
+                if (!t->hh.tbl) {
+                        free(t);
+                        return -ENOMEM;
+                }
         }
 
         r = store_list_instances_of_node(m->store, node_id, &rows);

@@ -268,6 +268,12 @@ static int new_link(NodeTracker *t, const char *node_id, NodeLink **ret) {
         l->node_id = TAKE_PTR(row->id);
         l->grid_id = TAKE_PTR(row->grid_id);
         HASH_ADD_KEYPTR(hh, t->links, l->node_id, strlen(l->node_id), l);
+        if (!l->hh.tbl) {
+                free(l->node_id);
+                free(l->grid_id);
+                free(l);
+                return -ENOMEM;
+        }
 
         *ret = l;
         return 0;

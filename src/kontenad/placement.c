@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "placement.h"
 
+/* A full memory is an error, not an exit. An element that could not be added has no table. */
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "file-util.h"
@@ -97,6 +99,10 @@ static int fill_table(const ServiceRowList *services, ServiceEntry **table) {
                         return -ENOMEM;
                 e->row = *row;
                 HASH_ADD_KEYPTR(hh, *table, e->row->id, strlen(e->row->id), e);
+                if (!e->hh.tbl) {
+                        free(e);
+                        return -ENOMEM;
+                }
         }
         return 0;
 }

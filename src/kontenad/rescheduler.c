@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "rescheduler.h"
 
+/* A full memory is an error, not an exit. An element that could not be added has no table. */
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "deployer.h"
@@ -69,6 +71,11 @@ static bool note_is_news(Note **table, const char *id, uint64_t hash) {
                         return true;
                 }
                 HASH_ADD_KEYPTR(hh, *table, n->id, strlen(n->id), n);
+                if (!n->hh.tbl) {
+                        free(n->id);
+                        free(n);
+                        return true;
+                }
         }
         n->hash = hash;
         return true;

@@ -1,0 +1,791 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <inttypes.h>
+#include <stdarg.h>
+
+#include "keyring.h"
+#include "kontena-limits.h"
+#include "parse-util.h"
+#include "test-engine.h"
+
+#define GRID_SECRET                                                                                         \
+        "abcdefgh"                                                                                          \
+        "ijklmnopqrstuvwxyz234567abcdefgh"
+#define NODE_SECRET                                                                                         \
+        "abcdefgh"                                                                                          \
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define OTHER_SECRET                                                                                        \
+        "abcdefgh"                                                                                          \
+        "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+
+static void make(Engine *e, const char *subnet) {
+        _cleanup_(grid_row_freep) GridRow *row = NULL;
+
+        engine_start(e, /* tracked= */ true);
+        add_grid(e, "grid", subnet);
+        engine_begin(e);
+        ASSERT_OK(store_get_grid(e->m.store, "grid", &row));
+        ASSERT_OK(free_and_strdup(&row->token_id, "abcdefgh"));
+        ASSERT_OK(strv_extend(&row->trusted_subnets, "192.0.2.0/24"));
+        keyring_hash_token(e->m.keyring, GRID_SECRET, row->token_hash);
+        ASSERT_OK(store_put_grid(e->m.store, row));
+        engine_commit(e);
+        engine_settle(e);
+}
+
+static NodeIntroduction introduction(const char *key) {
+        return (NodeIntroduction){ .node_key = key,
+                .secret = GRID_SECRET,
+                .machine_id = key,
+                .name = "host",
+                .version = KONTENA_VERSION,
+                .time = fake_now,
+                .address = "192.0.2.7" };
+}
+
+static int admit(Engine *e, const NodeIntroduction *who, char **ret_id, KError *reterr) {
+        return node_tracker_handler()->admit(who, ret_id, reterr, e->m.tracker);
+}
+
+static void assert_refused(Engine *e, const NodeIntroduction *who, int code, const char *part) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        char *id = NULL;
+
+        ASSERT_EQ(admit(e, who, &id, &error), code);
+        ASSERT_FALSE(id);
+        if (!strstr(kerror_message(&error), part))
+                fail_msg("%i: '%s' is not in '%s'", code, part, kerror_message(&error));
+}
+
+static NodeRow *get_node(Engine *e, const char *id) {
+        NodeRow *row = NULL;
+
+        ASSERT_OK(store_get_node(e->m.store, id, &row));
+        return row;
+}
+
+static void test_tracker_registers_with_grid_token(void **state) {
+        char *labels[] = { (char *) "az=a", (char *) "ssd", NULL }, *id1 = NULL, *id2 = NULL, *again = NULL;
+        _cleanup_(node_row_freep) NodeRow *n1 = NULL, *n2 = NULL;
+        NodeIntroduction who = introduction("key-1");
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        who.name = "host.example.com";
+        who.labels = labels;
+        ASSERT_EQ(admit(&e, &who, &id1, NULL), 0);
+        n1 = get_node(&e, id1);
+        ASSERT_STREQ(n1->name, "host");
+        ASSERT_EQ(n1->number, 1);
+        ASSERT_EQ(strv_length(n1->labels), 2);
+        ASSERT_STREQ(node_state(n1), "created");
+
+        who = introduction("key-2");
+        ASSERT_EQ(admit(&e, &who, &id2, NULL), 0);
+        n2 = get_node(&e, id2);
+        ASSERT_STREQ(n2->name, "host-2"); /* the name was taken */
+        ASSERT_EQ(n2->number, 2);
+
+        /* A known key needs no token, and is the same node. */
+        who = introduction("key-1");
+        who.secret = NULL;
+        ASSERT_EQ(admit(&e, &who, &again, NULL), 0);
+        ASSERT_STREQ(again, id1);
+        free(id1);
+        free(id2);
+        free(again);
+        engine_remove(&e);
+}
+
+static void test_tracker_refuses_with_a_code_and_a_sentence(void **state) {
+        NodeIntroduction who;
+        char *id = NULL;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        engine_begin(&e);
+        NodeRow prepared = {
+                .id = (char *) "p", .grid_id = (char *) "grid", .name = (char *) "prepared", .number = 9
+        };
+        keyring_hash_token(e.m.keyring, NODE_SECRET, prepared.token_hash);
+        ASSERT_OK(store_put_node(e.m.store, &prepared));
+        engine_commit(&e);
+
+        who = introduction("key-1");
+        who.name = NULL;
+        assert_refused(&e, &who, 4000, "name");
+        who = introduction("key-1");
+        who.machine_id = "";
+        assert_refused(&e, &who, 4000, "machine id");
+        who = introduction("key-1");
+        who.name = "bad name!";
+        assert_refused(&e, &who, 4000, "letters");
+        who = introduction("key-1");
+        who.secret = NULL;
+        assert_refused(&e, &who, 4004, "without a token");
+        who = introduction("key-1");
+        who.secret = "hgfedcba"
+                     "ijklmnopqrstuvwxyz234567abcdefgh";
+        assert_refused(&e, &who, 4007, "No grid");
+        who = introduction("key-1");
+        who.secret = OTHER_SECRET;
+        assert_refused(&e, &who, 4001, "not the one of grid 'grid'");
+        who.name = "prepared";
+        assert_refused(&e, &who, 4002, "not that of node 'prepared'");
+
+        who = introduction("key-1");
+        who.version = "3.0.0";
+        assert_refused(&e, &who, 4010, "3.0.0");
+        who.version = "2.2.0";
+        assert_refused(&e, &who, 4010, "one minor release");
+        who.version = "two";
+        assert_refused(&e, &who, 4000, "not a version");
+
+        who = introduction("key-1");
+        who.time = fake_now + USEC_PER_SEC + 1;
+        assert_refused(&e, &who, 4020, "ahead");
+        who.time = fake_now - 6 * USEC_PER_SEC - 1;
+        assert_refused(&e, &who, 4020, "6.0 s behind");
+        who.time = fake_now - 3600 * USEC_PER_SEC;
+        assert_refused(&e, &who, 4020, "2023-11-14 21:13:20 UTC, the master's 2023-11-14 22:13:20 UTC");
+
+        /* The node's own token: once. */
+        who = introduction("key-1");
+        who.secret = NODE_SECRET;
+        ASSERT_EQ(admit(&e, &who, &id, NULL), 0);
+        ASSERT_STREQ(id, "p");
+        free(id);
+        who.node_key = "key-2";
+        who.machine_id = "machine-2";
+        assert_refused(&e, &who, 4003, "'prepared'");
+        /* The same machine with another key. */
+        who = introduction("key-2");
+        who.machine_id = "key-1";
+        assert_refused(&e, &who, 4006, "'prepared'");
+        engine_remove(&e);
+}
+
+static void test_tracker_serves_one_minor_release_of_difference_and_small_clock_skew(void **state) {
+        static const char *const versions[] = { "2.0.0", "2.1.7", "2.1" };
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        FOREACH_ARRAY(v, versions, ELEMENTSOF(versions)) {
+                NodeIntroduction who = introduction("key-1");
+                char *id = NULL;
+
+                who.version = *v;
+                who.time = fake_now + USEC_PER_SEC;
+                ASSERT_EQ(admit(&e, &who, &id, NULL), 0);
+                id = mfree(id);
+                who.time = fake_now - 6 * USEC_PER_SEC;
+                ASSERT_EQ(admit(&e, &who, &id, NULL), 0);
+                free(id);
+        }
+        engine_remove(&e);
+}
+
+static void test_tracker_fills_the_grid(void **state) {
+        Engine e = {};
+
+        make(&e, "10.81.0.0/26"); /* 31 numbers in the lower half */
+        for (unsigned i = 1; i <= 32; i++) {
+                _cleanup_free_ char *key = strprintf("key-%u", i);
+                NodeIntroduction who = introduction(key);
+                char *id = NULL;
+
+                if (i <= 31) {
+                        ASSERT_EQ(admit(&e, &who, &id, NULL), 0);
+                        free(id);
+                } else
+                        assert_refused(&e, &who, 4008, "Grid 'grid' is full: it has 31 nodes.");
+        }
+        engine_remove(&e);
+}
+
+static unsigned count_lines(const char *part) {
+        unsigned n = 0;
+
+        for (const char *p = strempty(event_log); (p = strstr(p, part)); p++)
+                n++;
+        return n;
+}
+
+/* A flood of refused connections cannot fill the store. */
+static void test_tracker_tells_of_refusals_with_bounds(void **state) {
+        NodeIntroduction who;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        who = introduction("key-1");
+        who.secret = OTHER_SECRET;
+        for (unsigned i = 0; i < 100; i++)
+                assert_refused(&e, &who, 4001, "token");
+        ASSERT_EQ(count_lines("node:refused"), 1);
+        for (unsigned i = 0; i < 1000; i++) {
+                _cleanup_free_ char *key = strprintf("other-%u", i);
+
+                who.node_key = key;
+                assert_refused(&e, &who, 4001, "token");
+        }
+        ASSERT_EQ(count_lines("node:refused"), REFUSAL_EVENTS_PER_MINUTE_MAX);
+        fake_now += 60 * USEC_PER_SEC;
+        who.time = fake_now;
+        who.node_key = "later";
+        assert_refused(&e, &who, 4001, "token");
+        ASSERT_EQ(count_lines("node:refused"), REFUSAL_EVENTS_PER_MINUTE_MAX + 1);
+        engine_remove(&e);
+}
+
+/* A connection */
+
+static int say(Engine *e, NodeSession *s, uint64_t id, const char *method, const char *format, ...)
+                _printf_(5, 6);
+static int say(Engine *e, NodeSession *s, uint64_t id, const char *method, const char *format, ...) {
+        _cleanup_json_ json_object *params = NULL;
+        _cleanup_free_ char *text = NULL;
+        va_list ap;
+
+        va_start(ap, format);
+        text = strvprintf(format, ap);
+        va_end(ap);
+        params = json_tokener_parse(text);
+        if (!params)
+                fail_msg("Not JSON: %s", text);
+        return node_tracker_handler()->method(s, id, method, params, e->m.tracker);
+}
+
+static NodeSession *connect_node(Engine *e, const char *key, uint64_t id) {
+        NodeIntroduction who = introduction(key);
+        _cleanup_free_ char *node_id = NULL;
+        NodeSession *s;
+
+        who.name = key;
+        ASSERT_EQ(admit(e, &who, &node_id, NULL), 0);
+        s = session_new(node_id, id);
+        node_tracker_handler()->opened(s, e->m.tracker);
+        return s;
+}
+
+#define REPORT(address)                                                                                     \
+        "{\"cpus\": 4, \"private_address\": \"" address                                                     \
+        "\", \"mtu\": 1500, \"routes\": [\"0.0.0.0/0\", \"192.0.2.0/24\"], "                                \
+        "\"addresses\": [\"" address "/24\"]}"
+
+static void hello(Engine *e, NodeSession *s, const char *report, const char *instances) {
+        ASSERT_OK(say(e, s, 1, "node.hello", "{\"report\": %s, \"epoch\": 0, \"instances\": %s}", report,
+                        instances));
+}
+
+static void flush(Engine *e) {
+        engine_settle(e);
+        engine_wait(e, 70 * USEC_PER_MSEC);
+        engine_settle(e);
+}
+
+/* One field of nested objects, as text; NULL: missing. */
+static const char *field(json_object *o, const char *path) {
+        char copy[128], *rest = copy;
+
+        (void) snprintf(copy, sizeof(copy), "%s", path);
+        for (const char *p = strsep(&rest, "|"); p; p = strsep(&rest, "|"))
+                if (!json_object_object_get_ex(o, p, &o))
+                        return NULL;
+        return o ? json_object_get_string(o) : "null";
+}
+
+static void disconnect(Engine *e, NodeSession *s) {
+        node_tracker_handler()->closed(s, 1006, "It is gone.", e->m.tracker);
+}
+
+static void test_tracker_answers_hello_with_everything(void **state) {
+        _cleanup_(node_row_freep) NodeRow *row = NULL;
+        NodeSession *s;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        row = get_node(&e, s->node_id);
+        ASSERT_TRUE(row->connected);
+        ASSERT_STREQ(node_state(row), "connecting");
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        row = node_row_free(row);
+        row = get_node(&e, s->node_id);
+        ASSERT_STREQ(node_state(row), "online");
+
+        ASSERT_TRUE(s->reply);
+        ASSERT_STREQ(field(s->reply, "desired|node|overlay_address"), "10.81.0.1");
+        ASSERT_STREQ(field(s->reply, "desired|node|availability"), "active");
+        ASSERT_STREQ(field(s->reply, "desired|grid|domain"), "grid.kontena.local");
+        ASSERT_STREQ(field(s->reply, "desired|grid|trusted_subnets"), "[ \"192.0.2.0\\/24\" ]");
+        ASSERT_STREQ(field(s->reply, "desired|peers"), "{ }");
+        ASSERT_STREQ(field(s->reply, "desired|names"), "{ }");
+        ASSERT_STREQ(field(s->reply, "desired|instances"), "{ }");
+        ASSERT_TRUE(json_object_get_uint64(json_object_object_get(s->reply, "epoch")) < UINT64_C(1) << 53);
+        session_free(s);
+        engine_remove(&e);
+}
+
+static void test_tracker_introduces_peers(void **state) {
+        NodeSession *s1, *s2, *s3;
+        char path[128];
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s1 = connect_node(&e, "n1", 1);
+        hello(&e, s1, REPORT("192.0.2.1"), "[]");
+        s2 = connect_node(&e, "n2", 2);
+        hello(&e, s2, REPORT("192.0.2.2"), "[]");
+        s3 = connect_node(&e, "n3", 3);
+        hello(&e, s3, REPORT("198.51.100.3"), "[]");
+        flush(&e);
+
+        (void) snprintf(path, sizeof(path), "desired|peers|%s|link", s1->node_id);
+        ASSERT_STREQ(field(s2->reply, path), "vxlan"); /* both in the trusted subnet */
+        ASSERT_STREQ(field(s3->reply, path), "wireguard");
+        (void) snprintf(path, sizeof(path), "desired|peers|%s|overlay_address", s2->node_id);
+        ASSERT_STREQ(field(s3->reply, path), "10.81.0.2");
+        ASSERT_STREQ(s1->last_method, "desired.update");
+        (void) snprintf(path, sizeof(path), "set|peers|%s|private_address", s3->node_id);
+        ASSERT_STREQ(field(s1->last, path), "198.51.100.3");
+
+        /* Removed: everybody forgets it, and it is told so. */
+        remove_node(&e, s3->node_id);
+        flush(&e);
+        ASSERT_EQ(s3->close_code, 4040);
+        (void) snprintf(path, sizeof(path), "[ \"%s\" ]", s3->node_id);
+        ASSERT_STREQ(field(s1->last, "remove|peers"), path);
+        session_free(s1);
+        session_free(s2);
+        session_free(s3);
+        engine_remove(&e);
+}
+
+/* Trap 1: the close of the old connection, told after the open of the new one, changes nothing. */
+static void test_tracker_ignores_the_close_of_a_replaced_session(void **state) {
+        _cleanup_(node_row_freep) NodeRow *row = NULL;
+        NodeSession *old, *new;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        old = connect_node(&e, "n1", 1);
+        hello(&e, old, REPORT("192.0.2.1"), "[]");
+        new = connect_node(&e, "n1", 2);
+        hello(&e, new, REPORT("192.0.2.1"), "[]");
+        disconnect(&e, old);
+        row = get_node(&e, new->node_id);
+        ASSERT_TRUE(row->connected);
+
+        /* Nor does it speak for the node any more. */
+        ASSERT_OK(say(&e, old, 0, "node.report", "{\"cpus\": 99}"));
+        engine_wait(&e, 1200 * USEC_PER_MSEC);
+        row = node_row_free(row);
+        row = get_node(&e, new->node_id);
+        ASSERT_STREQ(field(row->report, "cpus"), "4");
+
+        disconnect(&e, new);
+        row = node_row_free(row);
+        row = get_node(&e, new->node_id);
+        ASSERT_FALSE(row->connected);
+        ASSERT_EQ(row->disconnected_at, fake_now);
+        ASSERT_STREQ(node_state(row), "offline");
+        session_free(old);
+        session_free(new);
+        engine_remove(&e);
+}
+
+/* Trap 18. */
+static void test_tracker_refuses_colliding_routes(void **state) {
+        _cleanup_(node_row_freep) NodeRow *row = NULL;
+        NodeSession *s;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        hello(&e, s, "{\"routes\": [\"0.0.0.0/0\", \"10.81.4.0/24\"]}", "[]");
+        ASSERT_FALSE(s->reply);
+        ASSERT_EQ(s->close_code, 4009);
+        ASSERT_STREQ(s->error.message, "The machine has the route 10.81.4.0/24, which collides with the "
+                                       "subnet 10.81.0.0/16 of grid 'grid'.");
+        ASSERT_STREQ(s->close_reason, s->error.message);
+        ASSERT_EQ(count_lines("warning node:refused"), 1);
+        disconnect(&e, s);
+        row = get_node(&e, s->node_id); /* the node stays known, and may come when the route is gone */
+        ASSERT_FALSE(row->report);
+        session_free(s);
+        s = connect_node(&e, "n1", 2);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        ASSERT_TRUE(s->reply);
+
+        /* One that has joined keeps running. */
+        session_free(s);
+        s = connect_node(&e, "n1", 3);
+        hello(&e, s, "{\"addresses\": [\"10.81.200.7/24\"]}", "[]");
+        ASSERT_TRUE(s->reply);
+        ASSERT_EQ(s->close_code, 0);
+        ASSERT_EQ(count_lines("warning node:network"), 1);
+        session_free(s);
+        engine_remove(&e);
+}
+
+/* Deploys "web" and returns the instance's row. */
+static InstanceRow *deploy_web(Engine *e, const char *spec) {
+        add_service(e, "grid", "web", spec);
+        free(request_deploy(e, "s-web", false));
+        flush(e);
+        return get_instance(e, "s-web", 1);
+}
+
+static void tell(
+                Engine *e, NodeSession *s, const InstanceRow *row, const char *st, unsigned epoch, int pid) {
+        ASSERT_OK(say(e, s, 0, "instances.status",
+                        "{\"instances\": [{\"id\": \"%s\", \"deploy_rev\": %" PRIu64
+                        ", \"service_rev\": %" PRIu64 ", \"state\": \"%s\", \"epoch\": %u, \"pid\": %i, "
+                                                      "\"error\": null, \"exit_status\": null}]}",
+                        row->id, row->deploy_rev, row->service_rev, st, epoch, pid));
+}
+
+static void test_tracker_deploys_over_the_channel(void **state) {
+        _cleanup_(instance_row_freep) InstanceRow *row = NULL, *after = NULL;
+        NodeSession *s1, *s2;
+        char path[128];
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s1 = connect_node(&e, "n1", 1);
+        hello(&e, s1, REPORT("192.0.2.1"), "[]");
+        flush(&e);
+        row = deploy_web(&e, "{\"image\": \"web:1\"}");
+        ASSERT_TRUE(row);
+
+        /* The node's new block, and the instance, in one message. */
+        ASSERT_STREQ(s1->last_method, "desired.update");
+        ASSERT_STREQ(field(s1->last, "set|node|blocks"), "[ \"10.81.128.0\\/25\" ]");
+        (void) snprintf(path, sizeof(path), "set|instances|%s|desired", row->id);
+        ASSERT_STREQ(field(s1->last, path), "running");
+        (void) snprintf(path, sizeof(path), "set|instances|%s|hostname", row->id);
+        ASSERT_STREQ(field(s1->last, path), "web-1");
+        (void) snprintf(path, sizeof(path), "set|instances|%s|search", row->id);
+        ASSERT_STREQ(field(s1->last, path), "[ \"grid.kontena.local\", \"kontena.local\" ]");
+        (void) snprintf(path, sizeof(path), "set|instances|%s|spec|image", row->id);
+        ASSERT_STREQ(field(s1->last, path), "web:1");
+        (void) snprintf(path, sizeof(path), "set|instances|%s|address", row->id);
+        ASSERT_STREQ(field(s1->last, path), "10.81.128.2");
+        ASSERT_FALSE(field(s1->last, "set|names")); /* it does not run yet */
+
+        s2 = connect_node(&e, "n2", 2);
+        hello(&e, s2, REPORT("192.0.2.2"), "[]");
+        tell(&e, s1, row, "pulling", 0, 0);
+        flush(&e);
+        ASSERT_STREQ(field(s2->reply, "desired|names"), "{ }");
+        tell(&e, s1, row, "running", 1, 77);
+        flush(&e);
+        ASSERT_STREQ(field(s2->last, "set|names|web.kontena.local"), "[ \"10.81.128.2\" ]");
+        ASSERT_STREQ(field(s1->last, "set|names|web-1.grid.kontena.local"), "[ \"10.81.128.2\" ]");
+
+        after = get_instance(&e, "s-web", 1);
+        ASSERT_STREQ(after->state, "running");
+        ASSERT_EQ(after->pid, 77);
+        ASSERT_EQ(deploy_is_running(e.m.store, "s-web"), 0);
+        session_free(s1);
+        session_free(s2);
+        engine_remove(&e);
+}
+
+/* Trap 11: names follow the state at once, and what is older than the last start counts for nothing. */
+static void test_tracker_names_follow_state_by_epoch(void **state) {
+        _cleanup_(instance_row_freep) InstanceRow *row = NULL, *after = NULL;
+        NodeSession *s;
+        unsigned n;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        row = deploy_web(&e, "{\"image\": \"web:1\"}");
+        tell(&e, s, row, "running", 5, 77);
+        flush(&e);
+        ASSERT_STREQ(field(s->last, "set|names|web-1.kontena.local"), "[ \"10.81.128.2\" ]");
+
+        tell(&e, s, row, "restarting", 5, 0);
+        flush(&e);
+        ASSERT_TRUE(strstr(strempty(field(s->last, "remove|names")), "web-1.kontena.local"));
+        n = s->n_notified;
+        tell(&e, s, row, "running", 4, 77); /* from before the crash, delivered late */
+        flush(&e);
+        ASSERT_EQ(s->n_notified, n);
+        tell(&e, s, row, "running", 6, 78);
+        flush(&e);
+        ASSERT_STREQ(field(s->last, "set|names|web-1.kontena.local"), "[ \"10.81.128.2\" ]");
+
+        /* The old container serves while the next image is pulled. */
+        n = s->n_notified;
+        tell(&e, s, row, "pulling", 6, 78);
+        flush(&e);
+        ASSERT_EQ(s->n_notified, n);
+        tell(&e, s, row, "stopping", 6, 78);
+        flush(&e);
+        ASSERT_TRUE(strstr(strempty(field(s->last, "remove|names")), "web-1.kontena.local"));
+
+        /* A new connection says all anew, also with a lower epoch: the node may have lost its disk. */
+        session_free(s);
+        s = connect_node(&e, "n1", 2);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        after = get_instance(&e, "s-web", 1);
+        ASSERT_STREQ(after->state, "pending");
+        tell(&e, s, row, "running", 1, 5);
+        flush(&e);
+        ASSERT_STREQ(field(s->last, "set|names|web-1.kontena.local"), "[ \"10.81.128.2\" ]");
+        session_free(s);
+        engine_remove(&e);
+}
+
+static void test_tracker_keeps_names_of_an_offline_node_for_the_grace(void **state) {
+        _cleanup_(instance_row_freep) InstanceRow *row = NULL;
+        NodeSession *s1, *s2;
+        unsigned n;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s1 = connect_node(&e, "n1", 1);
+        hello(&e, s1, REPORT("192.0.2.1"), "[]");
+        row = deploy_web(&e, "{\"image\": \"web:1\", \"strategy\": \"random\"}");
+        tell(&e, s1, row, "running", 1, 7);
+        flush(&e);
+        s2 = connect_node(&e, "n2", 2);
+        hello(&e, s2, REPORT("192.0.2.2"), "[]");
+        ASSERT_STREQ(field(s2->reply, "desired|names|web.kontena.local"), "[ \"10.81.128.2\" ]");
+        flush(&e);
+
+        disconnect(&e, s1);
+        n = s2->n_notified;
+        flush(&e);
+        ASSERT_EQ(s2->n_notified, n);
+        fake_now += 30 * USEC_PER_SEC;
+        ASSERT_OK(say(&e, s2, 0, "node.report", REPORT("192.0.2.2")));
+        add_node(&e, "grid", 9); /* any change makes it look */
+        flush(&e);
+        ASSERT_TRUE(strstr(strempty(field(s2->last, "remove|names")), "web.kontena.local"));
+        session_free(s1);
+        session_free(s2);
+        engine_remove(&e);
+}
+
+/* Trap 4: a node that was cut off comes back with what was moved away meanwhile. */
+static void test_tracker_has_one_winner_after_a_partition(void **state) {
+        _cleanup_(instance_row_list_done) InstanceRowList rows = {};
+        _cleanup_(instance_row_freep) InstanceRow *old = NULL, *new = NULL;
+        NodeSession *s1, *s2;
+        char path[128];
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s1 = connect_node(&e, "n1", 1);
+        hello(&e, s1, REPORT("192.0.2.1"), "[]");
+        old = deploy_web(&e, "{\"image\": \"web:1\"}");
+        tell(&e, s1, old, "running", 1, 7);
+        flush(&e);
+        disconnect(&e, s1);
+        s2 = connect_node(&e, "n2", 2);
+        hello(&e, s2, REPORT("192.0.2.2"), "[]");
+        free(request_deploy(&e, "s-web", false));
+        flush(&e);
+        new = get_instance(&e, "s-web", 1);
+        ASSERT_FALSE(streq(new->id, old->id));
+        tell(&e, s2, new, "running", 1, 8);
+        flush(&e);
+
+        session_free(s1);
+        s1 = connect_node(&e, "n1", 3);
+        ASSERT_OK(say(&e, s1, 1, "node.hello",
+                        "{\"report\": %s, \"epoch\": 0, \"instances\": [{\"id\": \"%s\", \"deploy_rev\": 1, "
+                        "\"service_rev\": 1, \"state\": "
+                        "\"running\", \"epoch\": 1}]}",
+                        REPORT("192.0.2.1"), old->id));
+        (void) snprintf(path, sizeof(path), "desired|instances|%s|desired", old->id);
+        ASSERT_STREQ(field(s1->reply, path), "terminated");
+        (void) snprintf(path, sizeof(path), "desired|instances|%s|desired", new->id);
+        ASSERT_FALSE(field(s1->reply, path));
+        ASSERT_STREQ(field(s1->reply, "desired|names|web.kontena.local"), "[ \"10.81.128.130\" ]");
+        ASSERT_EQ(count_lines("Node 'n1' came back with null/web-1 of deploy 1; 'n2' has it since deploy 2, "
+                              "the older copy is removed."),
+                        1);
+
+        /* Gone for good, with its address, once the node says so. */
+        tell(&e, s1, old, "removed", 0, 0);
+        ASSERT_OK(store_list_instances_of_service(e.m.store, "s-web", &rows));
+        ASSERT_EQ(rows.n, 1);
+        ASSERT_STREQ(rows.rows[0]->id, new->id);
+        session_free(s1);
+        session_free(s2);
+        engine_remove(&e);
+}
+
+static void test_tracker_terminated_instance_is_gone_when_the_node_does_not_have_it(void **state) {
+        _cleanup_(instance_row_freep) InstanceRow *row = NULL;
+        InstanceRow *gone = NULL;
+        NodeSession *s;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        row = deploy_web(&e, "{\"image\": \"web:1\"}");
+        engine_begin(&e);
+        row->desired = INSTANCE_TERMINATED;
+        ASSERT_OK(store_put_instance(e.m.store, row));
+        engine_commit(&e);
+        session_free(s);
+        s = connect_node(&e, "n1", 2);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        ASSERT_ERROR(store_get_instance(e.m.store, row->id, &gone), ENOENT);
+        session_free(s);
+        engine_remove(&e);
+}
+
+static void test_tracker_numbers_differences_and_starts_anew_when_asked(void **state) {
+        uint64_t epoch, seq;
+        NodeSession *s;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        epoch = json_object_get_uint64(json_object_object_get(s->reply, "epoch"));
+        for (seq = 1; seq <= 3; seq++) {
+                add_node(&e, "grid", 10 + (uint32_t) seq);
+                flush(&e);
+                ASSERT_STREQ(s->last_method, "desired.update");
+                ASSERT_EQ(json_object_get_uint64(json_object_object_get(s->last, "epoch")), epoch);
+                ASSERT_EQ(json_object_get_uint64(json_object_object_get(s->last, "seq")), seq);
+        }
+        ASSERT_OK(say(&e, s, 2, "desired.get", "{}"));
+        ASSERT_FALSE(json_object_get_uint64(json_object_object_get(s->reply, "epoch")) == epoch);
+        ASSERT_EQ(json_object_object_length(json_object_object_get(
+                                  json_object_object_get(s->reply, "desired"), "peers")),
+                        3);
+        add_node(&e, "grid", 20);
+        flush(&e);
+        ASSERT_EQ(json_object_get_uint64(json_object_object_get(s->last, "seq")), 1);
+        session_free(s);
+        engine_remove(&e);
+}
+
+static void test_tracker_sends_nothing_when_nothing_changed(void **state) {
+        NodeSession *s;
+        unsigned n;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        flush(&e);
+        n = s->n_notified;
+        ASSERT_OK(say(&e, s, 0, "node.report", REPORT("192.0.2.1")));
+        node_tracker_handler()->seen(s, e.m.tracker);
+        engine_wait(&e, 1200 * USEC_PER_MSEC);
+        ASSERT_EQ(s->n_notified, n);
+        session_free(s);
+        engine_remove(&e);
+}
+
+static void test_tracker_refuses_malformed_messages(void **state) {
+        NodeSession *s;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        ASSERT_ERROR(say(&e, s, 1, "desired.get", "{}"), EBADMSG); /* hello comes first */
+        ASSERT_ERROR(say(&e, s, 1, "node.hello", "{}"), EBADMSG);
+        ASSERT_ERROR(say(&e, s, 1, "node.hello", "{\"report\": {}, \"instances\": 7}"), EBADMSG);
+        hello(&e, s, REPORT("192.0.2.1"), "[7, {}, {\"id\": \"x\", \"state\": \"dancing\"}]");
+        ASSERT_TRUE(s->reply); /* records that cannot be read are left out */
+        ASSERT_ERROR(say(&e, s, 0, "instances.status", "{\"instances\": {}}"), EBADMSG);
+        ASSERT_ERROR(say(&e, s, 0, "node.report", "[]"), EBADMSG);
+        ASSERT_OK(say(&e, s, 0, "something.newer", "{}"));
+        ASSERT_OK(say(&e, s, 9, "something.newer", "{}"));
+        ASSERT_EQ(s->error.code, K_NO_SUCH_OPERATION);
+        session_free(s);
+        engine_remove(&e);
+}
+
+static void test_tracker_bounds_events_of_a_node(void **state) {
+        NodeSession *s;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        for (unsigned i = 0; i < NODE_EVENTS_PER_MINUTE_MAX + 50; i++)
+                ASSERT_OK(say(&e, s, 0, "event",
+                                "{\"severity\": \"info\", \"type\": \"service:start_instance\", "
+                                "\"message\": \"Started.\", \"service\": \"null/web\", "
+                                "\"instance\": 1}"));
+        ASSERT_EQ(count_lines("service:start_instance"), NODE_EVENTS_PER_MINUTE_MAX);
+        fake_now += 60 * USEC_PER_SEC;
+        ASSERT_OK(say(&e, s, 0, "event", "{\"severity\": \"info\", \"type\": \"t\", \"message\": \"m\"}"));
+        ASSERT_EQ(count_lines("50 more events of the node"), 1);
+        ASSERT_OK(say(&e, s, 0, "event", "{\"severity\": \"loud\", \"type\": \"t\", \"message\": \"m\"}"));
+        ASSERT_EQ(count_lines(" t m"), 1);
+        session_free(s);
+        engine_remove(&e);
+}
+
+static void test_tracker_marks_all_disconnected_at_start(void **state) {
+        _cleanup_(node_row_freep) NodeRow *row = NULL;
+        NodeSession *s;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        engine_stop(&e);
+        fake_now += 1000 * USEC_PER_SEC;
+        engine_start(&e, true);
+        row = get_node(&e, s->node_id);
+        ASSERT_FALSE(row->connected);
+        ASSERT_EQ(row->disconnected_at, fake_now); /* the grace counts from here */
+        session_free(s);
+        engine_remove(&e);
+}
+
+/* A full disk: nodes are served, and marked when it can be written again. */
+static void test_tracker_catches_up_when_the_store_can_be_written_again(void **state) {
+        _cleanup_(node_row_freep) NodeRow *row = NULL;
+        NodeSession *s;
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        store_is_dead = true;
+        disconnect(&e, s);
+        row = get_node(&e, s->node_id);
+        ASSERT_TRUE(row->connected);
+        store_is_dead = false;
+        engine_wait(&e, 2200 * USEC_PER_MSEC);
+        row = node_row_free(row);
+        row = get_node(&e, s->node_id);
+        ASSERT_FALSE(row->connected);
+        session_free(s);
+        engine_remove(&e);
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_tracker_registers_with_grid_token),
+                cmocka_unit_test(test_tracker_refuses_with_a_code_and_a_sentence),
+                cmocka_unit_test(test_tracker_serves_one_minor_release_of_difference_and_small_clock_skew),
+                cmocka_unit_test(test_tracker_fills_the_grid),
+                cmocka_unit_test(test_tracker_tells_of_refusals_with_bounds),
+                cmocka_unit_test(test_tracker_answers_hello_with_everything),
+                cmocka_unit_test(test_tracker_introduces_peers),
+                cmocka_unit_test(test_tracker_ignores_the_close_of_a_replaced_session),
+                cmocka_unit_test(test_tracker_refuses_colliding_routes),
+                cmocka_unit_test(test_tracker_deploys_over_the_channel),
+                cmocka_unit_test(test_tracker_names_follow_state_by_epoch),
+                cmocka_unit_test(test_tracker_keeps_names_of_an_offline_node_for_the_grace),
+                cmocka_unit_test(test_tracker_has_one_winner_after_a_partition),
+                cmocka_unit_test(test_tracker_terminated_instance_is_gone_when_the_node_does_not_have_it),
+                cmocka_unit_test(test_tracker_numbers_differences_and_starts_anew_when_asked),
+                cmocka_unit_test(test_tracker_sends_nothing_when_nothing_changed),
+                cmocka_unit_test(test_tracker_refuses_malformed_messages),
+                cmocka_unit_test(test_tracker_bounds_events_of_a_node),
+                cmocka_unit_test(test_tracker_marks_all_disconnected_at_start),
+                cmocka_unit_test(test_tracker_catches_up_when_the_store_can_be_written_again))
