@@ -116,7 +116,7 @@ static const ConfItem items[] = {
         { "Network", "PublicAddress", set_address, offsetof(NodeConfig, public_address) },
         { "Network", "PrivateAddress", set_address, offsetof(NodeConfig, private_address) },
         { "Images", "Directory", conf_set_path, offsetof(NodeConfig, images_directory) },
-        { "Images", "CertificateAuthority", conf_set_path, offsetof(NodeConfig, image_ca_file) },
+        { "Images", "RegistryCA", conf_set_path, offsetof(NodeConfig, image_ca_file) },
         { "Images", "KeepUnusedSec", conf_set_sec, offsetof(NodeConfig, image_keep_usec) },
         { "Registry *", "Username", set_registry, 0 },
         { "Registry *", "Password", set_registry, 0 },
@@ -127,7 +127,7 @@ static const ConfItem items[] = {
 };
 
 static void on_odd_line(const ConfSource *where, int r, const char *message, void *userdata) {
-        log_warning("%s:%u: %s", where->path, where->line, message);
+        log_warning("%s:%u: %s%s%s%s%s: %s", where->path, where->line, where->section ? "[" : "", strempty(where->section), where->section ? "] " : "", strempty(where->key), where->key ? "=" : "", message);
 }
 
 static int set_default(char **field, const char *value) {
