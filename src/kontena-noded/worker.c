@@ -454,6 +454,12 @@ static int worker_request(Worker *w, const WorkerOptions *o, int fd) {
                                          "SyslogIdentifier", "s", o->name, "StandardInputFileDescriptor",
                                          "h", fd, "StandardOutputFileDescriptor", "h", fd, "StandardError",
                                          "s", "journal")) < 0 ||
+                        /* Standard output is the socket all the same. But where its setting equals that of standard
+                         * error, the one is made of the other, and messages would go into the socket. */
+                        (r = sd_bus_message_append(m, "(sv)", "StandardOutput", "s", "null")) < 0 ||
+                        /* Messages take the pipe to the journal: its socket is not reachable from the sandbox. */
+                        (r = append_property_strv(m, "UnsetEnvironment",
+                                         (char *const[]){ (char *) "JOURNAL_STREAM", NULL })) < 0 ||
                         (r = append_exec(m, o->argv)) < 0 ||
                         (r = append_property_strv(m, "Environment", o->environment)) < 0 ||
                         (r = append_credentials(m, o->credentials)) < 0 || (r = append_sandbox(m, o)) < 0 ||
