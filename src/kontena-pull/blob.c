@@ -167,10 +167,13 @@ static int blob_complete(Source *s, Blob *b, int dir_fd, const char *name, KErro
                         b->reterr = &e;
                         r = source_get(s, path, &sink, &e, reterr);
                         b->reterr = NULL;
-                        if (r == -EBADMSG || ERRNO_IS_DISK_SPACE(r))
+                        if (r < 0 && (r == -EBADMSG || ERRNO_IS_DISK_SPACE(r) || b->offset == 0))
                                 (void) unlinkat(dir_fd, name, 0);
-                        if (r < 0)
+                        if (r < 0) {
+                                if (reterr && !startswith(kerror_message(reterr), "layer "))
+                                        kerror_prefix(reterr, "layer %s", b->descriptor->digest);
                                 return r;
+                        }
                 }
 
                 if (b->offset < b->descriptor->size)
