@@ -23,6 +23,7 @@ typedef enum ChannelState {
         _CHANNEL_STATE_INVALID = -EINVAL,
 } ChannelState;
 const char *channel_state_to_string(ChannelState s);
+ChannelState channel_state_from_string(const char *s);
 
 /* A request or notification of the master. For a request call channel_reply() or channel_reply_error() once, now or later;
  * id 0 is a notification. */
