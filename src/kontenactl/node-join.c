@@ -2,6 +2,8 @@
 #include "node-join.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -31,21 +33,53 @@ int require_local_root(Ctl *c, const char *what, KError *reterr) {
         return 0;
 }
 
-/* Runs a mode of the channel program; what it says on standard error is for the user. */
-static int run_channel_tool(char *const *argv, const char *failure, KError *reterr) {
-        int r, status;
+/* Runs the sandboxed program that speaks with the network for the node. The token goes in by standard input, so that no list of
+ * processes shows it; what it says on standard error is the reason of a failure. */
+static int run_join(const char *url, const char *token, KError *reterr) {
+        const char *const argv[] = { CHANNEL_PROGRAM, "--join", NODE_STATE_DIRECTORY, url, NULL };
+        _cleanup_close_ int in_read = -EBADF, in_write = -EBADF, err_read = -EBADF, err_write = -EBADF;
+        char text[1024] = "";
+        posix_spawn_file_actions_t actions;
+        int r, status, in[2], err[2];
+        ssize_t n;
         pid_t pid;
 
-        r = posix_spawn(&pid, argv[0], NULL, NULL, argv, environ);
+        if (pipe2(in, O_CLOEXEC) < 0)
+                return kerror_set_errno(reterr, -errno, "Cannot make a pipe: %m");
+        in_read = in[0];
+        in_write = in[1];
+        if (pipe2(err, O_CLOEXEC) < 0)
+                return kerror_set_errno(reterr, -errno, "Cannot make a pipe: %m");
+        err_read = err[0];
+        err_write = err[1];
+
+        r = posix_spawn_file_actions_init(&actions);
+        if (r == 0) {
+                r = posix_spawn_file_actions_adddup2(&actions, in_read, STDIN_FILENO) ?:
+                                posix_spawn_file_actions_adddup2(&actions, err_write, STDERR_FILENO) ?:
+                                posix_spawn(&pid, argv[0], &actions, NULL, (char *const *) argv, environ);
+                (void) posix_spawn_file_actions_destroy(&actions);
+        }
         if (r != 0)
                 return kerror_set_errno(reterr, -r, "Cannot run '%s': %m", argv[0]);
+        in_read = safe_close(in_read);
+        err_write = safe_close(err_write);
+
+        /* A token is smaller than a pipe; a program that ended early must not end us. */
+        (void) signal(SIGPIPE, SIG_IGN);
+        (void) loop_write(in_write, token, strlen(token));
+        in_write = safe_close(in_write);
+        n = loop_read(err_read, text, sizeof(text) - 1);
+        text[MAX(n, (ssize_t) 0)] = '\0';
         while (waitpid(pid, &status, 0) < 0)
                 if (errno != EINTR)
                         return kerror_set_errno(reterr, -errno, "Cannot wait for '%s': %m", argv[0]);
 
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-                return kerror_set(reterr, K_NETWORK, "%s", failure);
-        return 0;
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+                return 0;
+        text[strcspn(text, "\n")] = '\0';
+        return kerror_set(reterr, K_NETWORK, "The join failed: %s",
+                        isempty(text) ? "no reason was given." : text);
 }
 
 static int check_earlier_join(Ctl *c, const char *url, bool *ret_same, KError *reterr) {
@@ -70,34 +104,6 @@ static int check_earlier_join(Ctl *c, const char *url, bool *ret_same, KError *r
         return 0;
 }
 
-static int write_join(const char *url, const JoinToken *token, KError *reterr) {
-        _cleanup_free_ char *ca_url = strdup(url);
-        JoinConfig config = { .url = (char *) url, .secret = (char *) token->secret };
-        int r;
-
-        if (!ca_url)
-                return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
-        r = mkdir_p(NODE_STATE_DIRECTORY, 0700);
-        if (r < 0)
-                return kerror_set_errno(
-                                reterr, r, "Cannot make the directory '%s': %m", NODE_STATE_DIRECTORY);
-
-        r = run_channel_tool(
-                        (char *[]){ (char *) CHANNEL_PROGRAM, (char *) "--fetch-ca", ca_url,
-                                        (char *) token->fingerprint, (char *) NODE_STATE_DIRECTORY, NULL },
-                        "The master's certificate could not be fetched and checked against the token.",
-                        reterr);
-        if (r < 0)
-                return r;
-        r = run_channel_tool((char *[]){ (char *) CHANNEL_PROGRAM, (char *) "--make-key",
-                                             (char *) NODE_STATE_DIRECTORY, NULL },
-                        "This node's key could not be made.", reterr);
-        if (r < 0)
-                return r;
-
-        return join_config_save(JOIN_CONF, &config, reterr);
-}
-
 int node_join(Ctl *c, const char *url, const char *token, uint64_t timeout_usec, KError *reterr) {
         _cleanup_join_token_ JoinToken parsed = {};
         _cleanup_free_ char *whole = NULL;
@@ -116,7 +122,11 @@ int node_join(Ctl *c, const char *url, const char *token, uint64_t timeout_usec,
                 return r;
         if (!same) {
                 ctl_say(c, "Fetching the master's certificate from %s and making this node's key.", whole);
-                r = write_join(whole, &parsed, reterr);
+                r = mkdir_p(NODE_STATE_DIRECTORY, 0700);
+                if (r < 0)
+                        return kerror_set_errno(reterr, r, "Cannot make the directory '%s': %m",
+                                        NODE_STATE_DIRECTORY);
+                r = run_join(whole, token, reterr);
                 if (r < 0)
                         return r;
         }

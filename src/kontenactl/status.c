@@ -176,6 +176,8 @@ static int print_local_node(json_object *node) {
                 print_clean("      Grid: ", row_string(node, "Grid"), "\n");
         if (!isempty(text))
                 print_clean("   Channel: ", text, "\n");
+        if (!isempty(row_string(node, "NetworkError")))
+                print_clean("   Network: ", row_string(node, "NetworkError"), "\n");
         if (instances)
                 printf(" Instances: %zu, %zu running\n", json_object_array_length(instances), running);
 
@@ -189,7 +191,7 @@ static int print_local_node(json_object *node) {
                 print_clean(isempty(row_string(i, "error")) ? "" : ": ", row_string(i, "error"), "\n");
         }
 
-        return !ready;
+        return !ready || !isempty(row_string(node, "NetworkError"));
 }
 
 /* The master's own state and each grid asked for. Sets *ret to NULL when no master is here. */
