@@ -289,7 +289,8 @@ static int check_grid(Rescheduler *self, const char *grid_id, uint64_t now) {
         r = store_list_services(self->master->store, grid_id, &services);
         if (r < 0)
                 return r;
-        qsort(services.rows, services.n, sizeof(ServiceRow *), compare_updated);
+        if (services.n > 1)
+                qsort(services.rows, services.n, sizeof(ServiceRow *), compare_updated);
 
         FOREACH_ARRAY(service, services.rows, services.n) {
                 r = check_service(self, *service, now);
