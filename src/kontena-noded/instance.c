@@ -29,6 +29,7 @@ Instance *instance_free(Instance *i) {
         instance_interrupt(i);
         i->wake = sd_event_source_disable_unref(i->wake);
         i->unit = unit_free(i->unit);
+        i->output = output_leave(i->output);
         image_unref(i->image);
         volume_plan_free(i->volumes);
         instance_record_done(&i->record);

@@ -4,6 +4,7 @@
 #include <json-c/json.h>
 #include <systemd/sd-event.h>
 
+#include "fd-store.h"
 #include "image-store.h"
 #include "kerror.h"
 #include "macro.h"
@@ -42,6 +43,7 @@ typedef struct InstanceEvent {
 typedef struct InstanceHost {
         sd_event *event;
         UnitManager *units;
+        FdStore *fds; /* NULL: none */
         Network *network;
         ImageStore *images;
         PullManager *pulls;

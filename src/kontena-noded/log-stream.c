@@ -26,7 +26,7 @@ struct LogStream {
         uint64_t id;
         sd_journal *journal;
         sd_event_source *io, *timer;
-        bool follow, any_service, reading;
+        bool follow, reading;
         uint64_t left;      /* lines, where not following */
         json_object *batch; /* read, not yet sent */
         bool end;           /* batch is the last one */
@@ -126,7 +126,7 @@ static int get_field(sd_journal *j, const char *name, char **ret) {
 /* Returns 0 for an entry that is none of ours. */
 static int read_entry(LogStream *s, json_object **ret, size_t *ret_size) {
         _cleanup_free_ char *message = NULL, *service = NULL, *stack = NULL, *instance = NULL,
-                            *priority = NULL, *cursor = NULL, *name = NULL;
+                            *stream = NULL, *cursor = NULL, *name = NULL;
         _cleanup_json_ json_object *o = NULL;
         unsigned number = 0;
         uint64_t usec;
@@ -137,7 +137,7 @@ static int read_entry(LogStream *s, json_object **ret, size_t *ret_size) {
                         get_field(s->journal, "MESSAGE", &message) < 0)
                 return 0;
         (void) get_field(s->journal, "KONTENA_INSTANCE", &instance);
-        (void) get_field(s->journal, "PRIORITY", &priority);
+        (void) get_field(s->journal, "KONTENA_STREAM", &stream);
         if (instance)
                 (void) safe_atou(instance, &number);
 
@@ -157,7 +157,7 @@ static int read_entry(LogStream *s, json_object **ret, size_t *ret_size) {
         if (r >= 0)
                 r = json_add_string(o, "service", name);
         if (r >= 0)
-                r = json_add_string(o, "stream", priority && priority[0] < '5' ? "stderr" : "stdout");
+                r = json_add_string(o, "stream", stream ?: "stdout");
         if (r >= 0)
                 r = json_add_string(o, "message", message);
         if (r >= 0)
@@ -300,14 +300,20 @@ static int add_matches(LogStream *s, const char *service, uint64_t instance, KEr
         _cleanup_free_ char *grid = NULL, *stack = NULL, *name = NULL, *number = NULL;
         int r;
 
-        /* What the containers wrote, not what is said about them. */
+        /* What the containers wrote, by either way (see output.h), not what is said about them. */
         r = add_match(s->journal, "_TRANSPORT", "stdout");
+        if (r >= 0)
+                r = sd_journal_add_disjunction(s->journal);
+        if (r >= 0)
+                r = add_match(s->journal, "KONTENA_STREAM", "stdout");
+        if (r >= 0)
+                r = add_match(s->journal, "KONTENA_STREAM", "stderr");
+        if (r >= 0)
+                r = sd_journal_add_conjunction(s->journal);
         if (r < 0)
                 return r;
 
-        if (!service)
-                s->any_service = true;
-        else {
+        if (service) {
                 r = service_reference_parse(service, &grid, &stack, &name, reterr);
                 if (r >= 0)
                         r = add_match(s->journal, "KONTENA_SERVICE", name);

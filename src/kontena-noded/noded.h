@@ -30,6 +30,7 @@ struct Manager {
         NodeConfig *config;
 
         UnitManager *units;
+        FdStore *fds;
         ImageStore *images;
         PullManager *pulls;
         Network *network;

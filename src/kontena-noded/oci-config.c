@@ -291,6 +291,18 @@ static int add_file(json_object *mounts, const char *directory, const char *name
         return add_mount(mounts, path, "bind", source, "bind,rprivate");
 }
 
+/* See output.h. */
+static int add_output(json_object *mounts, const char *directory, const char *name) {
+        _cleanup_free_ char *source = NULL, *path = NULL;
+
+        source = strjoin(directory, "/", name);
+        path = strjoin("/dev/", name);
+        if (!source || !path)
+                return -ENOMEM;
+
+        return add_mount(mounts, path, "bind", source, "bind,rprivate");
+}
+
 static int add_volume(json_object *mounts, const OciMount *m) {
         _cleanup_free_ char *options = NULL;
 
@@ -345,6 +357,10 @@ static int add_mounts(json_object *config, const OciInput *in) {
                 if (!is_mounted_over(in, path))
                         r = add_file(mounts, in->files_directory, files[i]);
         }
+        if (r >= 0)
+                r = add_output(mounts, in->files_directory, "stdout");
+        if (r >= 0)
+                r = add_output(mounts, in->files_directory, "stderr");
         for (size_t i = 0; i < in->n_mounts && r >= 0; i++)
                 r = add_volume(mounts, in->mounts + i);
         if (r < 0)

@@ -8,6 +8,7 @@
 #include "device-list.h"
 #include "file-util.h"
 #include "json-util.h"
+#include "output.h"
 #include "parse-util.h"
 #include "runtime.h"
 #include "string-util.h"
@@ -80,6 +81,8 @@ static int oci_prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
         int r;
 
         r = mkdir_p(c->directory, 0700);
+        if (r >= 0)
+                r = output_make(c->directory);
         if (r >= 0)
                 r = write_files(c);
         if (r < 0)
