@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "log-stream.h"
+
+#include "json-util.h"
+#include "kontena-limits.h"
+#include "runtime.h"
+#include "string-util.h"
+#include "test.h"
+
+static int send_nothing(const char *method, json_object *params, void *userdata) {
+        json_object_put(params);
+        return 0;
+}
+
+static int call(LogStreams *l, int (*function)(LogStreams *, json_object *, KError *), const char *text) {
+        _cleanup_json_ json_object *o = NULL;
+
+        ASSERT_OK(json_parse(text, strlen(text), 4096, &o, NULL));
+        return function(l, o, NULL);
+}
+
+static void test_any_bytes_become_text(void **state) {
+        static const struct {
+                const char *in;
+                size_t size;
+                const char *out;
+        } table[] = {
+                { "plain", 5, "plain" },
+                { "", 0, "" },
+                { "gr\xc3\xbc\xc3\x9f", 6, "gr\xc3\xbc\xc3\x9f" },
+                { "a\xff\x62", 3, "a\xef\xbf\xbd\x62" },
+                { "a\0b", 3, "a\xef\xbf\xbd\x62" },
+                { "\xe2\x82", 2, "\xef\xbf\xbd\xef\xbf\xbd" },
+                { "\xf0\x9f\x98\x80", 4, "\xf0\x9f\x98\x80" },
+                { "\xc3(", 2, "\xef\xbf\xbd(" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+                _cleanup_free_ char *text = log_text_sanitize(table[i].in, table[i].size);
+
+                ASSERT_STREQ(text, table[i].out);
+                ASSERT_TRUE(utf8_is_valid(text, strlen(text)));
+        }
+}
+
+static void test_parameters(void **state) {
+        LogStreams *l = NULL;
+        sd_event *e = NULL;
+
+        ASSERT_OK(sd_event_new(&e));
+        ASSERT_OK(log_streams_new(e, send_nothing, NULL, &l));
+        ASSERT_ERROR(call(l, log_streams_open, "{}"), EINVAL);
+        ASSERT_ERROR(call(l, log_streams_open, "{\"stream\":1,\"lines\":10001}"), E2BIG);
+        ASSERT_ERROR(call(l, log_streams_open, "{\"stream\":1,\"service\":\"a/b/c/d\"}"), EINVAL);
+        ASSERT_EQ(log_streams_count(l), 0);
+        ASSERT_OK(call(l, log_streams_open,
+                        "{\"stream\":1,\"service\":\"null/web\",\"lines\":1,\"follow\":true}"));
+        ASSERT_ERROR(call(l, log_streams_open, "{\"stream\":1}"), EEXIST);
+        ASSERT_OK(call(l, log_streams_close, "{\"stream\":1}"));
+        ASSERT_OK(call(l, log_streams_close, "{\"stream\":1}"));
+        ASSERT_EQ(log_streams_count(l), 0);
+        log_streams_free(l);
+        sd_event_unref(e);
+}
+
+static void test_one_view_too_many(void **state) {
+        LogStreams *l = NULL;
+        sd_event *e = NULL;
+
+        ASSERT_OK(sd_event_new(&e));
+        ASSERT_OK(log_streams_new(e, send_nothing, NULL, &l));
+        for (unsigned i = 0; i <= LOG_STREAMS_MAX; i++) {
+                _cleanup_free_ char *text = strprintf("{\"stream\":%u,\"service\":\"web\",\"lines\":0}", i);
+                int r = call(l, log_streams_open, text);
+
+                ASSERT_EQ(r, i < LOG_STREAMS_MAX ? 0 : -E2BIG);
+        }
+        log_streams_close_all(l);
+        ASSERT_EQ(log_streams_count(l), 0);
+        log_streams_free(l);
+        sd_event_unref(e);
+}
+
+/* The runtime's log, where a failure's reason is. */
+static void test_reason_of_the_runtime(void **state) {
+        static const struct {
+                const char *text, *message;
+        } table[] = {
+                { "", NULL },
+                { "no json\n", NULL },
+                { "{\"msg\":\"a\",\"level\":\"error\"}\n{\"msg\":\"b\",\"level\":\"error\"}\n", "b" },
+                { "{\"msg\":\"a\",\"level\":\"error\"}\n{\"msg\":\"w\",\"level\":\"warning\"}", "a" },
+                { "{\"msg\":\"a\\nb\"}\n{\"half", "a b" },
+                { "[]\n{\"level\":\"error\"}", NULL },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+                _cleanup_free_ char *message = runtime_log_message(table[i].text, strlen(table[i].text));
+
+                ASSERT_STREQ(message, table[i].message);
+        }
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_any_bytes_become_text), cmocka_unit_test(test_parameters),
+                cmocka_unit_test(test_one_view_too_many), cmocka_unit_test(test_reason_of_the_runtime))
