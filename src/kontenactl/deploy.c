@@ -174,7 +174,6 @@ int command_deploy_show(Ctl *c, const Arguments *a, KError *reterr) {
 }
 
 int command_deploy_cancel(Ctl *c, const Arguments *a, KError *reterr) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         _cleanup_free_ char *path = NULL;
         sd_bus *bus;

@@ -287,7 +287,8 @@ int arguments_parse(int argc, char **argv, Arguments *ret, KError *reterr) {
         assert(ret);
 
         a.args = new0(const char *, (size_t) argc + 1);
-        if (!a.args)
+        a.given = new0(GivenOption, 1);
+        if (!a.args || !a.given)
                 return -ENOMEM;
 
         for (int i = 1; i < argc; i++) {
