@@ -11,6 +11,7 @@
 #include "kontena-limits.h"
 #include "log.h"
 #include "names.h"
+#include "node-tracker.h"
 #include "placement.h"
 #include "scheduler.h"
 #include "string-util.h"
@@ -120,7 +121,8 @@ static int finish(DeployRun *run, DeployState state, const char *format, ...) {
 
         (void) events_add(run->master,
                         &(EventInfo){ .severity = state == DEPLOY_ERROR ? "error" : "info",
-                                        .type = "service:deploy",
+                                        .type = state == DEPLOY_ERROR ? "service:deploy_failed"
+                                                                      : "service:deploy",
                                         .grid_id = d->grid_id,
                                         .service_id = d->service_id },
                         "Deploy %" PRIu64 " of %s%s%s ended: %s%s%s", d->deploy_rev,
@@ -182,7 +184,35 @@ static SchedulerRequest make_request(const DeployRun *run, uint32_t number, uint
         };
 }
 
-/* CREATED becomes ONGOING. */
+/* A node that is away for a moment, as when its daemon is upgraded, is no reason to fail. Does something change when those
+ * come back that may? Then the deploy looks again, at the latest when there is no hope left. */
+static bool may_wait(DeployRun *run, const SchedulerRequest *q) {
+        SchedulerRequest hopeful = *q;
+        size_t node;
+
+        hopeful.offline_grace = DEPLOY_NODE_GRACE_USEC;
+        if (scheduler_place(&run->snapshot, &hopeful, &node, NULL) < 0)
+                return false;
+
+        FOREACH_ARRAY(n, run->snapshot.nodes, run->snapshot.n_nodes)
+                if (!n->connected && n->offline_usec < DEPLOY_NODE_GRACE_USEC)
+                        wake_at(run, run->now + DEPLOY_NODE_GRACE_USEC - n->offline_usec);
+        return true;
+}
+
+/* After a start of the master its nodes come back one by one. Nothing is placed before they had time to: else the first
+ * one would get everything. */
+static bool is_settled(DeployRun *run) {
+        uint64_t until;
+
+        if (!run->master->tracker ||
+                        node_tracker_is_settled(run->master->tracker, run->grid->id, run->now, &until))
+                return true;
+        wake_at(run, until);
+        return false;
+}
+
+/* CREATED becomes ONGOING. Returns 0 when it did not: it has ended, or waits. */
 static int begin(DeployRun *run) {
         SchedulerRequest q = make_request(run, 1, 0);
         _cleanup_(store_rollbackp) Store *t = NULL;
@@ -193,6 +223,8 @@ static int begin(DeployRun *run) {
         int r;
 
         wanted = scheduler_wanted(&run->snapshot, &q);
+        if (wanted == 0 && may_wait(run, &q))
+                return 0;
         if (wanted == 0) {
                 r = scheduler_place(&run->snapshot, &q, &node, &error);
                 return finish(run, DEPLOY_ERROR, "%s",
@@ -531,6 +563,7 @@ static bool is_verdict(const KError *e) {
         return kerror_is_set(e) && e->code != K_UNAVAILABLE && e->code != K_INTERNAL;
 }
 
+/* Returns 1 when it cannot start now and may later. */
 static int start_step(DeployRun *run, DeployStepRow *step) {
         SchedulerRequest q = make_request(run, step->number, (uint32_t) run->deploy->n_steps);
         _cleanup_kerror_ KError error = KERROR_NULL;
@@ -538,6 +571,8 @@ static int start_step(DeployRun *run, DeployStepRow *step) {
         int r;
 
         r = scheduler_place(&run->snapshot, &q, &node, &error);
+        if (r < 0 && error.code == K_UNSCHEDULABLE && may_wait(run, &q))
+                return 1;
         if (r >= 0)
                 r = assign(run, step, &run->snapshot.nodes[node], &error);
         if (r < 0 && is_verdict(&error))
@@ -569,6 +604,8 @@ static int start_steps(DeployRun *run) {
                 r = start_step(run, *s);
                 if (r < 0)
                         return r;
+                if (r > 0)
+                        break;
         }
 
         if (t) {
@@ -701,10 +738,18 @@ int deploy_run(Master *m, DeployRow *deploy, bool newer, uint64_t now, uint64_t 
                 return finish(&run, DEPLOY_ERROR, "The settings of the service are not valid: %s",
                                 kerror_message(&error));
 
+        if (!is_settled(&run)) {
+                *ret_next = run.next;
+                return 0;
+        }
         if (deploy->state == DEPLOY_CREATED) {
                 r = begin(&run);
-                if (r <= 0)
+                if (r < 0)
                         return r;
+                if (r == 0) {
+                        *ret_next = DEPLOY_STATE_IS_FINAL(deploy->state) ? USEC_INFINITY : run.next;
+                        return 0;
+                }
                 *ret_next = now; /* the steps have just been written */
                 return 0;
         }

@@ -217,8 +217,11 @@ static void on_node(NodeTracker *t, StoreChange change, const char *node_id, con
         View *v = find_view(t, grid_id);
         NodeLink *l = node_tracker_find_link(t, node_id);
 
-        if (change == STORE_REMOVED && l)
-                session_close(l->session, 4040, "The node was removed from its grid.");
+        if (change == STORE_REMOVED) {
+                node_tracker_stop_waiting(t, node_id);
+                if (l)
+                        session_close(l->session, 4040, "The node was removed from its grid.");
+        }
         if (!v)
                 return;
         if (grid_view_node_changed(v->view, node_id, now_realtime()) < 0)

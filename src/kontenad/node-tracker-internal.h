@@ -37,11 +37,19 @@ typedef struct View {
         UT_hash_handle hh;
 } View;
 
+/* A node that was connected when the last master ended. */
+typedef struct AwaitedNode {
+        char *node_id, *grid_id;
+        UT_hash_handle hh;
+} AwaitedNode;
+
 struct NodeTracker {
         Master *master;
         NodeAdmission *admission;
         NodeLink *links;
         View *views;
+        AwaitedNode *awaited;
+        uint64_t settled_at; /* nobody is waited for any longer */
         sd_event_source *flush_timer, *rows_timer;
         uint64_t last_flush; /* monotonic */
         bool unmarked;       /* rows may not say who is connected */
@@ -58,6 +66,8 @@ static inline NodeLink *node_tracker_find_link(NodeTracker *t, const char *node_
 
 void node_tracker_arm_sooner(
                 sd_event_source *s, uint64_t delay); /* sooner than armed is fine, later is not */
+
+void node_tracker_stop_waiting(NodeTracker *t, const char *node_id);
 
 /* {"epoch", "desired"}: everything, in a numbering of its own. */
 int node_desired_whole(NodeTracker *t, NodeLink *l, json_object **ret);

@@ -16,6 +16,8 @@
 
 /* Reports and pongs of many nodes are written in one transaction. */
 #define ROWS_DELAY_USEC    (1 * USEC_PER_SEC)
+/* Reconnecting takes up to a few seconds when the master was gone for a moment, more when it was for long. */
+#define SETTLE_USEC        (30 * USEC_PER_SEC)
 #define SEEN_INTERVAL_USEC (60 * USEC_PER_SEC)
 
 /* The routes of this machine collide with the grid's subnet. The node tries again: its administrator may change them. */
@@ -75,6 +77,56 @@ void node_tracker_arm_sooner(sd_event_source *s, uint64_t delay) {
         arm(s, delay);
 }
 
+/* Whom a fresh master waits for */
+
+static void awaited_free(NodeTracker *t, AwaitedNode *a) {
+        HASH_DEL(t->awaited, a);
+        free(a->node_id);
+        free(a->grid_id);
+        free(a);
+}
+
+void node_tracker_stop_waiting(NodeTracker *t, const char *node_id) {
+        AwaitedNode *a = NULL;
+
+        HASH_FIND_STR(t->awaited, node_id, a);
+        if (a)
+                awaited_free(t, a);
+}
+
+static int wait_for(NodeTracker *t, const NodeRow *row) {
+        AwaitedNode *a;
+
+        a = new0(AwaitedNode, 1);
+        if (!a)
+                return -ENOMEM;
+        a->node_id = strdup(row->id);
+        a->grid_id = strdup(row->grid_id);
+        if (a->node_id && a->grid_id)
+                HASH_ADD_KEYPTR(hh, t->awaited, a->node_id, strlen(a->node_id), a);
+        if (!a->hh.tbl) {
+                free(a->node_id);
+                free(a->grid_id);
+                free(a);
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+bool node_tracker_is_settled(NodeTracker *t, const char *grid_id, uint64_t now, uint64_t *ret_until) {
+        assert(t);
+        assert(grid_id);
+
+        if (now >= t->settled_at)
+                return true;
+        for (AwaitedNode *a = t->awaited; a; a = a->hh.next)
+                if (streq(a->grid_id, grid_id)) {
+                        *ret_until = t->settled_at;
+                        return false;
+                }
+        return true;
+}
+
 /* Who is connected, in the store */
 
 static int mark_row(NodeTracker *t, NodeRow *row, bool connected, uint64_t now) {
@@ -87,8 +139,8 @@ static int mark_row(NodeTracker *t, NodeRow *row, bool connected, uint64_t now) 
         return store_put_node(t->master->store, row);
 }
 
-/* Makes all rows agree with the connections there are. */
-static int mark_all(NodeTracker *t) {
+/* Makes all rows agree with the connections there are. At the start there are none. */
+static int mark_all(NodeTracker *t, bool start) {
         _cleanup_(store_rollbackp) Store *tx = NULL;
         _cleanup_(grid_row_list_done) GridRowList grids = {};
         Store *s = t->master->store;
@@ -114,6 +166,11 @@ static int mark_all(NodeTracker *t) {
 
                         if ((*n)->connected == connected)
                                 continue;
+                        if (start) {
+                                r = wait_for(t, *n);
+                                if (r < 0)
+                                        return r;
+                        }
                         r = mark_row(t, *n, connected, now);
                         if (r < 0)
                                 return r;
@@ -149,7 +206,7 @@ static int mark_node(NodeTracker *t, const char *node_id, bool connected, const 
                 return r;
         (void) events_add(t->master,
                         &(EventInfo){ .severity = connected ? "info" : "warning",
-                                        .type = connected ? "node:connect" : "node:disconnect",
+                                        .type = connected ? "node:online" : "node:offline",
                                         .grid_id = row->grid_id,
                                         .node_id = row->id },
                         connected ? "Node '%s' is connected%s%s." : "Node '%s' is disconnected%s%s",
@@ -236,7 +293,7 @@ static int on_rows_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         NodeTracker *t = userdata;
         int r;
 
-        r = t->unmarked ? mark_all(t) : 0;
+        r = t->unmarked ? mark_all(t, false) : 0;
         if (r >= 0)
                 r = store_rows(t);
         if (r < 0) {
@@ -298,6 +355,7 @@ static void handler_opened(NodeSession *s, void *userdata) {
         l->session = s;
         l->session_id = session_id(s);
         l->seen = l->seen_stored = now_realtime();
+        node_tracker_stop_waiting(t, l->node_id);
 
         if (replaces)
                 log_info("A newer connection of node '%s' from %s replaces the old one.", l->node_id,
@@ -436,9 +494,12 @@ static int method_hello(NodeTracker *t, NodeLink *l, uint64_t id, json_object *p
         }
         r = node_status_take(t->master, l->node_id, instances, /* complete= */ true, now_realtime(), &error);
         if (r < 0) {
+                /* What it has said is lost, so it has to come again. */
                 log_warning("What runs on node '%s' cannot be stored: %s", l->node_id,
                                 kerror_message(&error));
-                return session_reply_error(l->session, id, &error);
+                (void) session_reply_error(l->session, id, &error);
+                session_close(l->session, 4050, "The master cannot store what the node said.");
+                return 0;
         }
 
         r = node_desired_whole(t, l, &result);
@@ -569,6 +630,7 @@ const NodeSessionHandler *node_tracker_handler(void) {
 }
 
 NodeTracker *node_tracker_free(NodeTracker *t) {
+        AwaitedNode *a, *next_awaited;
         NodeLink *l, *next_link;
 
         if (!t)
@@ -576,6 +638,8 @@ NodeTracker *node_tracker_free(NodeTracker *t) {
 
         HASH_ITER(hh, t->links, l, next_link)
                 link_free(t, l);
+        HASH_ITER(hh, t->awaited, a, next_awaited)
+                awaited_free(t, a);
         node_desired_forget(t, NULL);
         sd_event_source_disable_unref(t->flush_timer);
         sd_event_source_disable_unref(t->rows_timer);
@@ -622,7 +686,8 @@ int node_tracker_new(Master *m, NodeTracker **ret) {
         if (r < 0)
                 return r;
 
-        r = mark_all(t);
+        t->settled_at = now_realtime() + SETTLE_USEC;
+        r = mark_all(t, true);
         if (r < 0) {
                 log_warning_errno(r, "Nodes cannot be marked as disconnected, trying again: %m");
                 t->unmarked = true;

@@ -86,7 +86,7 @@ int reschedule_check_placement(SchedulerSnapshot *snapshot, const ServiceRow *se
                 .spec = spec,
                 .number = 1,
                 .seed = placement_seed(service->id, 0),
-                .tolerate_offline = true,
+                .offline_grace = strategy_offline_grace(spec->strategy),
         };
         _cleanup_free_ bool *used = NULL, *chosen = NULL;
         _cleanup_kerror_ KError error = KERROR_NULL;

@@ -127,15 +127,12 @@ static const char *node_zone(const SchedulerNode *n) {
 }
 
 static int filter_connection(Run *run, KError *reterr) {
-        uint64_t grace = run->request->tolerate_offline
-                                         ? strategy_offline_grace(run->request->spec->strategy)
-                                         : 0;
         int r;
 
         FOREACH_SURVIVOR(c, run) {
                 const SchedulerNode *n = c->node;
 
-                if (n->connected || n->offline_usec < grace)
+                if (n->connected || n->offline_usec < run->request->offline_grace)
                         continue;
                 r = n->offline_usec == USEC_INFINITY ? drop(run, c, "has never connected")
                                                      : drop(run, c, "offline");

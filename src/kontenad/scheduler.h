@@ -43,7 +43,7 @@ typedef struct SchedulerRequest {
         uint32_t number, wanted; /* wanted: instances in all, see scheduler_wanted() */
         uint64_t memory_sample;  /* highest of the last hour; 0: none is known */
         uint64_t seed;
-        bool tolerate_offline; /* nodes offline for less than the strategy's grace count as connected */
+        uint64_t offline_grace; /* nodes offline for less than this count as connected */
 } SchedulerRequest;
 
 /* K_UNSCHEDULABLE names for each node the constraint that removed it. *ret is an index into nodes. */

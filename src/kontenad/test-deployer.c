@@ -50,6 +50,13 @@ static void assert_event(const char *part) {
                 fail_msg("No event with '%s' in:\n%s", part, strempty(event_log));
 }
 
+/* Restarting the master looks at every time limit anew: they are counted from the store. */
+static void pass_time(Engine *e, uint64_t usec) {
+        engine_stop(e);
+        fake_now += usec;
+        engine_start(e, false);
+}
+
 /* Every wanted instance once, on a node that exists, with an address of its own, running what the service says. */
 static void assert_consistent(Engine *e, uint32_t n, const char *image) {
         _cleanup_(instance_row_list_done) InstanceRowList rows = {};
@@ -324,13 +331,31 @@ static void test_deploy_ends_when_the_service_is_stopped_or_removed(void **state
         engine_settle(&e);
         assert_deploy(&e, id, DEPLOY_CANCELLED, "The service was stopped.");
         engine_remove(&e);
+
+        make(&e, 1, WEB3);
+        free(id);
+        id = request_deploy(&e, "s-web", false);
+        engine_begin(&e);
+        ASSERT_OK(store_delete_service(e.m.store, "s-web"));
+        engine_commit(&e);
+        engine_settle(&e);
+        assert_deploy(&e, id, DEPLOY_CANCELLED, "The service was removed.");
+        engine_remove(&e);
 }
 
-/* Restarting the master looks at every time limit anew: they are counted from the store. */
-static void pass_time(Engine *e, uint64_t usec) {
-        engine_stop(e);
-        fake_now += usec;
-        engine_start(e, false);
+static void test_deploy_waits_for_a_node_that_is_away_for_a_moment(void **state) {
+        _cleanup_free_ char *id = NULL;
+        Engine e = {};
+
+        make(&e, 1, WEB3);
+        set_connected(&e, "n1", false);
+        id = request_deploy(&e, "s-web", false);
+        (void) play(&e, id);
+        assert_deploy(&e, id, DEPLOY_ONGOING, NULL);
+        set_connected(&e, "n1", true);
+        (void) play(&e, id);
+        assert_deploy(&e, id, DEPLOY_SUCCESS, NULL);
+        engine_remove(&e);
 }
 
 /* Trap 5. */
@@ -430,6 +455,9 @@ static void test_deploy_of_stateful_waits_for_its_node(void **state) {
         before = get_instance(&e, "s-web", 1);
         set_connected(&e, before->node_id, false);
         second = request_deploy(&e, "s-web", false);
+        (void) play(&e, second);
+        assert_deploy(&e, second, DEPLOY_ONGOING, NULL); /* it may be there again in a moment */
+        pass_time(&e, DEPLOY_NODE_GRACE_USEC);
         (void) play(&e, second);
         assert_deploy(&e, second, DEPLOY_ERROR, NULL);
         assert_event("the data is on '");
@@ -585,6 +613,7 @@ KONTENA_TESTS(cmocka_unit_test(test_deploy_starts_every_instance),
                 cmocka_unit_test(test_deploy_newer_supersedes_older),
                 cmocka_unit_test(test_deploy_can_be_cancelled),
                 cmocka_unit_test(test_deploy_ends_when_the_service_is_stopped_or_removed),
+                cmocka_unit_test(test_deploy_waits_for_a_node_that_is_away_for_a_moment),
                 cmocka_unit_test(test_deploy_step_times_out), cmocka_unit_test(test_deploy_times_out),
                 cmocka_unit_test(test_deploy_fails_when_the_node_goes_away),
                 cmocka_unit_test(test_deploy_moves_stateless_from_offline_node),

@@ -440,7 +440,7 @@ static void tell(
         ASSERT_OK(say(e, s, 0, "instances.status",
                         "{\"instances\": [{\"id\": \"%s\", \"deploy_rev\": %" PRIu64
                         ", \"service_rev\": %" PRIu64 ", \"state\": \"%s\", \"epoch\": %u, \"pid\": %i, "
-                                                      "\"error\": null, \"exit_status\": null}]}",
+                        "\"error\": null, \"exit_status\": null}]}",
                         row->id, row->deploy_rev, row->service_rev, st, epoch, pid));
 }
 
@@ -747,6 +747,56 @@ static void test_tracker_marks_all_disconnected_at_start(void **state) {
         engine_remove(&e);
 }
 
+/* Killed in the middle of a deploy: the new master lets the nodes come back before it places anything, so the first of them does
+ * not get everything. A node that does not come is waited for only so long. */
+static void come_back(bool all) {
+        _cleanup_(instance_row_list_done) InstanceRowList before = {}, after = {};
+        NodeSession *s[3] = {};
+        Engine e = {};
+
+        make(&e, "10.81.0.0/16");
+        for (unsigned i = 0; i < 3; i++) {
+                s[i] = connect_node(&e, (const char *const[]){ "n1", "n2", "n3" }[i], i + 1);
+                hello(&e, s[i], REPORT("192.0.2.1"), "[]");
+        }
+        add_service(&e, "grid", "web", "{\"image\": \"web:1\", \"count\": 2}");
+        free(request_deploy(&e, "s-web", false));
+        engine_stop(&e);
+
+        engine_start(&e, true);
+        for (unsigned i = 0; i < 2; i++) {
+                session_free(s[i]);
+                s[i] = connect_node(&e, (const char *const[]){ "n1", "n2" }[i], i + 10);
+                hello(&e, s[i], REPORT("192.0.2.1"), "[]");
+                flush(&e);
+        }
+        ASSERT_OK(store_list_instances_of_grid(e.m.store, "grid", &before));
+        ASSERT_EQ(before.n, 0);
+
+        session_free(s[2]);
+        s[2] = NULL;
+        if (all)
+                s[2] = connect_node(&e, "n3", 13);
+        else {
+                fake_now += 30 * USEC_PER_SEC;
+                add_node(&e, "grid", 99); /* any change makes it look */
+                set_connected(&e, "n99", false);
+        }
+        flush(&e);
+        ASSERT_OK(store_list_instances_of_grid(e.m.store, "grid", &after));
+        ASSERT_EQ(after.n, 2);
+        ASSERT_FALSE(streq(after.rows[0]->node_id, after.rows[1]->node_id));
+        for (unsigned i = 0; i < 3; i++)
+                if (s[i])
+                        session_free(s[i]);
+        engine_remove(&e);
+}
+
+static void test_tracker_lets_nodes_come_back_before_a_deploy_goes_on(void **state) {
+        come_back(/* all= */ true);
+        come_back(/* all= */ false);
+}
+
 /* A full disk: nodes are served, and marked when it can be written again. */
 static void test_tracker_catches_up_when_the_store_can_be_written_again(void **state) {
         _cleanup_(node_row_freep) NodeRow *row = NULL;
@@ -788,4 +838,5 @@ KONTENA_TESTS(cmocka_unit_test(test_tracker_registers_with_grid_token),
                 cmocka_unit_test(test_tracker_refuses_malformed_messages),
                 cmocka_unit_test(test_tracker_bounds_events_of_a_node),
                 cmocka_unit_test(test_tracker_marks_all_disconnected_at_start),
+                cmocka_unit_test(test_tracker_lets_nodes_come_back_before_a_deploy_goes_on),
                 cmocka_unit_test(test_tracker_catches_up_when_the_store_can_be_written_again))

@@ -144,7 +144,7 @@ static void test_scheduler_tolerates_offline_within_grace(void **state) {
 
                 make_grid(&s, &shape, 1);
                 assert_no_place(&s, &q, "No node fits web-1: n1: offline.");
-                q.tolerate_offline = true;
+                q.offline_grace = strategy_offline_grace(t->strategy);
                 if (t->fits)
                         assert_place(&s, &q, "n1");
                 else
