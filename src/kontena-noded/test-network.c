@@ -129,7 +129,6 @@ static int setup(void **state) {
 }
 
 static int teardown(void **state) {
-        _cleanup_strv_free_ char **ids = NULL;
         Fixture *f = *state;
 
         if (!f)

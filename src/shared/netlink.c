@@ -176,6 +176,20 @@ int netlink_queue(Netlink *nl, int tolerated, const char *what, ...) {
         return 0;
 }
 
+const struct nlmsghdr *netlink_next(const uint8_t **p, size_t *left) {
+        const struct nlmsghdr *h = (const struct nlmsghdr *) *p;
+        size_t step;
+
+        if (*left < sizeof(struct nlmsghdr) || h->nlmsg_len < sizeof(struct nlmsghdr) ||
+                        h->nlmsg_len > *left)
+                return NULL;
+
+        step = MIN((size_t) MNL_ALIGN(h->nlmsg_len), *left);
+        *p += step;
+        *left -= step;
+        return h;
+}
+
 int netlink_ack_parse(const struct nlmsghdr *h, int *ret_error, const char **ret_text) {
         const struct nlattr *tb[NLMSGERR_ATTR_MAX + 1] = {};
         const struct nlmsgerr *e;
@@ -315,15 +329,16 @@ static int exchange(Netlink *nl, size_t first, size_t end, uint8_t *buffer, KErr
                 return set_failure(reterr, errno, nl->requests[first].what, NULL);
 
         while (missing > 0) {
-                const struct nlmsghdr *h = (const struct nlmsghdr *) buffer;
                 ssize_t n = receive(nl, buffer, RECEIVE_SIZE);
-                int left = (int) n;
+                size_t left = (size_t) n;
+                const uint8_t *p = buffer;
+                const struct nlmsghdr *h;
 
                 if (n < 0)
                         return set_failure(reterr, (int) -n, nl->requests[first].what,
                                         "no answer from the kernel");
 
-                for (; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left)) {
+                while ((h = netlink_next(&p, &left))) {
                         uint32_t i = h->nlmsg_seq - nl->requests[first].seq;
                         Request *q;
 
@@ -429,14 +444,15 @@ int netlink_call(Netlink *nl, netlink_message_t callback, void *userdata, KError
 
         /* The answer is read to its end also after a failure: what is left would be taken for that of the next request. */
         for (bool done = false; !done;) {
-                const struct nlmsghdr *reply = (const struct nlmsghdr *) buffer;
                 ssize_t n = receive(nl, buffer, RECEIVE_SIZE);
-                int left = (int) n;
+                const struct nlmsghdr *reply;
+                size_t left = (size_t) n;
+                const uint8_t *p = buffer;
 
                 if (n < 0)
                         return set_failure(reterr, (int) -n, text, "no answer from the kernel");
 
-                for (; !done && mnl_nlmsg_ok(reply, left); reply = mnl_nlmsg_next(reply, &left)) {
+                while (!done && (reply = netlink_next(&p, &left))) {
                         int k;
 
                         if (reply->nlmsg_seq != seq)
@@ -467,9 +483,10 @@ static int monitor_on_io(sd_event_source *source, int fd, uint32_t revents, void
         NetlinkMonitor *m = userdata;
 
         for (unsigned i = 0; i < DRAIN_MAX; i++) {
-                const struct nlmsghdr *h = (const struct nlmsghdr *) m->buffer;
                 ssize_t n = mnl_socket_recvfrom(m->socket, m->buffer, RECEIVE_SIZE);
-                int left = (int) n;
+                const uint8_t *p = m->buffer;
+                const struct nlmsghdr *h;
+                size_t left = (size_t) n;
 
                 if (n < 0) {
                         if (errno == EINTR)
@@ -482,7 +499,7 @@ static int monitor_on_io(sd_event_source *source, int fd, uint32_t revents, void
                         return 0;
                 }
 
-                for (; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left))
+                while ((h = netlink_next(&p, &left)))
                         (void) m->callback(h, m->userdata);
         }
         return 0;

@@ -40,6 +40,10 @@ int netlink_flush(Netlink *nl, KError *reterr);
 int netlink_call(Netlink *nl, netlink_message_t callback, void *userdata, KError *reterr, const char *what,
                 ...) _printf_(5, 6);
 
+/* The next whole message of a datagram, of which *left bytes at *p remain; NULL at its end, or where it is malformed. (libmnl's
+ * own walk takes lengths of 2 GiB and more for negative ones.) */
+const struct nlmsghdr *netlink_next(const uint8_t **p, size_t *left);
+
 /* The error (0 or positive) and the kernel's words, or NULL, of an NLMSG_ERROR. -EBADMSG when malformed. */
 int netlink_ack_parse(const struct nlmsghdr *h, int *ret_error, const char **ret_text);
 

@@ -257,6 +257,30 @@ static struct nlmsghdr *make(Buffer *b, uint16_t type, const void *payload, size
         return &b->h;
 }
 
+static void test_malformed_datagram(void **state) {
+        _Alignas(struct nlmsghdr) uint8_t bytes[64] = {};
+        struct nlmsghdr *h = (struct nlmsghdr *) bytes;
+        const uint8_t *p = bytes;
+        size_t left = sizeof(bytes);
+
+        /* Two whole messages, the first of a length that is not aligned, and what is too short to be one. */
+        h->nlmsg_len = 30;
+        ((struct nlmsghdr *) (bytes + 32))->nlmsg_len = 20;
+        ASSERT_TRUE(netlink_next(&p, &left) == h);
+        ASSERT_TRUE((const uint8_t *) netlink_next(&p, &left) == bytes + 32);
+        ASSERT_EQ(left, 12);
+        ASSERT_TRUE(!netlink_next(&p, &left));
+
+        for (unsigned i = 0; i < 5; i++) {
+                static const uint32_t lengths[] = { 0, 15, 65, 0x80000000, 0xfffffff0 };
+
+                h->nlmsg_len = lengths[i];
+                p = bytes;
+                left = sizeof(bytes);
+                ASSERT_TRUE(!netlink_next(&p, &left));
+        }
+}
+
 static void test_malformed_acknowledgement(void **state) {
         struct nlmsgerr e = { .error = -EEXIST, .msg.nlmsg_len = sizeof(struct nlmsghdr) };
         const char *text = "untouched";
@@ -332,8 +356,9 @@ static void test_malformed_lists(void **state) {
         ASSERT_ERROR(rtnl_route_parse(h, &rr), EBADMSG);
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_malformed_acknowledgement), cmocka_unit_test(test_malformed_lists),
-                cmocka_unit_test(test_batch_makes_links), cmocka_unit_test(test_error_names_what_failed),
+KONTENA_TESTS(cmocka_unit_test(test_malformed_datagram), cmocka_unit_test(test_malformed_acknowledgement),
+                cmocka_unit_test(test_malformed_lists), cmocka_unit_test(test_batch_makes_links),
+                cmocka_unit_test(test_error_names_what_failed),
                 cmocka_unit_test(test_tolerated_error_is_no_change),
                 cmocka_unit_test(test_large_batch_is_split), cmocka_unit_test(test_routes_and_forwarding),
                 cmocka_unit_test(test_monitor_sees_changes))

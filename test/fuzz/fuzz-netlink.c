@@ -9,7 +9,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         _cleanup_free_ void *copy = NULL;
         const struct nlmsghdr *h;
-        int left = (int) size;
+        const uint8_t *p;
+        size_t left = size;
 
         if (size > 32768)
                 return 0;
@@ -19,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (size > 0)
                 memcpy(copy, data, size);
 
-        for (h = copy; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left)) {
+        p = copy;
+        while ((h = netlink_next(&p, &left))) {
                 const char *text = NULL;
                 RtnlNeighbor neighbor;
                 RtnlAddress address;
