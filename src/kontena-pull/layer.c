@@ -35,6 +35,7 @@ typedef struct Unpack {
         LayerStats stats;
         DirectoryTime *times;
         size_t n_times, n_times_allocated;
+        bool depends; /* on the layers below */
         KError *reterr;
 } Unpack;
 
@@ -330,6 +331,27 @@ static void set_directory_times(Unpack *u) {
         }
 }
 
+/* A directory of which this layer says nothing but that something is in it. */
+static int adopt_directory(const char *path, void *userdata) {
+        _cleanup_close_ int fd = -EBADF, parent = -EBADF;
+        Unpack *u = userdata;
+        const char *name;
+        struct stat st;
+        int r;
+
+        fd = tree_open_directory(u->tree.root_fd, path);
+        if (fd < 0)
+                return 0; /* replaced later on */
+        r = lower_find(u->options->lower_fds, u->options->n_lower_fds, path, &parent, &name, &st);
+        if (r == -ENOENT || (r >= 0 && !S_ISDIR(st.st_mode)))
+                return 0;
+        if (r >= 0)
+                r = lower_copy_directory(parent, name, &st, fd);
+        if (r >= 0)
+                r = remember_time(u, path, st.st_mtim);
+        return r < 0 ? fail_path(u, r, path) : 0;
+}
+
 static int unpack_directory(Unpack *u, struct archive_entry *entry, const char *path) {
         _cleanup_close_ int fd = -EBADF;
         bool was_whiteout = false;
@@ -353,6 +375,7 @@ static int unpack_directory(Unpack *u, struct archive_entry *entry, const char *
         if (r < 0)
                 return fail_path(u, r, path);
 
+        tree_named(&u->tree, path);
         r = set_metadata(u, entry, fd, path);
         return r < 0 ? r : remember_time(u, path, entry_mtime(entry));
 }
@@ -381,8 +404,6 @@ static int unpack_hard_link(Unpack *u, const char *link, int parent, const char 
                                 target);
         if (r < 0 && r != -ENOENT)
                 return fail_path(u, r, path);
-        if (r == -ENOENT && !u->options->lower_fds)
-                return -EXDEV;
 
         if (r >= 0) {
                 r = tree_make_room(&u->tree, parent, name, /* keep_directory= */ false, &was_whiteout);
@@ -391,9 +412,11 @@ static int unpack_hard_link(Unpack *u, const char *link, int parent, const char 
                 return r < 0 ? fail_path(u, r, path) : 0;
         }
 
+        u->depends = true;
+        target_parent = safe_close(target_parent);
         r = lower_find(u->options->lower_fds, u->options->n_lower_fds, target, &target_parent, &target_name,
                         &st);
-        if (r == -ENOENT)
+        if (r == -ENOENT || (r >= 0 && S_ISDIR(st.st_mode)))
                 return kerror_set(u->reterr, K_IMAGE, "'%s' is a hard link to '%s', which is not there",
                                 path, target);
         if (r >= 0)
@@ -523,6 +546,10 @@ int layer_unpack(int blob_fd, int root_fd, const LayerOptions *o,
                 r = open_archives(&u, blob_fd);
         if (r >= 0)
                 r = unpack_all(&u);
+        if (r >= 0 && tree_has_implicit(&u.tree)) {
+                u.depends = true;
+                r = tree_for_each_implicit(&u.tree, adopt_directory, &u);
+        }
         if (r < 0)
                 return r;
         set_directory_times(&u);
@@ -539,5 +566,5 @@ int layer_unpack(int blob_fd, int root_fd, const LayerOptions *o,
                 return r;
 
         *ret_stats = u.stats;
-        return 0;
+        return u.depends;
 }

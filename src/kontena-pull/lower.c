@@ -44,7 +44,7 @@ static int look_into(
                 if (fstatat(fd, p, &st, AT_SYMLINK_NOFOLLOW) < 0)
                         return errno == ENOENT ? opaque : -errno;
                 if (!slash) {
-                        if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) {
+                        if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode) || S_ISDIR(st.st_mode)) {
                                 *ret_st = st;
                                 *ret_parent = TAKE_FD(fd);
                                 *ret_name = path + (p - copy);
@@ -137,6 +137,18 @@ static int copy_file(int from_fd, const char *from, const struct stat *st, int t
 
         r = fchown(out, st->st_uid, st->st_gid) < 0 || fchmod(out, st->st_mode & 07777) < 0 ? -errno : 0;
         return r < 0 ? r : copy_xattrs(in, out);
+}
+
+int lower_copy_directory(int from_fd, const char *from, const struct stat *st, int to_fd) {
+        _cleanup_close_ int fd = -EBADF;
+
+        fd = openat(from_fd, from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        if (fchown(to_fd, st->st_uid, st->st_gid) < 0 || fchmod(to_fd, st->st_mode & 07777) < 0)
+                return -errno;
+
+        return copy_xattrs(fd, to_fd);
 }
 
 int lower_copy(int from_fd, const char *from, const struct stat *st, int to_fd, const char *to) {

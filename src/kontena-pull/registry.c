@@ -338,7 +338,8 @@ static int transfer(Registry *g, Transfer *t, const char *url, struct curl_slist
                 return status == 401 ? -EACCES : r;
         }
         if (status == 404) {
-                (void) kerror_set(reterr, K_IMAGE, "registry '%s' has no such image%s%s (404)", g->host,
+                (void) kerror_set(reterr, K_IMAGE, "registry '%s' %s%s%s (404)", g->host,
+                                strstr(url, "/blobs/") ? "does not have it" : "has no such image",
                                 colon, said);
                 return -ENOENT;
         }

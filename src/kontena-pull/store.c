@@ -141,7 +141,7 @@ static int open_lowers(Store *s, char *const *below, Lowers *l) {
         return 0;
 }
 
-/* Into staging/tree. Returns 1 if the content depends on the layers below. */
+/* Into staging/tree. Returns 1 if the content is good on these layers only. */
 static int unpack(Store *s, Report *report, int blob_fd, const char *tree, const char *diff_id,
                 char *const *below, KError *reterr) {
         _cleanup_(lowers_done) Lowers lowers = {};
@@ -149,39 +149,27 @@ static int unpack(Store *s, Report *report, int blob_fd, const char *tree, const
                 .entries_max = s->entries_left,
                 .progress = on_progress,
                 .userdata = report };
+        _cleanup_close_ int root_fd = -EBADF;
         char found[DIGEST_STRING_SIZE];
-        bool chained = false;
         LayerStats stats;
-        int r;
+        int depends, r;
 
-        /* At first without the layers below, so that most layers can be shared whatever they stand on. */
-        for (int round = below ? 0 : 1; round < 2; round++) {
-                _cleanup_close_ int root_fd = -EBADF;
-
-                if (round > 0) {
-                        r = open_lowers(s, below, &lowers);
-                        if (r < 0)
-                                return r;
-                        o.lower_fds = lowers.fds;
-                        o.n_lower_fds = lowers.n;
-                        chained = lowers.n > 0;
-                }
-                r = rm_rf_at(s->staging_fd, tree);
-                if (r < 0)
-                        return kerror_set_errno(
-                                        reterr, r, "what an earlier attempt left cannot be removed: %m");
-                if (mkdirat(s->staging_fd, tree, 0755) < 0)
-                        return kerror_set_errno(reterr, -errno, "no directory can be made for it: %m");
-                root_fd = openat(s->staging_fd, tree, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-                if (root_fd < 0 || fchmod(root_fd, 0755) < 0 || fchown(root_fd, 0, 0) < 0 ||
-                                lseek(blob_fd, 0, SEEK_SET) < 0)
-                        return -errno;
-                r = layer_unpack(blob_fd, root_fd, &o, found, &stats, reterr);
-                if (r != -EXDEV)
-                        break;
-        }
+        r = open_lowers(s, below, &lowers);
+        if (r >= 0)
+                r = rm_rf_at(s->staging_fd, tree); /* of an attempt that was killed */
         if (r < 0)
-                return r;
+                return kerror_set_errno(reterr, r, "the image store is damaged: %m");
+        if (mkdirat(s->staging_fd, tree, 0755) < 0)
+                return kerror_set_errno(reterr, -errno, "no directory can be made for it: %m");
+        root_fd = openat(s->staging_fd, tree, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (root_fd < 0 || fchmod(root_fd, 0755) < 0 || fchown(root_fd, 0, 0) < 0)
+                return kerror_set_errno(reterr, -errno, "no directory can be made for it: %m");
+
+        o.lower_fds = lowers.fds;
+        o.n_lower_fds = lowers.n;
+        depends = layer_unpack(blob_fd, root_fd, &o, found, &stats, reterr);
+        if (depends < 0)
+                return depends;
         if (!streq(found, diff_id))
                 return kerror_set(reterr, K_IMAGE, "it is corrupt: unpacked it has the digest %s, not %s",
                                 found, diff_id);
@@ -190,7 +178,7 @@ static int unpack(Store *s, Report *report, int blob_fd, const char *tree, const
         s->entries_left -= MIN(s->entries_left, stats.n_entries);
         s->n_devices += stats.n_devices;
         s->n_xattrs += stats.n_xattrs;
-        return chained;
+        return depends;
 }
 
 /* A name in layers/ stands for a whole layer, also after the power failed: first everything to the disk. */

@@ -43,9 +43,9 @@ static void test_auth_challenge_reads(void **state) {
 }
 
 static void test_auth_challenge_refuses_malformed(void **state) {
-        static const char *const table[] = { "Bearer realm=\"open", "Bearer realm=\"open\\",
-                "=x", "Bearer realm=\"a\" service=\"b\"", "\"Bearer\"",
-                "Bearer realm=\"a\nb\"", "Bearer/1 realm=\"a\"" };
+        static const char *const table[] = { "Bearer realm=\"open", "Bearer realm=\"open\\", "=x",
+                "Bearer realm=\"a\" service=\"b\"", "\"Bearer\"", "Bearer realm=\"a\nb\"",
+                "Bearer/1 realm=\"a\"" };
 
         FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
                 _cleanup_auth_challenge_ AuthChallenge c = {};

@@ -7,19 +7,78 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
+#include <uthash.h>
 
 #include "file-util.h"
 #include "image-layout.h"
 #include "kontena-limits.h"
 #include "string-util.h"
 
+struct ImplicitDirectory {
+        char *path;
+        UT_hash_handle hh;
+};
+
 void tree_init(Tree *t, int root_fd) {
         *t = (Tree){ .root_fd = root_fd, .parent_fd = -EBADF };
 }
 
+static void implicit_remove(Tree *t, ImplicitDirectory *d) {
+        HASH_DEL(t->implicit, d);
+        free(d->path);
+        free(d);
+}
+
+static int implicit_add(Tree *t, const char *path) {
+        ImplicitDirectory *d;
+
+        HASH_FIND_STR(t->implicit, path, d);
+        if (d)
+                return 0;
+        d = new0(ImplicitDirectory, 1);
+        if (!d)
+                return -ENOMEM;
+        d->path = strdup(path);
+        if (!d->path) {
+                free(d);
+                return -ENOMEM;
+        }
+        HASH_ADD_KEYPTR(hh, t->implicit, d->path, strlen(d->path), d);
+        return 0;
+}
+
+void tree_named(Tree *t, const char *path) {
+        ImplicitDirectory *d;
+
+        HASH_FIND_STR(t->implicit, path, d);
+        if (d)
+                implicit_remove(t, d);
+}
+
+bool tree_has_implicit(const Tree *t) {
+        return t->implicit;
+}
+
+int tree_for_each_implicit(Tree *t, int (*f)(const char *path, void *userdata), void *userdata) {
+        ImplicitDirectory *d, *next;
+
+        HASH_ITER(hh, t->implicit, d, next) {
+                int r = f(d->path, userdata);
+
+                if (r < 0)
+                        return r;
+        }
+
+        return 0;
+}
+
 void tree_done(Tree *t) {
+        ImplicitDirectory *d, *next;
+
         t->parent_fd = safe_close(t->parent_fd);
         t->parent = mfree(t->parent);
+        HASH_ITER(hh, t->implicit, d, next)
+                implicit_remove(t, d);
 }
 
 int tree_normalize(const char *path, char **ret, KError *reterr) {
@@ -77,7 +136,7 @@ int tree_set_opaque(int directory_fd) {
 }
 
 /* Opens one directory, making it if it is not there. What was hidden by a whiteout of this layer stays hidden. */
-static int enter(int fd, const char *name) {
+static int enter(Tree *t, int fd, const char *name, const char *path) {
         bool opaque = false;
         struct stat st;
         int child, r;
@@ -103,8 +162,8 @@ static int enter(int fd, const char *name) {
                 return -errno;
         /* Neither the umask nor our own user has a say in it. */
         r = fchmod(child, 0755) < 0 || fchown(child, 0, 0) < 0 ? -errno : 0;
-        if (r >= 0 && opaque)
-                r = tree_set_opaque(child);
+        if (r >= 0)
+                r = opaque ? tree_set_opaque(child) : implicit_add(t, path);
         if (r < 0) {
                 safe_close(child);
                 return r;
@@ -113,7 +172,7 @@ static int enter(int fd, const char *name) {
         return child;
 }
 
-static int make_parents(int root_fd, const char *path) {
+static int make_parents(Tree *t, const char *path) {
         _cleanup_close_ int fd = -EBADF;
         _cleanup_free_ char *copy = NULL;
         char *p;
@@ -121,23 +180,25 @@ static int make_parents(int root_fd, const char *path) {
         copy = strdup(path);
         if (!copy)
                 return -ENOMEM;
-        fd = openat(root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        fd = openat(t->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
 
         p = copy;
         while (p) {
-                char *next = strchr(p, '/');
+                char *slash = strchr(p, '/');
                 int child;
 
-                if (next)
-                        *next++ = '\0';
-                child = enter(fd, p);
+                if (slash)
+                        *slash = '\0';
+                child = enter(t, fd, p, copy);
                 if (child < 0)
                         return child;
                 safe_close(fd);
                 fd = child;
-                p = next;
+                if (slash)
+                        *slash = '/';
+                p = slash ? slash + 1 : NULL;
         }
 
         return TAKE_FD(fd);
@@ -163,7 +224,7 @@ int tree_parent(Tree *t, const char *path, int *ret_fd, const char **ret_name, K
         if (!t->parent || !streq(parent, t->parent)) {
                 fd = tree_open_directory(t->root_fd, parent);
                 if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
-                        fd = make_parents(t->root_fd, parent);
+                        fd = make_parents(t, parent);
                 if (fd == -ENOTDIR)
                         return kerror_set(reterr, K_IMAGE,
                                         "it has the unsafe path '%s', which leads through something that is "

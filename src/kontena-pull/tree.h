@@ -8,10 +8,12 @@
 
 /* The directory into which a layer is unpacked, by paths that come from afar. Nothing here follows a symbolic link or
  * leaves the root. Errors name the path. */
+typedef struct ImplicitDirectory ImplicitDirectory;
 typedef struct Tree {
         int root_fd;   /* borrowed */
         int parent_fd; /* the last one, most often the next one too */
         char *parent;
+        ImplicitDirectory *implicit;
 } Tree;
 
 void tree_init(Tree *t, int root_fd);
@@ -24,7 +26,13 @@ int tree_normalize(const char *path, char **ret, KError *reterr);
  * descriptor is the tree's and good until the next call. */
 int tree_parent(Tree *t, const char *path, int *ret_fd, const char **ret_name, KError *reterr);
 
-/* The same without making anything: -ENOENT, without an error. The caller closes. */
+/* Directories that were made because something is below them and that the layer has not named so far: what they are
+ * like is said by a layer below. The callback gets each path and stops the walk with a negative errno. */
+void tree_named(Tree *t, const char *path);
+bool tree_has_implicit(const Tree *t) _pure_;
+int tree_for_each_implicit(Tree *t, int (*f)(const char *path, void *userdata), void *userdata);
+
+/* The same as tree_parent() without making anything: -ENOENT, without an error. The caller closes. */
 int tree_find_parent(int root_fd, const char *path, int *ret_fd, const char **ret_name);
 
 /* Opens a directory by its normalized path; the caller closes. -ENOENT, -ENOTDIR or -ELOOP without an error. */
