@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "ctl.h"
+#include "file-util.h"
 #include "json-util.h"
 #include "string-util.h"
+
+/* Nobody waits longer for a tab. */
+#define COMPLETE_TIMEOUT_USEC (2 * USEC_PER_SEC)
 
 static const char *completion_to_string(const OptionDef *o) {
         switch (o->complete) {
@@ -86,6 +90,7 @@ int command_complete(Ctl *c, const Arguments *a, KError *reterr) {
         const char *what = arguments_arg(a, 0);
 
         c->ask_password = false;
+        c->call_timeout_usec = COMPLETE_TIMEOUT_USEC;
         if (streq(what, "grid"))
                 return print_grids(c, reterr);
         if (streq(what, "node"))

@@ -11,7 +11,6 @@
 #include "json-util.h"
 #include "string-util.h"
 
-/* Somebody may have to find and type a password. */
 #define CALL_TIMEOUT_USEC (120 * USEC_PER_SEC)
 
 bool ctl_is_remote(const Ctl *c) {
@@ -77,7 +76,7 @@ int ctl_bus(Ctl *c, sd_bus **ret, KError *reterr) {
                 if (r < 0)
                         return kerror_set_errno(reterr, r, "Cannot connect to the system bus: %m");
 
-                r = sd_bus_set_method_call_timeout(bus, CALL_TIMEOUT_USEC);
+                r = sd_bus_set_method_call_timeout(bus, c->call_timeout_usec ?: CALL_TIMEOUT_USEC);
                 if (r < 0)
                         return kerror_set_errno(reterr, r, "Cannot set up the bus: %m");
                 (void) sd_bus_set_allow_interactive_authorization(bus, c->ask_password);

@@ -25,6 +25,7 @@ struct Ctl {
         const char *grid;           /* as given; NULL: look */
         JsonMode json;
         bool legend, full, quiet, pager, ask_password;
+        uint64_t call_timeout_usec; /* 0: long enough to find and type a password */
 
         sd_bus *bus;
         sd_event *event;

@@ -14,7 +14,7 @@ typedef struct EventView {
         ServiceName service; /* service NULL: of all */
         unsigned lines;
         uint64_t since, last;
-        bool started;
+        bool started, silent; /* silent: --lines=0, only what comes */
         MasterWatch watch;
 } EventView;
 
@@ -51,6 +51,8 @@ static int print_event(EventView *v, json_object *e) {
         char buffer[32];
 
         v->last = MAX(v->last, (uint64_t) row_int(e, "time"));
+        if (v->silent && !v->started)
+                return 0;
         if (v->c->json != JSON_OFF)
                 return ctl_print_json(v->c, e);
 
@@ -105,7 +107,7 @@ static int get_events(EventView *v, json_object **ret, KError *reterr) {
         _cleanup_json_ json_object *filter = json_object_new_object();
         int r;
 
-        if (!filter || (v->lines > 0 && json_add_u64(filter, "limit", v->lines) < 0) ||
+        if (!filter || json_add_u64(filter, "limit", v->lines) < 0 ||
                         (v->since > 0 && json_add_u64(filter, "since", v->since) < 0) ||
                         (v->node && json_add_string(filter, "node", v->node) < 0) ||
                         (v->service.service && (json_add_string(filter, "service", v->service.service) < 0 ||
@@ -166,6 +168,10 @@ int command_event_list(Ctl *c, const Arguments *a, KError *reterr) {
         r = lines_option(a, v.since > 0 ? 10000 : 100, &v.lines, reterr);
         if (r < 0)
                 return r;
+        if (v.lines == 0) {
+                v.silent = true;
+                v.lines = 1;
+        }
         if (arguments_get(a, "service")) {
                 r = ctl_service_name(c, arguments_get(a, "service"), &v.service, reterr);
                 if (r < 0)

@@ -14,7 +14,7 @@ static int spec_of(json_object **ret, KError *e, const char *const *words) {
         r = arguments_parse(argc, (char **) words, &a, e);
         return r < 0 ? r : service_options_to_spec(&a, ret, e);
 }
-#define WORDS(...) ((const char *const[]) { "kontenactl", "service", __VA_ARGS__, NULL })
+#define WORDS(...) ((const char *const[]){ "kontenactl", "service", __VA_ARGS__, NULL })
 
 static void test_port_option(void **state) {
         static const struct {

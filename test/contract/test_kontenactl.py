@@ -485,6 +485,14 @@ def test_events_follow(bus: Bus):
     ]  # fmt: skip
 
 
+def test_events_from_now_on(bus: Bus):
+    bus.master(steps=[{"after_ms": 50, "event": {"time": 11, "type": "node:offline", "message": "Node went."}}])
+    process = bus.popen("events", "-f", "-n", "0")
+    assert read_line(process) == "Jan 01 00:00:00 node:offline: Node went.\n"
+    process.terminate()
+    process.communicate()
+
+
 # Status
 
 
