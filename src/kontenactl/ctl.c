@@ -219,6 +219,7 @@ int ctl_grid(Ctl *c, const char **ret, KError *reterr) {
                                 strna(joined));
         }
 
+        assert(names);
         r = free_and_strdup(&c->default_grid, names[0]);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Out of memory.");

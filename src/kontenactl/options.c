@@ -93,7 +93,7 @@ static const OptionDef *find_option(const CommandDef *c, const char *name, size_
 
 static int unknown_option(const Arguments *a, const char *text, size_t n, KError *reterr) {
         _cleanup_free_ char *name = strndup(text, n);
-        const char *words[WORDS_MAX], *near;
+        const char *words[WORDS_MAX] = {}, *near;
         size_t k = 0;
 
         if (!name)
@@ -199,7 +199,7 @@ static const CommandDef *find_command(const char *group, const char *word) {
 
 /* A word of the command itself, or an argument. */
 static int parse_word(char *word, Arguments *a, KError *reterr) {
-        const char *words[WORDS_MAX], *near;
+        const char *words[WORDS_MAX] = {}, *near;
         size_t k = 0;
 
         if (a->command) {

@@ -297,6 +297,8 @@ int table_print(FILE *f, const TableColumn *columns, json_object *rows, const Ta
                                                                                            o, shown[i]->key))
                                                       : COLOR_NONE;
 
+                        if (streq(cells[row * n + i], "-"))
+                                color = COLOR_NONE;
                         r = print_cell(f, shown[i], cells[row * n + i], widths[i], color, i + 1 == n);
                         if (r < 0)
                                 return r;
