@@ -31,7 +31,8 @@ const OptionDef service_spec_options[] = {
                         .letter = 'v',
                         .argument = "NAME|PATH:PATH[:FLAGS]",
                         .help = "Mount a volume or a path of the host",
-                        .repeat = true },
+                        .repeat = true,
+                        .alias = "volumes" },
         { .name = "link",
                         .letter = 'l',
                         .argument = "SERVICE",
@@ -53,8 +54,11 @@ const OptionDef service_spec_options[] = {
                         .argument = "WEIGHT",
                         .help = "CPU weight against others, up to 1024" },
         { .name = "pids-limit", .argument = "COUNT", .help = "Limit of processes" },
-        { .name = "cmd", .argument = "COMMAND", .help = "Command instead of the image's" },
-        { .name = "entrypoint", .argument = "COMMAND", .help = "Entry point instead of the image's" },
+        { .name = "cmd", .argument = "COMMAND", .help = "Command instead of the image's", .repeat = true },
+        { .name = "entrypoint",
+                        .argument = "COMMAND",
+                        .help = "Entry point instead of the image's",
+                        .repeat = true },
         { .name = "user", .letter = 'u', .argument = "USER[:GROUP]", .help = "Run as this user" },
         { .name = "working-dir", .argument = "PATH", .help = "Working directory", .alias = "workdir" },
         { .name = "hostname", .argument = "NAME", .help = "Host name inside" },
@@ -328,17 +332,30 @@ static int field_list(json_object *spec, const char *field, const Arguments *a, 
         return json_add_strv(spec, field, l);
 }
 
+/* "--cmd='sleep 10'" and "--cmd=sleep --cmd=10" are the same. */
 static int field_words(json_object *spec, const char *field, const Arguments *a, const char *option,
                 KError *reterr) {
-        _cleanup_strv_free_ char **l = NULL;
+        _cleanup_strv_free_ char **all = NULL;
         int r;
 
-        r = command_line_split(arguments_get(a, option), &l, reterr);
-        if (r < 0) {
-                kerror_prefix(reterr, "--%s", option);
-                return r;
+        FOREACH_ARRAY(g, a->given, a->n_given) {
+                _cleanup_strv_free_ char **l = NULL;
+
+                if (!streq(g->def->name, option))
+                        continue;
+                r = command_line_split(g->value, &l, reterr);
+                if (r < 0) {
+                        kerror_prefix(reterr, "--%s", option);
+                        return r;
+                }
+                STRV_FOREACH(word, l) {
+                        r = strv_extend(&all, *word);
+                        if (r < 0)
+                                return r;
+                }
         }
-        return json_add_strv(spec, field, l);
+
+        return json_add_strv(spec, field, all);
 }
 
 static int field_true(json_object *spec, const char *field, const Arguments *a, const char *option,

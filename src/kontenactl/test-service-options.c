@@ -160,6 +160,16 @@ static void test_update_sends_only_what_was_given(void **state) {
                         "{\"image\":\"nginx:2\",\"user\":null,\"privileged\":false,\"env\":[]}");
 }
 
+static void test_command_in_parts(void **state) {
+        _cleanup_json_ json_object *spec = NULL;
+
+        ASSERT_OK(spec_of(&spec, NULL,
+                        WORDS("update", "web", "--cmd=sleep", "--cmd=infinity",
+                                        "--entrypoint=/bin/env -i")));
+        ASSERT_STREQ(json_text(spec),
+                        "{\"cmd\":[\"sleep\",\"infinity\"],\"entrypoint\":[\"/bin/env\",\"-i\"]}");
+}
+
 static void test_command_behind_dashes(void **state) {
         _cleanup_json_ json_object *spec = NULL, *twice = NULL;
 
@@ -198,5 +208,5 @@ static void test_bad_values_name_the_option(void **state) {
 KONTENA_TESTS(cmocka_unit_test(test_port_option), cmocka_unit_test(test_env_file),
                 cmocka_unit_test(test_command_line_split), cmocka_unit_test(test_options_reach_every_field),
                 cmocka_unit_test(test_update_sends_only_what_was_given),
-                cmocka_unit_test(test_command_behind_dashes),
+                cmocka_unit_test(test_command_in_parts), cmocka_unit_test(test_command_behind_dashes),
                 cmocka_unit_test(test_bad_values_name_the_option))
