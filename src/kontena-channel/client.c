@@ -22,7 +22,8 @@
 #define CLOSE_TIMEOUT_USEC   (5U * USEC_PER_SEC)
 #define FLUSH_TIMEOUT_USEC   (2U * USEC_PER_SEC)
 #define BACKLOG_MAX          (1024U * 1024U) /* bytes waiting one way stop the other */
-#define QUEUE_MESSAGES_MAX   65536U          /* pongs too */
+#define BACKLOG_MESSAGES_MAX 4096U           /* also of small ones, pongs among them */
+#define READ_MAX             (512U * 1024U)  /* in one turn of the loop */
 #define REASON_MAX           123U
 
 #define CODE_GOING_AWAY      1001
@@ -32,7 +33,8 @@
 
 struct Client {
         sd_event *event;
-        sd_event_source *io, *deadline;
+        sd_event_source *io, *deadline, *again;
+        size_t budget; /* bytes that may still be read in this turn */
         FrameStream *stream;
         Connector *connector;
         wslay_event_context_ptr ws;
@@ -70,6 +72,7 @@ static void finish(Client *c, int code, const char *reason) {
         c->finished = true;
         c->io = sd_event_source_disable_unref(c->io);
         c->deadline = sd_event_source_disable_unref(c->deadline);
+        c->again = sd_event_source_disable_unref(c->again);
 
         if (o && json_add_i64(o, "code", code) >= 0 && json_add_string(o, "phase", c->phase) >= 0 &&
                         json_add_string(o, "reason", strempty(reason)) >= 0 && (text = json_text(o)) &&
@@ -97,6 +100,12 @@ static void set_deadline(Client *c, uint64_t usec) {
 }
 
 /* The WebSocket */
+
+/* What cannot be passed on or answered is not read. */
+static bool may_read(Client *c) {
+        return frame_stream_queued(c->stream) <= BACKLOG_MAX &&
+               wslay_event_get_queued_msg_count(c->ws) <= BACKLOG_MESSAGES_MAX;
+}
 
 static ssize_t cb_recv(wslay_event_context_ptr ws, uint8_t *data, size_t size, int flags, void *userdata) {
         Client *c = userdata;
@@ -199,27 +208,40 @@ static void update(Client *c) {
                 return;
         }
 
-        if (wslay_event_want_read(c->ws) && frame_stream_queued(c->stream) <= BACKLOG_MAX)
+        if (wslay_event_want_read(c->ws) && may_read(c))
                 events |= EPOLLIN;
         if (wslay_event_want_write(c->ws))
                 events |= EPOLLOUT;
         (void) sd_event_source_set_io_events(c->io, events);
+        /* TLS may hold bytes of which the socket will not tell again. */
+        (void) sd_event_source_set_enabled(
+                        c->again, (events & EPOLLIN) && c->budget == 0 ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
         frame_stream_pause(c->stream, wslay_event_get_queued_msg_length(c->ws) > BACKLOG_MAX);
 }
 
 static void exchange(Client *c, bool in, bool out) {
+        bool could = may_read(c);
         int r = 0;
 
         if (out && wslay_event_want_write(c->ws))
                 r = wslay_event_send(c->ws);
+        c->budget = READ_MAX;
+        if (!could && may_read(c))
+                in = true; /* as in update() */
         if (r == 0 && in && wslay_event_want_read(c->ws))
                 r = wslay_event_recv(c->ws);
-        if (r != 0 && r != WSLAY_ERR_WOULDBLOCK)
+        if (r != 0 && r != WSLAY_ERR_WOULDBLOCK) {
                 finish_closed(c);
-        else if (wslay_event_get_queued_msg_count(c->ws) > QUEUE_MESSAGES_MAX)
-                finish(c, CODE_ABNORMAL, "The master sends and does not read.");
-        else
-                update(c);
+                return;
+        }
+        /* wslay says close by itself when the master breaks the protocol. */
+        if (!c->closing && c->code == 0 && wslay_event_get_close_sent(c->ws)) {
+                set_outcome(c, wslay_event_get_status_code_sent(c->ws),
+                                "The master broke the WebSocket protocol.");
+                c->closing = true;
+                set_deadline(c, CLOSE_TIMEOUT_USEC);
+        }
+        update(c);
 }
 
 static void close_politely(Client *c, int code, const char *reason) {
@@ -504,9 +526,16 @@ static void on_end(FrameStream *stream, int r, void *userdata) {
 static void on_drained(FrameStream *stream, void *userdata) {
         Client *c = userdata;
 
-        /* TLS may hold bytes which the socket will not tell of again. */
         if (c->open && !c->finished)
                 exchange(c, true, false);
+}
+
+static int on_again(sd_event_source *source, void *userdata) {
+        Client *c = userdata;
+
+        if (c->open && !c->finished)
+                exchange(c, true, false);
+        return 0;
 }
 
 static const FrameHandler frame_handler = {
@@ -532,6 +561,12 @@ int client_new_consume(sd_event *event, int fd, Client **ret) {
                         event, &c->deadline, CLOCK_MONOTONIC, UPGRADE_TIMEOUT_USEC, 0, on_deadline, c);
         if (r < 0)
                 return r;
+        r = sd_event_add_defer(event, &c->again, on_again, c);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(c->again, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
         r = frame_stream_new_consume(event, TAKE_FD(owned), &frame_handler, c, &c->stream);
         if (r < 0)
                 return r;
@@ -546,6 +581,7 @@ Client *client_free(Client *c) {
 
         sd_event_source_disable_unref(c->io);
         sd_event_source_disable_unref(c->deadline);
+        sd_event_source_disable_unref(c->again);
         frame_stream_detach(c->stream);
         frame_stream_unref(c->stream);
         wslay_event_context_free(c->ws);

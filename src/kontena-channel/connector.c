@@ -115,7 +115,7 @@ static void explain(Connector *c, CURLcode code, KError *ret) {
                 if (error == ECONNREFUSED)
                         (void) kerror_set(ret, K_NETWORK, "%s at %s refuses the connection%s.",
                                         c->proxy ? "The proxy" : "The master", c->proxy ?: c->authority,
-                                        c->proxy ? "" : ": does kontenad run there?");
+                                        c->proxy ? "" : ": kontenad may not run there");
                 else if (error != 0)
                         (void) kerror_set_errno(ret, (int) -error, "%s at %s cannot be reached: %m.",
                                         c->proxy ? "The proxy" : "The master", c->proxy ?: c->authority);
@@ -170,16 +170,30 @@ static void finish(Connector *c, CURLcode code) {
         c->done(c, code == CURLE_OK ? NULL : &error, c->userdata);
 }
 
+/* libcurl tells only of TCP and TLS together. */
+static bool is_connected(Connector *c) {
+        FOREACH_ARRAY(w, c->watches, SOCKETS_MAX) {
+                struct sockaddr_storage a;
+                socklen_t size = sizeof(a);
+
+                if (w->io && getpeername(w->fd, (struct sockaddr *) &a, &size) >= 0 &&
+                                a.ss_family != AF_UNIX)
+                        return true;
+        }
+        return false;
+}
+
 static void act(Connector *c, curl_socket_t fd, int mask) {
-        curl_off_t resolved = 0, connected = 0;
+        curl_off_t resolved = 0;
         int running, left;
         CURLMsg *m;
 
         (void) curl_multi_socket_action(c->multi, fd, mask, &running);
 
         (void) curl_easy_getinfo(c->easy, CURLINFO_NAMELOOKUP_TIME_T, &resolved);
-        (void) curl_easy_getinfo(c->easy, CURLINFO_CONNECT_TIME_T, &connected);
-        set_phase(c, connected > 0 ? "tls" : resolved > 0 ? "connecting" : "resolving");
+        set_phase(c, streq(c->phase, "tls") || is_connected(c) ? "tls"
+                        : resolved > 0                         ? "connecting"
+                                                               : "resolving");
 
         while ((m = curl_multi_info_read(c->multi, &left)))
                 if (m->msg == CURLMSG_DONE) {

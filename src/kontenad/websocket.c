@@ -8,8 +8,10 @@
 #include "log.h"
 #include "string-util.h"
 
-#define QUEUE_MESSAGES_MAX 65536U /* pongs owed to the peer count too */
-#define REASON_MAX         123U   /* of a close frame, bytes */
+#define QUEUE_MESSAGES_MAX 65536U
+#define PENDING_MAX        4096U          /* messages we owe, pongs too: then the peer is not read */
+#define READ_MAX           (256U * 1024U) /* of one peer in one turn of the loop */
+#define REASON_MAX         123U           /* of a close frame, bytes */
 
 struct WebSocket {
         WebSocketTransport transport;
@@ -21,6 +23,7 @@ struct WebSocket {
 
         uint64_t ping_sent; /* counter in the last ping; 0: answered */
         uint64_t pings;
+        size_t budget; /* bytes that may still be read in this turn */
         bool closing;  /* we sent a close frame */
         bool finished; /* closed() is about to be called */
         int code;
@@ -56,6 +59,11 @@ static int on_finish(sd_event_source *source, void *userdata) {
         return 0;
 }
 
+/* Who sends pings, or calls, and does not read the answers, is not heard further. */
+static bool may_read(WebSocket *w) {
+        return wslay_event_get_queued_msg_count(w->ws) < PENDING_MAX;
+}
+
 static void update(WebSocket *w) {
         if (w->finished)
                 return;
@@ -64,17 +72,19 @@ static void update(WebSocket *w) {
                 return;
         }
 
-        w->transport.want(w->handler && wslay_event_want_read(w->ws), wslay_event_want_write(w->ws),
-                        w->transport.userdata);
+        w->transport.want(w->handler && wslay_event_want_read(w->ws) && may_read(w),
+                        wslay_event_want_write(w->ws), w->transport.userdata);
 }
 
 static ssize_t cb_recv(wslay_event_context_ptr ws, uint8_t *data, size_t size, int flags, void *userdata) {
         WebSocket *w = userdata;
         ssize_t n;
 
-        n = w->transport.recv(data, size, w->transport.userdata);
-        if (n > 0)
+        n = w->budget > 0 && may_read(w) ? w->transport.recv(data, size, w->transport.userdata) : -EAGAIN;
+        if (n > 0) {
+                w->budget -= MIN(w->budget, (size_t) n);
                 return n;
+        }
         if (n != -EAGAIN)
                 set_outcome(w, 1006, "The peer closed the connection without a word.");
         wslay_event_set_error(ws, n == -EAGAIN ? WSLAY_ERR_WOULDBLOCK : WSLAY_ERR_CALLBACK_FAILURE);
@@ -168,16 +178,23 @@ void websocket_io(WebSocket *w, bool in, bool out) {
                 return;
         }
         if (in && !w->finished && w->handler && wslay_event_want_read(w->ws)) {
+                w->budget = READ_MAX;
                 r = wslay_event_recv(w->ws);
                 if (r != 0 && r != WSLAY_ERR_WOULDBLOCK) {
                         finish(w, 1006, "The connection broke.");
                         return;
                 }
-                /* Each ping of the peer's queues a pong. */
-                if (!w->finished && wslay_event_get_queued_msg_count(w->ws) > QUEUE_MESSAGES_MAX)
-                        finish(w, 1008, "The peer sends and does not read.");
         }
 
+        /* wslay says close by itself when the peer breaks the protocol. */
+        if (!w->finished && !w->closing && w->code == 0 && wslay_event_get_close_sent(w->ws)) {
+                set_outcome(w, wslay_event_get_status_code_sent(w->ws),
+                                "The peer broke the WebSocket protocol.");
+                w->closing = true;
+                (void) sd_event_source_set_enabled(w->ping, SD_EVENT_OFF);
+                (void) sd_event_source_set_time_relative(w->deadline, CHANNEL_PONG_TIMEOUT_USEC);
+                (void) sd_event_source_set_enabled(w->deadline, SD_EVENT_ONESHOT);
+        }
         update(w);
 }
 
