@@ -93,20 +93,13 @@ int node_report_check_routes(const GridRow *grid, json_object *report, KError *r
         return check_list(grid, &subnet, report, "addresses", "address", reterr);
 }
 
-/* A record, taken apart; strings are borrowed. */
-typedef struct Status {
-        const char *id, *state, *unit, *progress, *error_code, *error, *image_digest, *health;
-        uint64_t deploy_rev, service_rev, epoch, started_at;
-        int64_t pid, restarts, exit_status, oom_kills;
-} Status;
-
 static bool state_is_valid(const char *s) {
         return STR_IN_SET(s, "pending", "pulling", "creating", "starting", "running", "restarting",
                         "stopping", "stopped", "failed", "removed");
 }
 
-static int parse_status(json_object *o, Status *ret, KError *reterr) {
-        Status s = { .exit_status = -1 };
+int node_status_parse(json_object *o, NodeStatus *ret, KError *reterr) {
+        NodeStatus s = { .exit_status = -1 };
         json_object *error = NULL;
         int r;
 
@@ -166,7 +159,7 @@ static int set_text(char **field, const char *value) {
         } while (false)
 
 /* Returns 1 when something is new. */
-static int apply(InstanceRow *row, const Status *s) {
+static int apply(InstanceRow *row, const NodeStatus *s) {
         bool changed = false;
         int r = 0;
         const struct {
@@ -200,7 +193,7 @@ static int apply(InstanceRow *row, const Status *s) {
 }
 
 /* Trap 4: a node comes back with a copy of what was moved while it was away. */
-static void tell_of_loser(Master *m, const InstanceRow *row, const Status *s) {
+static void tell_of_loser(Master *m, const InstanceRow *row, const NodeStatus *s) {
         _cleanup_(instance_row_list_done) InstanceRowList rows = {};
         _cleanup_(service_row_freep) ServiceRow *service = NULL;
         _cleanup_(node_row_freep) NodeRow *node = NULL, *winner_node = NULL;
@@ -229,7 +222,7 @@ static void tell_of_loser(Master *m, const InstanceRow *row, const Status *s) {
                         winner_node->name, winner->deploy_rev);
 }
 
-static int take_one(Master *m, const char *node_id, const Status *s, bool complete, uint64_t now) {
+static int take_one(Master *m, const char *node_id, const NodeStatus *s, bool complete, uint64_t now) {
         _cleanup_(instance_row_freep) InstanceRow *row = NULL;
         int r;
 
@@ -310,7 +303,7 @@ static int take_absence(Master *m, const char *node_id, json_object *statuses, u
                 if (row->desired == INSTANCE_TERMINATED)
                         r = store_delete_instance(m->store, row->id);
                 else {
-                        r = apply(row, &(Status){ .state = "pending", .exit_status = -1 });
+                        r = apply(row, &(NodeStatus){ .state = "pending", .exit_status = -1 });
                         if (r <= 0)
                                 continue;
                         row->status_at = now;
@@ -345,9 +338,9 @@ int node_status_take(Master *m, const char *node_id, json_object *statuses, bool
 
         FOREACH_JSON_ARRAY(e, statuses) {
                 _cleanup_kerror_ KError error = KERROR_NULL;
-                Status s;
+                NodeStatus s;
 
-                r = parse_status(e, &s, &error);
+                r = node_status_parse(e, &s, &error);
                 if (r == -ENOMEM)
                         return r;
                 if (r < 0) {

@@ -6,6 +6,7 @@
 #include <uthash.h>
 
 #include "deployer.h"
+#include "ephemeral.h"
 #include "events.h"
 #include "file-util.h"
 #include "json-util.h"
@@ -279,14 +280,17 @@ static int compare_updated(const void *a, const void *b) {
         return x->updated_at < y->updated_at ? -1 : x->updated_at > y->updated_at;
 }
 
-static int check_grid(Rescheduler *self, const char *grid_id, uint64_t now) {
+static int check_grid(Rescheduler *self, const GridRow *grid, uint64_t now) {
         _cleanup_(service_row_list_done) ServiceRowList services = {};
         int r;
 
-        r = clean_up(self, grid_id);
+        r = ephemeral_remove_stale(self->master, grid, now);
         if (r < 0)
                 return r;
-        r = store_list_services(self->master->store, grid_id, &services);
+        r = clean_up(self, grid->id);
+        if (r < 0)
+                return r;
+        r = store_list_services(self->master->store, grid->id, &services);
         if (r < 0)
                 return r;
         if (services.n > 1)
@@ -312,7 +316,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
                 log_warning_errno(r, "Grids cannot be read, trying again later: %m");
         else
                 FOREACH_ARRAY(g, grids.rows, grids.n) {
-                        r = check_grid(self, (*g)->id, now);
+                        r = check_grid(self, *g, now);
                         if (r < 0)
                                 log_warning_errno(r, "Grid '%s' cannot be checked now: %m", (*g)->name);
                 }

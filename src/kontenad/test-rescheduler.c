@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ephemeral.h"
 #include "placement.h"
 #include "reschedule-check.h"
 #include "test-engine.h"
@@ -218,6 +219,46 @@ static void test_rescheduler_daemon_follows_new_nodes(void **state) {
         engine_remove(&e);
 }
 
+static void set_labels(Engine *e, const char *node_id, const char *label) {
+        _cleanup_(node_row_freep) NodeRow *row = NULL;
+
+        engine_begin(e);
+        ASSERT_OK(store_get_node(e->m.store, node_id, &row));
+        ASSERT_OK(strv_extend(&row->labels, label));
+        ASSERT_OK(store_put_node(e->m.store, row));
+        engine_commit(e);
+}
+
+static bool node_exists(Engine *e, const char *node_id) {
+        _cleanup_(node_row_freep) NodeRow *row = NULL;
+
+        return store_get_node(e->m.store, node_id, &row) >= 0;
+}
+
+static void test_rescheduler_removes_ephemeral_nodes_long_gone(void **state) {
+        GridRow grid = { .id = (char *) "g", .initial_size = 1 };
+        static const char *const ephemeral[] = { "n1", "n2", "n4" };
+        Engine e = {};
+
+        make(&e, 4, "{\"image\": \"db:1\", \"stateful\": true, \"affinity\": [\"node==n4\"]}");
+        FOREACH_ARRAY(n, ephemeral, ELEMENTSOF(ephemeral))
+                set_labels(&e, *n, "ephemeral");
+        for (unsigned i = 1; i <= 4; i++) {
+                _cleanup_free_ char *id = strprintf("n%u", i);
+
+                set_connected(&e, id, false);
+        }
+        fake_now += 6 * 3600 * USEC_PER_SEC;
+        ASSERT_OK(ephemeral_remove_stale(&e.m, &grid, fake_now));
+        ASSERT_TRUE(node_exists(&e, "n2"));
+        ASSERT_OK(ephemeral_remove_stale(&e.m, &grid, fake_now + 1));
+        ASSERT_TRUE(node_exists(&e, "n1")); /* an initial node */
+        ASSERT_FALSE(node_exists(&e, "n2"));
+        ASSERT_TRUE(node_exists(&e, "n3")); /* without the label */
+        ASSERT_TRUE(node_exists(&e, "n4")); /* has data */
+        engine_remove(&e);
+}
+
 static void test_rescheduler_backs_off_after_failures(void **state) {
         DeployRow rows[6] = {}, *list[6];
         DeployRowList l = { .rows = list };
@@ -291,5 +332,6 @@ KONTENA_TESTS(cmocka_unit_test(test_rescheduler_leaves_alone_what_is_well),
                 cmocka_unit_test(test_rescheduler_stops_stateful_on_a_drained_node),
                 cmocka_unit_test(test_rescheduler_replaces_instances_of_a_removed_node),
                 cmocka_unit_test(test_rescheduler_daemon_follows_new_nodes),
+                cmocka_unit_test(test_rescheduler_removes_ephemeral_nodes_long_gone),
                 cmocka_unit_test(test_rescheduler_backs_off_after_failures),
                 cmocka_unit_test(test_reschedule_check_is_content_with_the_scheduler))
