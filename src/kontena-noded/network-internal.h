@@ -48,7 +48,7 @@ struct Network {
         Dns *dns;
         sd_event_source *timer;
         uint64_t last_repair_usec;
-        unsigned repairs;                                /* without a calm time between them */
+        unsigned repairs; /* without a calm time between them */
         bool timer_armed;
 
         Underlay underlay; /* observed at the last reconcile */
@@ -60,6 +60,7 @@ struct Network {
 
         char **changes; /* texts of what this run changed, the first few */
         size_t n_changes;
+        char *failure; /* of the last run by itself */
         char **warned; /* what has been said and still holds */
         char resolver[INET_ADDRSTRLEN];
 };
@@ -68,7 +69,7 @@ extern const LinkType *const network_link_types[]; /* NULL-terminated */
 const LinkType *network_find_link_type(const char *name, size_t *ret_index);
 
 void network_event(Network *n, const char *severity, const char *format, ...) _printf_(3, 4);
-/* Says it once, until network_warned_clear(). */
+/* Says it once for each desired state. */
 void network_warn_once(Network *n, const char *format, ...) _printf_(2, 3);
 
 /* Runs network_reconcile() soon. */

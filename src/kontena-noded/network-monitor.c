@@ -11,6 +11,13 @@
 #define CALM_USEC      (30 * USEC_PER_SEC) /* repairs less far apart may be a fight with somebody */
 #define REPAIRS_FAST   16U                 /* so many of them come at once, then slower and slower */
 
+/* Each failure once, however often it is tried. */
+static void report_failure(Network *n, const char *failure) {
+        if (free_and_strdup(&n->failure, failure) > 0)
+                network_event(n, "error", "The grid's network on this machine is not as it should be: %s",
+                                failure);
+}
+
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         _cleanup_kerror_ KError e = KERROR_NULL;
         uint64_t now = now_monotonic();
@@ -19,10 +26,8 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
 
         n->timer_armed = false;
         r = network_reconcile(n, &e);
-        if (r < 0) {
-                log_warning("Network of the grid is not as it should be: %s", kerror_message(&e));
-                network_warn_once(n, "Network of the grid is not as it should be: %s", kerror_message(&e));
-        }
+        if (r < 0)
+                report_failure(n, kerror_message(&e));
         if (r >= 0 && n->n_changes == 0)
                 return 0;
 

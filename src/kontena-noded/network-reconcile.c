@@ -339,8 +339,6 @@ int network_reconcile(Network *n, KError *reterr) {
 
         n->changes = strv_free(n->changes);
         n->n_changes = 0;
-        if (!n->settled)
-                n->warned = strv_free(n->warned);
 
         r = observe(&run, reterr);
         note(&run, r);
@@ -356,5 +354,9 @@ int network_reconcile(Network *n, KError *reterr) {
         n->settled = run.result >= 0;
         if (run.result < 0)
                 network_schedule(n);
+        else if (n->failure) {
+                n->failure = mfree(n->failure);
+                network_event(n, "info", "The grid's network on this machine is as it should be again.");
+        }
         return MIN(run.result, 0);
 }

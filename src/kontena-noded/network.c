@@ -150,6 +150,7 @@ Network *network_free(Network *n) {
         overlay_free(n->overlay);
         strv_free(n->changes);
         strv_free(n->warned);
+        free(n->failure);
         free(n->runtime_directory);
         free(n->underlay_interface);
         free(n->ports_path);
@@ -189,6 +190,7 @@ int network_set_grid(Network *n, json_object *node, json_object *grid, KError *r
         if (n->overlay && overlay_equal(n->overlay, o))
                 return 0;
 
+        n->warned = strv_free(n->warned);
         if (!n->overlay || n->overlay->subnet.address != o->subnet.address ||
                         n->overlay->subnet.length != o->subnet.length) {
                 r = check_collision(n, o, reterr);
@@ -221,9 +223,15 @@ int network_set_peers(Network *n, json_object *peers, KError *reterr) {
         if (r < 0)
                 return r;
 
+        if (peers_equal(n->peers, n->n_peers, parsed, n_parsed)) {
+                peers_free(parsed, n_parsed);
+                return 0;
+        }
+
         peers_free(n->peers, n->n_peers);
         n->peers = parsed;
         n->n_peers = n_parsed;
+        n->warned = strv_free(n->warned);
         n->settled = false;
         return 0;
 }
@@ -393,7 +401,7 @@ int network_instances_retain(Network *n, char *const *ids, KError *reterr) {
 }
 
 const char *network_resolver_address(Network *n) {
-        return n->resolver;
+        return n->overlay ? n->resolver : NULL;
 }
 
 unsigned network_mtu(Network *n) {

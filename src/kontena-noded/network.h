@@ -10,7 +10,9 @@
 
 /* This machine's part of the grid's overlay: bridge, links to the peers, firewall table, name server, and a network
  * namespace for each instance. Desired state goes in as a whole or in parts; network_reconcile() makes the kernel agree and
- * may run any number of times. Nothing here is undone when the daemon stops. */
+ * may run any number of times. Nothing here is undone when the daemon stops; published ports are kept in
+ * RUNTIME/network/ports, so that the first reconcile of the next one leaves them as they are. The daemon must be in PID 1's
+ * mount namespace, or nobody else sees the namespaces that it pins. */
 typedef struct Network Network;
 
 /* Events that somebody should see: "firewall rules were flushed by somebody, restored". */
@@ -27,11 +29,12 @@ int network_new(sd_event *event, sd_bus *bus, const NetworkConfig *config, netwo
 Network *network_free(Network *n);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Network *, network_free);
 
-/* Sections of DESIRED in doc/node-channel.md. -EADDRINUSE with the route named in reterr when the grid's subnet collides
- * with a route this machine has already (trap 18). */
+/* Sections of DESIRED in doc/node-channel.md. set_grid returns 1 when something changed, -EADDRINUSE with the route named in
+ * reterr when the grid's subnet collides with a route this machine has already (trap 18); where the grid lives already a
+ * route that came later is a warning event. */
 int network_set_grid(Network *n, json_object *node, json_object *grid, KError *reterr);
 int network_set_peers(Network *n, json_object *peers, KError *reterr);
-/* name -> addresses as the master sends it; served within a second. */
+/* name -> addresses as the master sends it; served at once, needs no reconcile. Returns 1 when something changed. */
 int network_set_names(Network *n, json_object *names, KError *reterr);
 
 /* Applies what was set; also runs by itself when netlink tells that somebody changed what is ours. */
@@ -44,7 +47,8 @@ int network_instance_remove(Network *n, const char *id, KError *reterr);
 /* Removes namespaces and veths of instances that are not among ids. */
 int network_instances_retain(Network *n, char *const *ids, KError *reterr);
 
-/* Published ports of one instance, replaced as a whole; NULL or empty removes. */
+/* Published ports of one instance, replaced as a whole; NULL or empty removes. K_IN_USE when a process of this machine listens
+ * there. Of two instances with one port the later gets it, and keeps it when the earlier goes. */
 typedef struct NetworkPort {
         uint32_t ip; /* host byte order, 0 any */
         uint16_t node_port, container_port;
@@ -53,11 +57,11 @@ typedef struct NetworkPort {
 int network_ports_set(Network *n, const char *id, const char *address, const NetworkPort *ports,
                 size_t n_ports, KError *reterr);
 
-/* What an instance's /etc/resolv.conf names as its server: the bridge address. */
+/* What an instance's /etc/resolv.conf names as its server: the bridge address; NULL before there is a grid. */
 const char *network_resolver_address(Network *n);
-unsigned network_mtu(Network *n);
-/* Fills addresses, routes, mtu, private_address of REPORT. */
+unsigned network_mtu(Network *n);                        /* of an instance's eth0 */
+/* Fills addresses, routes, mtu, private_address of REPORT. mtu is the underlay's, as PEER's is. */
 int network_report(Network *n, json_object *report);
 
-/* Number of live netns made by us; for the bus and tests. */
+/* Once reconciled. */
 bool network_is_ready(Network *n);

@@ -338,3 +338,15 @@ int peers_parse(const Overlay *overlay, json_object *o, Peer **ret, size_t *ret_
         *ret_n = n;
         return 0;
 }
+
+bool peers_equal(const Peer *a, size_t n_a, const Peer *b, size_t n_b) {
+        if (n_a != n_b)
+                return false;
+        for (size_t i = 0; i < n_a; i++)
+                if (!streq(a[i].name, b[i].name) || a[i].number != b[i].number ||
+                                a[i].address != b[i].address || a[i].underlay != b[i].underlay ||
+                                a[i].mtu != b[i].mtu || !streq(a[i].link, b[i].link) ||
+                                !blocks_equal(a[i].blocks, a[i].n_blocks, b[i].blocks, b[i].n_blocks))
+                        return false;
+        return true;
+}

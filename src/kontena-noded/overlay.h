@@ -44,6 +44,7 @@ bool overlay_equal(const Overlay *a, const Overlay *b) _pure_;
 /* Sorted by number. overlay: addresses must lie in its subnet and belong to one node each. */
 int peers_parse(const Overlay *overlay, json_object *o, Peer **ret, size_t *ret_n, KError *reterr);
 void peers_free(Peer *peers, size_t n);
+bool peers_equal(const Peer *a, size_t n_a, const Peer *b, size_t n_b) _pure_;
 
 /* The block of this node that has the address; NULL. */
 const Ipv4Prefix *overlay_find_block(const Overlay *o, uint32_t address) _pure_;

@@ -493,19 +493,50 @@ static void test_this_process_stays_where_it_is(void **state) {
         ASSERT_EQ(before.st_ino, after.st_ino);
 }
 
+#define FAR                                                                                                 \
+        "{\"n2\":{\"name\":\"far1\",\"number\":2,\"overlay_address\":\"10.81.0.2\",\"blocks\":[\"10.81."    \
+        "128.128/25\"],"                                                                                    \
+        "\"public_address\":\"198.51.100.7\",\"link\":\"wireguard\"}}"
+
 static void test_unavailable_link_is_said_once(void **state) {
         Fixture *f = fixture(state);
 
         ASSERT_OK(set_grid(f, NODE, NULL));
-        ASSERT_OK(set_peers(f, "{\"n2\":{\"name\":\"far1\",\"number\":2,\"overlay_address\":\"10.81.0.2\","
-                               "\"blocks\":[\"10.81.128.128/25\"],"
-                               "\"public_address\":\"198.51.100.7\",\"link\":\"wireguard\"}}"));
+        ASSERT_OK(set_peers(f, FAR));
         reconcile(f);
+        reconcile(f);
+        ASSERT_OK(set_peers(f, FAR));
         reconcile(f);
         ASSERT_EQ(f->events, 1);
         ASSERT_TRUE(strstr(f->last, "'far1'") && strstr(f->last, "'wireguard'"));
         ASSERT_FALSE(has_route(f, 0x0a518080, 25));
         ASSERT_EQ(get_link(f, "kt-vx-demo").index, 0);
+}
+
+/* A device of our bridge's name that is not ours is left alone and told of, once; when it goes, ours comes. */
+static void test_failure_is_said_once_and_retried(void **state) {
+        static const uint8_t mac[MAC_SIZE] = { 2, 0, 0, 0, 0, 7 };
+        _cleanup_close_ int self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        uint64_t begin = now_monotonic();
+        Fixture *f = fixture(state);
+
+        ASSERT_OK(rtnl_add_veth(f->netlink, "kt-demo", 1500, "other", mac, self));
+        ASSERT_OK(netlink_flush(f->netlink, NULL));
+        ASSERT_OK(set_grid(f, NODE, NULL));
+        ASSERT_OK(set_peers(f, PEERS));
+        ASSERT_TRUE(network_reconcile(f->network, &e) < 0);
+        ASSERT_STREQ(kerror_message(&e), "There is a device 'kt-demo' on this machine which is not ours.");
+        ASSERT_FALSE(network_is_ready(f->network));
+        while (now_monotonic() - begin < 300 * USEC_PER_MSEC)
+                ASSERT_OK(sd_event_run(f->event, 50 * USEC_PER_MSEC));
+        ASSERT_EQ(f->events, 1);
+        ASSERT_TRUE(strstr(f->last, "not ours"));
+
+        ASSERT_OK(rtnl_delete_link(f->netlink, "kt-demo"));
+        ASSERT_OK(netlink_flush(f->netlink, NULL));
+        wait_repair(f, "as it should be again");
+        ASSERT_TRUE(network_is_ready(f->network));
 }
 
 static void test_peer_that_leaves_is_forgotten(void **state) {
@@ -572,5 +603,6 @@ KONTENA_TESTS(TEST(test_reconcile_makes_the_grid), TEST(test_second_reconcile_ch
                 TEST(test_port_in_use_is_refused), TEST(test_collision_names_the_route),
                 TEST(test_instance_lifecycle), TEST(test_half_made_instance_is_repaired),
                 TEST(test_this_process_stays_where_it_is), TEST(test_unavailable_link_is_said_once),
-                TEST(test_peer_that_leaves_is_forgotten), TEST(test_mtu_follows_the_underlay),
-                TEST(test_names_are_written_or_refused), TEST(test_report))
+                TEST(test_failure_is_said_once_and_retried), TEST(test_peer_that_leaves_is_forgotten),
+                TEST(test_mtu_follows_the_underlay), TEST(test_names_are_written_or_refused),
+                TEST(test_report))
