@@ -27,6 +27,8 @@ Instance *instance_free(Instance *i) {
                 return NULL;
 
         instance_interrupt(i);
+        i->job = job_cancel(i->job);
+        i->garbage = job_cancel(i->garbage);
         i->wake = sd_event_source_disable_unref(i->wake);
         i->unit = unit_free(i->unit);
         i->output = output_leave(i->output);

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "desired.h"
+#include "instance-want.h"
+#include "json-util.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* What the master sends: a complete state, a NUL byte, a difference. Whatever it is, the daemon keeps a state that is complete, and
+ * every instance in it has an id that can be a file's name. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+        _cleanup_json_ json_object *state = NULL, *update = NULL;
+        _cleanup_(desired_freep) Desired *d = NULL;
+        const char *text = (const char *) data;
+        const uint8_t *nul;
+        size_t n;
+
+        if (desired_new("/nonexistent/desired.json", &d) < 0)
+                return 0;
+        nul = memchr(data, 0, size);
+        n = nul ? (size_t) (nul - data) : size;
+        if (json_parse(text, n, 65536, &state, NULL) < 0 || desired_replace(d, 1, state, NULL) < 0)
+                return 0;
+        if (nul && json_parse(text + n + 1, size - n - 1, 65536, &update, NULL) >= 0)
+                (void) desired_update(d, update, NULL);
+
+        assert(desired_is_complete(d));
+        assert(json_object_is_type(desired_section(d, "instances"), json_type_object));
+        json_object_object_foreach(desired_section(d, "instances"), id, instance) {
+                _cleanup_(instance_want_freep) InstanceWant *w = NULL;
+                _cleanup_kerror_ KError error = KERROR_NULL;
+
+                assert(!strchr(id, '/') && id[0] != '.');
+                if (instance_want_parse(id, instance, &w, &error) >= 0) {
+                        assert(!strchr(w->unit, '/') && !strchr(w->slice, '/'));
+                        STRV_FOREACH(s, w->search)
+                                assert(!strchr(*s, '\n'));
+                } else
+                        assert(kerror_is_set(&error));
+        }
+
+        return 0;
+}
