@@ -104,6 +104,7 @@
 #define REPORT_ROUTES_MAX             1024U
 #define NETWORK_INSTANCES_MAX         4096U
 #define CONNTRACK_FORGET_MAX         16384U              /* flows forgotten when a UDP port changes */
+#define NETWORK_PORTS_MAX             4096U  /* published on one node */
 
 /* Node daemon */
 #define NODE_INSTANCES_MAX            4096U

@@ -293,6 +293,9 @@ int network_ports_set(Network *n, const char *id, const char *address, const Net
         }
         if (same == n_ports && old == n_ports)
                 return 0;
+        if (n->n_publications - old + n_ports > NETWORK_PORTS_MAX)
+                return kerror_set(reterr, K_LIMIT_EXCEEDED, "A node publishes at most %u ports.",
+                                NETWORK_PORTS_MAX);
 
         r = rebuild(n, keep_others, id, id, a, ports, n_ports, &l, &k);
         if (r < 0)

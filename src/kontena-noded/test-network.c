@@ -382,6 +382,28 @@ static void test_ports_of_instances(void **state) {
         ASSERT_ERROR(network_ports_set(f->network, "aaa", "10.81.128.5", ports, PORTS_MAX + 1, NULL), E2BIG);
 }
 
+static void test_ports_of_a_node_are_bounded(void **state) {
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        NetworkPort ports[PORTS_MAX];
+        Fixture *f = fixture(state);
+        size_t n = 0;
+        int r = 0;
+
+        /* Not yet reconciled: nothing but the list is changed. */
+        for (; r >= 0 && n <= NETWORK_PORTS_MAX / PORTS_MAX; n++) {
+                char id[16];
+
+                for (size_t i = 0; i < PORTS_MAX; i++)
+                        ports[i] = (NetworkPort){ .node_port = (uint16_t) (10000 + n * PORTS_MAX + i),
+                                .container_port = 80 };
+                (void) snprintf(id, sizeof(id), "i%zu", n);
+                r = network_ports_set(f->network, id, "10.81.128.5", ports, PORTS_MAX, &e);
+        }
+        ASSERT_EQ(n, NETWORK_PORTS_MAX / PORTS_MAX + 1);
+        ASSERT_ERROR(r, E2BIG);
+        ASSERT_EQ(e.code, K_LIMIT_EXCEEDED);
+}
+
 static void test_port_in_use_is_refused(void **state) {
         struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         _cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -600,9 +622,9 @@ KONTENA_TESTS(TEST(test_reconcile_makes_the_grid), TEST(test_second_reconcile_ch
                 TEST(test_restart_keeps_what_runs), TEST(test_deleted_devices_come_back),
                 TEST(test_mac_address_is_restored), TEST(test_routes_and_entries_are_restored),
                 TEST(test_flushed_rules_are_restored), TEST(test_ports_of_instances),
-                TEST(test_port_in_use_is_refused), TEST(test_collision_names_the_route),
-                TEST(test_instance_lifecycle), TEST(test_half_made_instance_is_repaired),
-                TEST(test_this_process_stays_where_it_is), TEST(test_unavailable_link_is_said_once),
-                TEST(test_failure_is_said_once_and_retried), TEST(test_peer_that_leaves_is_forgotten),
-                TEST(test_mtu_follows_the_underlay), TEST(test_names_are_written_or_refused),
-                TEST(test_report))
+                TEST(test_port_in_use_is_refused), TEST(test_ports_of_a_node_are_bounded),
+                TEST(test_collision_names_the_route), TEST(test_instance_lifecycle),
+                TEST(test_half_made_instance_is_repaired), TEST(test_this_process_stays_where_it_is),
+                TEST(test_unavailable_link_is_said_once), TEST(test_failure_is_said_once_and_retried),
+                TEST(test_peer_that_leaves_is_forgotten), TEST(test_mtu_follows_the_underlay),
+                TEST(test_names_are_written_or_refused), TEST(test_report))
