@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <string.h>
+
+#include "json-util.h"
+#include "service-options.h"
+#include "string-util.h"
+#include "when.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Values of options, and environment files that came from elsewhere. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+        _cleanup_free_ char *text = strndup((const char *) data, size);
+        _cleanup_strv_free_ char **words = NULL, **env = NULL;
+        _cleanup_json_ json_object *port = NULL;
+        uint64_t usec;
+
+        if (!text)
+                return 0;
+
+        if (command_line_split(text, &words, NULL) >= 0)
+                STRV_FOREACH(w, words)
+                        assert(strlen(*w) <= strlen(text));
+        if (env_file_parse(text, &env, NULL) >= 0)
+                STRV_FOREACH(e, env)
+                        assert(strchr(*e, '=') > *e && !strchr(*e, '\n'));
+        if (port_option_parse(text, &port, NULL) >= 0)
+                assert(json_object_object_length(port) == 4);
+        (void) when_parse(text, UINT64_C(1764063000) * 1000000, &usec, NULL);
+        return 0;
+}
