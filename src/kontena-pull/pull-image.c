@@ -52,6 +52,7 @@ static int open_registries(Context *c) {
                         .ca_file = e->ca_file,
                         .insecure = e->insecure,
                         .stall_usec = q->stall_usec,
+                        .attempts = q->attempts,
                 };
 
                 r = registry_new(&o, c->report, &c->registries[c->source.n_registries]);

@@ -29,6 +29,7 @@ struct Registry {
         bool plain;  /* an insecure one that has no TLS */
         bool no_tls; /* as far as the last attempt could see */
         uint64_t stall_usec;
+        unsigned attempts;
         char *authorization; /* a whole header line */
         char *authorized_repository;
         CURL *curl;
@@ -93,6 +94,7 @@ int registry_new(const RegistryOptions *o, Report *report, Registry **ret) {
         g->report = report;
         g->insecure = o->insecure;
         g->stall_usec = o->stall_usec ?: STALL_USEC;
+        g->attempts = o->attempts ?: PULL_ATTEMPTS_MAX;
         if (!(g->host = strdup(o->host)) || (o->username && !(g->username = strdup(o->username))) ||
                         (o->password && !(g->password = strdup(o->password))) ||
                         (o->ca_file && !(g->ca_file = strdup(o->ca_file))))
@@ -339,8 +341,8 @@ static int transfer(Registry *g, Transfer *t, const char *url, struct curl_slist
         }
         if (status == 404) {
                 (void) kerror_set(reterr, K_IMAGE, "registry '%s' %s%s%s (404)", g->host,
-                                strstr(url, "/blobs/") ? "does not have it" : "has no such image",
-                                colon, said);
+                                strstr(url, "/blobs/") ? "does not have it" : "has no such image", colon,
+                                said);
                 return -ENOENT;
         }
         if (status == 429) {
@@ -563,14 +565,16 @@ int registry_get(Registry *g, const char *repository, const char *path, const ch
                 r = attempt(g, repository, path, accept, sink, ret, &e);
                 if (r >= 0)
                         return 0;
-                if (try_plain(g))
+                if (try_plain(g)) {
+                        n--; /* does not count */
                         continue;
-                if (r != -EAGAIN || n >= PULL_ATTEMPTS_MAX) {
+                }
+                if (r != -EAGAIN || n >= g->attempts) {
                         kerror_move(kerror_is_set(reterr) ? NULL : reterr, &e);
                         return r == -EAGAIN ? -EHOSTUNREACH : r == -EACCES ? -EBADMSG : r;
                 }
 
-                log_debug("Attempt %u of %u: %s", n, PULL_ATTEMPTS_MAX, kerror_message(&e));
+                log_debug("Attempt %u of %u: %s", n, g->attempts, kerror_message(&e));
                 (void) curl_easy_getinfo(g->curl, CURLINFO_RETRY_AFTER, &after);
                 r = report_sleep(g->report,
                                 after > 0 ? (uint64_t) MIN(after, RETRY_AFTER_MAX_SEC) * USEC_PER_SEC

@@ -15,6 +15,7 @@ typedef struct RegistryOptions {
         const char *ca_file;             /* trusted beside the system's, or NULL */
         bool insecure;                   /* any certificate, then plain HTTP */
         uint64_t stall_usec;             /* without a byte for so long is a failure; 0: 30 s */
+        unsigned attempts;               /* at one question; 0: PULL_ATTEMPTS_MAX */
 } RegistryOptions;
 
 int registry_new(const RegistryOptions *o, Report *report, Registry **ret);

@@ -85,18 +85,20 @@ static int endpoints_parse(json_object *o, Request *q, KError *reterr) {
 }
 
 static int limits_parse(json_object *o, Request *q, KError *reterr) {
-        uint64_t stall = 0;
+        uint64_t stall = 0, attempts = PULL_ATTEMPTS_MAX;
         int r;
 
         q->size_max = IMAGE_SIZE_MAX;
         q->entries_max = IMAGE_ENTRIES_MAX;
         if ((r = json_find_u64(o, "size_max", &q->size_max, reterr)) < 0 ||
                         (r = json_find_u64(o, "entries_max", &q->entries_max, reterr)) < 0 ||
+                        (r = json_find_u64(o, "attempts", &attempts, reterr)) < 0 ||
                         (r = json_find_u64(o, "stall_sec", &stall, reterr)) < 0)
                 return r;
 
         q->size_max = MIN(q->size_max, (uint64_t) IMAGE_SIZE_MAX);
         q->entries_max = MIN(q->entries_max, (uint64_t) IMAGE_ENTRIES_MAX);
+        q->attempts = (unsigned) CLAMP(attempts, UINT64_C(1), (uint64_t) PULL_ATTEMPTS_MAX);
         q->stall_usec = MIN(stall, UINT64_C(3600)) * USEC_PER_SEC;
         return 0;
 }

@@ -16,6 +16,7 @@
  *   architecture, variant                              this machine's where missing
  *   proxy         {http, https, no}: as the variables http_proxy, https_proxy and no_proxy
  *   size_max, entries_max                              lower than what we take anyway
+ *   attempts      at one question to a registry, instead of PULL_ATTEMPTS_MAX
  *   stall_sec     give up on a connection without a byte for so long */
 typedef struct Endpoint {
         char *host;
@@ -35,6 +36,7 @@ typedef struct Request {
         char *http_proxy, *https_proxy, *no_proxy;
         uint64_t size_max, entries_max;
         uint64_t stall_usec;
+        unsigned attempts;
 } Request;
 
 int request_parse(json_object *o, Request *ret, KError *reterr);
