@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ca.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "certificate.h"
+#include "file-util.h"
+#include "host-names.h"
+#include "string-util.h"
+#include "test.h"
+
+#define DAY 86400
+
+typedef struct Place {
+        char directory[64];
+        Keyring *keyring;
+} Place;
+
+static void place_init(Place *p) {
+        (void) snprintf(p->directory, sizeof(p->directory), "/tmp/test-ca.XXXXXX");
+        ASSERT_TRUE(mkdtemp(p->directory));
+        ASSERT_OK(unsetenv("CREDENTIALS_DIRECTORY"));
+        ASSERT_OK(keyring_new(p->directory, &p->keyring, NULL));
+}
+static void place_done(Place *p) {
+        keyring_free(p->keyring);
+        (void) rm_rf_at(AT_FDCWD, p->directory);
+}
+#define _cleanup_place_ _cleanup_(place_done)
+
+static char *file(Place *p, const char *name) {
+        char *s = strjoin(p->directory, "/tls/", name);
+
+        ASSERT_TRUE(s);
+        return s;
+}
+
+static void load(const char *path, X509Chain *ret) {
+        _cleanup_free_ char *pem = NULL;
+        size_t n;
+
+        ASSERT_OK(read_file(path, 65536, &pem, &n));
+        ASSERT_OK(x509_chain_import(ret, pem, n));
+}
+
+static void test_made_once_and_the_key_is_sealed(void **state) {
+        _cleanup_place_ Place p = {};
+        _cleanup_free_ char *first = NULL, *key_path = NULL, *key = NULL;
+        struct stat st;
+        size_t n;
+
+        place_init(&p);
+        for (unsigned i = 0; i < 2; i++) {
+                _cleanup_(ca_freep) Ca *ca = NULL;
+                gnutls_pcert_st *chain;
+                gnutls_privkey_t private;
+                unsigned n_chain;
+
+                ASSERT_OK(ca_new(NULL, p.keyring, &(CaConfig){ .state_directory = p.directory }, &ca, NULL));
+                ASSERT_EQ(strlen(ca_fingerprint(ca)), 64);
+                if (!first)
+                        first = strdup(ca_fingerprint(ca));
+                ASSERT_STREQ(ca_fingerprint(ca), first);
+                ASSERT_TRUE(startswith(ca_certificate_pem(ca), "-----BEGIN CERTIFICATE-----"));
+                ASSERT_TRUE(ca_expires_at(ca) > now_realtime() + 89ULL * DAY * USEC_PER_SEC);
+                ca_get_chain(ca, &chain, &n_chain, &private);
+                ASSERT_EQ(n_chain, 2);
+        }
+
+        key_path = file(&p, "ca.key");
+        ASSERT_OK(stat(key_path, &st));
+        ASSERT_EQ(st.st_mode & 07777, 0600);
+        ASSERT_OK(read_file(key_path, 65536, &key, &n));
+        ASSERT_TRUE(!memmem(key, n, "PRIVATE KEY", 11));
+        /* The DER of a P-256 key names its curve. */
+        ASSERT_TRUE(!memmem(key, n, "\x2a\x86\x48\xce\x3d\x03\x01\x07", 8));
+}
+
+static void test_another_master_key_is_not_a_new_authority(void **state) {
+        _cleanup_place_ Place p = {}, q = {};
+        _cleanup_(ca_freep) Ca *ca = NULL, *other = NULL;
+        _cleanup_kerror_ KError error = KERROR_NULL;
+
+        place_init(&p);
+        place_init(&q);
+        ASSERT_OK(ca_new(NULL, p.keyring, &(CaConfig){ .state_directory = p.directory }, &ca, NULL));
+        ASSERT_TRUE(ca_new(NULL, q.keyring, &(CaConfig){ .state_directory = p.directory }, &other, &error) <
+                        0);
+        ASSERT_TRUE(strstr(kerror_message(&error), "master.key"));
+}
+
+static void test_a_lost_key_is_not_a_new_authority(void **state) {
+        _cleanup_place_ Place p = {};
+        _cleanup_(ca_freep) Ca *ca = NULL, *again = NULL;
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        _cleanup_free_ char *key = NULL;
+
+        place_init(&p);
+        ASSERT_OK(ca_new(NULL, p.keyring, &(CaConfig){ .state_directory = p.directory }, &ca, NULL));
+        key = file(&p, "ca.key");
+        ASSERT_OK(unlink(key));
+        ASSERT_TRUE(ca_new(NULL, p.keyring, &(CaConfig){ .state_directory = p.directory }, &again, &error) <
+                        0);
+        ASSERT_TRUE(kerror_is_set(&error));
+}
+
+static void test_a_crash_between_key_and_certificate_is_survived(void **state) {
+        _cleanup_place_ Place p = {};
+        _cleanup_(ca_freep) Ca *ca = NULL, *again = NULL;
+        _cleanup_free_ char *pem = NULL;
+
+        place_init(&p);
+        ASSERT_OK(ca_new(NULL, p.keyring, &(CaConfig){ .state_directory = p.directory }, &ca, NULL));
+        pem = file(&p, "ca.pem");
+        ASSERT_OK(unlink(pem));
+        ASSERT_OK(ca_new(NULL, p.keyring, &(CaConfig){ .state_directory = p.directory }, &again, NULL));
+}
+
+static void test_server_certificate_is_for_this_machine_and_the_configured_names(void **state) {
+        _cleanup_place_ Place p = {};
+        _cleanup_(ca_freep) Ca *ca = NULL;
+        _cleanup_(x509_chain_done) X509Chain authority = {}, server = {}, renamed = {};
+        _cleanup_strv_free_ char **names = NULL;
+        _cleanup_free_ char *ca_path = NULL, *server_path = NULL;
+        char *configured[] = { (char *) "master.example", (char *) "192.0.2.7", NULL };
+
+        place_init(&p);
+        ASSERT_OK(ca_new(NULL, p.keyring,
+                        &(CaConfig){ .state_directory = p.directory, .server_names = configured }, &ca,
+                        NULL));
+        ca_path = file(&p, "ca.pem");
+        server_path = file(&p, "server.pem");
+        load(ca_path, &authority);
+        load(server_path, &server);
+        ASSERT_TRUE(certificate_is_issued_by(server.certificates[0], authority.certificates[0]));
+        ASSERT_FALSE(certificate_is_issued_by(authority.certificates[0], server.certificates[0]));
+        ASSERT_OK(host_names(configured, &names));
+        ASSERT_TRUE(strv_contains(names, "localhost"));
+        ASSERT_TRUE(strv_contains(names, "127.0.0.1"));
+        ASSERT_TRUE(certificate_has_names(server.certificates[0], names));
+        ASSERT_TRUE(gnutls_x509_crt_check_hostname(server.certificates[0], "master.example"));
+        ASSERT_TRUE(gnutls_x509_crt_check_hostname(server.certificates[0], "192.0.2.7"));
+        ASSERT_FALSE(gnutls_x509_crt_check_hostname(server.certificates[0], "other.example"));
+
+        /* Nothing changed: the same one. Another name: a new one, of the same authority. */
+        ASSERT_OK(ca_reload(ca, &(CaConfig){ .state_directory = p.directory, .server_names = configured },
+                        NULL));
+        load(server_path, &renamed);
+        ASSERT_TRUE(gnutls_x509_crt_equals(server.certificates[0], renamed.certificates[0]));
+        x509_chain_done(&renamed);
+        configured[0] = (char *) "new.example";
+        ASSERT_OK(ca_reload(ca, &(CaConfig){ .state_directory = p.directory, .server_names = configured },
+                        NULL));
+        load(server_path, &renamed);
+        ASSERT_TRUE(gnutls_x509_crt_check_hostname(renamed.certificates[0], "new.example"));
+        ASSERT_TRUE(certificate_is_issued_by(renamed.certificates[0], authority.certificates[0]));
+}
+
+static void test_a_certificate_near_its_end_is_renewed(void **state) {
+        _cleanup_place_ Place p = {};
+        _cleanup_(ca_freep) Ca *ca = NULL;
+        _cleanup_(x509_privkey_deinitp) gnutls_x509_privkey_t key = NULL, ca_key = NULL;
+        _cleanup_(x509_chain_done) X509Chain authority = {};
+        _cleanup_(x509_crt_deinitp) gnutls_x509_crt_t old = NULL;
+        _cleanup_strv_free_ char **names = NULL;
+        _cleanup_free_ char *key_path = NULL, *sealed = NULL, *pem = NULL, *server_path = NULL,
+                            *ca_path = NULL;
+        _cleanup_free_ void *der = NULL;
+        size_t n, m;
+
+        place_init(&p);
+        ASSERT_OK(ca_new(NULL, p.keyring, &(CaConfig){ .state_directory = p.directory }, &ca, NULL));
+
+        /* One for the same key which ends in 29 days. */
+        ca_path = file(&p, "ca.pem");
+        load(ca_path, &authority);
+        for (unsigned i = 0; i < 2; i++) {
+                free(key_path);
+                free(sealed);
+                free(der);
+                key_path = file(&p, i == 0 ? "ca.key" : "server.key");
+                ASSERT_OK(read_file(key_path, 65536, &sealed, &n));
+                ASSERT_OK(keyring_open(p.keyring, i == 0 ? "ca.key" : "server.key", sealed, n, &der, &m));
+                ASSERT_OK(gnutls_x509_privkey_init(i == 0 ? &ca_key : &key));
+                ASSERT_OK(gnutls_x509_privkey_import(i == 0 ? ca_key : key,
+                                &(gnutls_datum_t){ der, (unsigned) m }, GNUTLS_X509_FMT_DER));
+        }
+        ASSERT_OK(host_names(NULL, &names));
+        ASSERT_OK(certificate_server_new_full(key, authority.certificates[0], ca_key, names,
+                        time(NULL) - 61 * DAY, time(NULL) + 29 * DAY, &old, NULL));
+        ASSERT_OK(certificate_export_pem(old, &pem));
+        server_path = file(&p, "server.pem");
+        ASSERT_OK(write_file_atomic(server_path, pem, strlen(pem), 0644));
+
+        ASSERT_OK(ca_reload(ca, &(CaConfig){ .state_directory = p.directory }, NULL));
+        ASSERT_TRUE(ca_expires_at(ca) > now_realtime() + 89ULL * DAY * USEC_PER_SEC);
+}
+
+static void test_configured_certificate_is_shown(void **state) {
+        _cleanup_place_ Place p = {};
+        _cleanup_(ca_freep) Ca *ca = NULL;
+        _cleanup_(x509_privkey_deinitp) gnutls_x509_privkey_t key = NULL, other = NULL;
+        _cleanup_(x509_crt_deinitp) gnutls_x509_crt_t crt = NULL;
+        _cleanup_free_ char *pem = NULL, *fingerprint = NULL, *crt_path = NULL, *key_path = NULL,
+                            *other_path = NULL, *before = NULL;
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        gnutls_datum_t d;
+
+        place_init(&p);
+        ASSERT_OK(ca_new(NULL, p.keyring, &(CaConfig){ .state_directory = p.directory }, &ca, NULL));
+        before = strdup(ca_fingerprint(ca));
+        ASSERT_OK(certificate_key_new(&key, NULL));
+        ASSERT_OK(certificate_key_new(&other, NULL));
+        ASSERT_OK(certificate_node_new(key, &crt, NULL));
+        ASSERT_OK(certificate_export_pem(crt, &pem));
+        ASSERT_OK(certificate_fingerprint(crt, &fingerprint));
+        crt_path = file(&p, "admin.pem");
+        key_path = file(&p, "admin.key");
+        other_path = file(&p, "other.key");
+        ASSERT_OK(write_file_atomic(crt_path, pem, strlen(pem), 0644));
+        ASSERT_OK(gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &d));
+        ASSERT_OK(write_file_atomic(key_path, d.data, d.size, 0600));
+        gnutls_free(d.data);
+        ASSERT_OK(gnutls_x509_privkey_export2(other, GNUTLS_X509_FMT_PEM, &d));
+        ASSERT_OK(write_file_atomic(other_path, d.data, d.size, 0600));
+        gnutls_free(d.data);
+
+        /* What cannot be used leaves the old one in use. */
+        ASSERT_ERROR(ca_reload(ca,
+                                     &(CaConfig){ .state_directory = p.directory,
+                                                     .certificate = crt_path,
+                                                     .private_key = other_path },
+                                     &error),
+                        EINVAL);
+        ASSERT_TRUE(strstr(kerror_message(&error), "does not belong"));
+        ASSERT_STREQ(ca_fingerprint(ca), before);
+        kerror_done(&error);
+        ASSERT_ERROR(ca_reload(ca, &(CaConfig){ .state_directory = p.directory, .certificate = crt_path },
+                                     &error),
+                        EINVAL);
+
+        ASSERT_OK(ca_reload(ca,
+                        &(CaConfig){ .state_directory = p.directory,
+                                        .certificate = crt_path,
+                                        .private_key = key_path },
+                        NULL));
+        ASSERT_STREQ(ca_fingerprint(ca), fingerprint);
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_made_once_and_the_key_is_sealed),
+                cmocka_unit_test(test_another_master_key_is_not_a_new_authority),
+                cmocka_unit_test(test_a_lost_key_is_not_a_new_authority),
+                cmocka_unit_test(test_a_crash_between_key_and_certificate_is_survived),
+                cmocka_unit_test(test_server_certificate_is_for_this_machine_and_the_configured_names),
+                cmocka_unit_test(test_a_certificate_near_its_end_is_renewed),
+                cmocka_unit_test(test_configured_certificate_is_shown))
