@@ -59,7 +59,7 @@ int network_ports_set(Network *n, const char *id, const char *address, const Net
 
 /* What an instance's /etc/resolv.conf names as its server: the bridge address; NULL before there is a grid. */
 const char *network_resolver_address(Network *n);
-unsigned network_mtu(Network *n);                        /* of an instance's eth0 */
+unsigned network_mtu(Network *n); /* of an instance's eth0 */
 /* Fills addresses, routes, mtu, private_address of REPORT. mtu is the underlay's, as PEER's is. */
 int network_report(Network *n, json_object *report);
 
