@@ -82,6 +82,7 @@
 /* Logs */
 #define LOG_LINES_MAX                 10000U
 #define LOG_STREAMS_MAX               64U
+#define LOG_STREAM_BYTES_MAX         (8U * 1024U * 1024U) /* kept of one view while it waits for all nodes */
 
 /* D-Bus */
 #define BUS_JSON_VALUES_MAX           1000000U /* in one argument or result */

@@ -8,31 +8,34 @@
 
 /* On whose behalf an operation runs. Each face makes its own kind; operations see only this. */
 typedef struct Caller Caller;
+struct LogSink;
 
 typedef struct AuthorizationRequest {
-        const char *action;                              /* "io.kontena.master1.read" */
+        const char *action; /* "io.kontena.master1.read" */
         const char *role;
-        const char *grid, *node, *stack, *service;       /* NULL: has none */
-        bool interactive;                                /* a person may be asked for a password */
+        const char *grid, *node, *stack, *service; /* NULL: has none */
+        bool interactive;                          /* a person may be asked for a password */
 } AuthorizationRequest;
 
 /* error NULL: allowed. Called exactly once for each authorize() that returned 0, never from inside it, unless the caller's last
- * reference goes away before. */
+ * reference goes away before. By then the caller's uid is known. */
 typedef void (*authorize_done_t)(const KError *error, void *userdata);
 
 typedef struct CallerVTable {
-        const char *kind;                                /* "dbus", "token", "internal": for the audit */
+        const char *kind; /* "dbus", "token", "internal": for the audit */
         int (*authorize)(Caller *c, const AuthorizationRequest *q, authorize_done_t done, void *userdata);
-        void (*free)(Caller *c);                         /* what the face has put behind the struct */
+        /* Where entries of a log go that this caller opens; NULL: this face has no streams. */
+        int (*log_sink)(Caller *c, const struct LogSink **ret, void **ret_userdata);
+        void (*free)(Caller *c); /* what the face has put behind the struct */
 } CallerVTable;
 
 struct Caller {
         unsigned n_ref;
         const CallerVTable *vtable;
-        char *name;                                      /* for people: "anna", "token deploy-bot" */
-        uid_t uid;                                       /* (uid_t) -1: unknown */
+        char *name; /* for people: "anna", "token deploy-bot" */
+        uid_t uid;  /* (uid_t) -1: unknown */
         pid_t pid;
-        char *address;                                   /* bus name or remote address */
+        char *address; /* bus name or remote address */
 };
 
 Caller *caller_ref(Caller *c);

@@ -20,6 +20,7 @@ typedef struct LogEntry {
 
 /* How the entries reach the reader; a face gives it. */
 typedef struct LogSink {
+        void (*opened)(const char *stream, void *userdata); /* the id, once, before anything else */
         /* Returns a negative errno when the reader is gone. */
         int (*entries)(const char *stream, const LogEntry *entries, size_t n, bool end, void *userdata);
         /* The reader has more than it can take: new entries are dropped, and counted, until this is false. NULL: never. */
@@ -28,9 +29,9 @@ typedef struct LogSink {
 } LogSink;
 
 typedef struct LogOptions {
-        uint32_t lines, instance;                        /* instance 0: all */
+        uint32_t lines, instance; /* instance 0: all */
         bool follow;
-        uint64_t since;                                  /* 0: none */
+        uint64_t since; /* 0: none */
 } LogOptions;
 
 int log_streams_new(Master *m, LogStreams **ret);
@@ -38,9 +39,10 @@ LogStreams *log_streams_free(LogStreams *l);
 DEFINE_TRIVIAL_CLEANUP_FUNC(LogStreams *, log_streams_free);
 
 /* userdata is the sink's; the stream owns it on success. */
-int log_streams_open(LogStreams *l, const GridRow *grid, const ServiceRow *service, const LogOptions *options,
-                const LogSink *sink, void *userdata, const char **ret_id, KError *reterr);
-int log_streams_close(LogStreams *l, const char *id);    /* -ENOENT */
+int log_streams_open(LogStreams *l, const GridRow *grid, const ServiceRow *service,
+                const LogOptions *options, const LogSink *sink, void *userdata, const char **ret_id,
+                KError *reterr);
+int log_streams_close(LogStreams *l, const char *id); /* -ENOENT */
 
 /* From node-tracker: a "logs.data" notification, and the end of a session. Junk is -EBADMSG. */
 int log_streams_data(Master *m, struct NodeSession *session, json_object *params);

@@ -4,6 +4,7 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "kerror.h"
 #include "macro.h"
 
 /* The parts of the running master, so that each finds the others. Owned by master.c; parts never free each other. */
@@ -12,13 +13,25 @@ typedef struct Master {
         sd_bus *bus;
         struct Config *config;
         struct Store *store;
-        struct Keyring *keyring;                         /* seals secrets, hashes tokens */
+        struct Keyring *keyring; /* seals secrets, hashes tokens */
         struct Ca *ca;
         struct Listener *listener;
         struct NodeSessions *sessions;
-        struct NodeTracker *tracker;                     /* admits nodes, keeps their state, sends desired state */
+        struct NodeTracker *tracker; /* admits nodes, keeps their state, sends desired state */
         struct Deployer *deployer;
-        struct Rescheduler *rescheduler;                 /* starts deploys by itself */
+        struct Rescheduler *rescheduler; /* starts deploys by itself */
         struct BusFace *bus_face;
         struct LogStreams *log_streams;
+        struct OperationCall *calls; /* that wait for polkit or a node */
 } Master;
+
+/* Opens the store, makes all parts, joins the bus and listens, in that order. directories: see conf_read(). */
+int master_new(sd_event *event, const char *const *directories, Master **ret, KError *reterr);
+Master *master_free(Master *m);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Master *, master_free);
+
+/* Reads the configuration again; on failure the old one stays. */
+int master_reload(Master *m, KError *reterr);
+
+/* Until sd_event_exit(); says at debug which turns of the loop took long. Returns the exit code or a negative errno. */
+int master_loop(Master *m);

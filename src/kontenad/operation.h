@@ -20,14 +20,14 @@ typedef enum ParameterType {
 } ParameterType;
 
 typedef enum OperationFlags {
-        OPERATION_CHANGES = 1 << 0,                      /* runs in a transaction of the store */
+        OPERATION_CHANGES = 1 << 0, /* runs in a transaction of the store */
         OPERATION_AUDITED = 1 << 1,
-        OPERATION_LONG = 1 << 2,                         /* gives the id of something to follow */
-        OPERATION_GRID = 1 << 3,                         /* parameter "grid" must name one; likewise: */
+        OPERATION_LONG = 1 << 2, /* gives the id of something to follow */
+        OPERATION_GRID = 1 << 3, /* parameter "grid" must name one; likewise: */
         OPERATION_NODE = 1 << 4,
-        OPERATION_SERVICE = 1 << 5,                      /* "stack" and "service" */
-        OPERATION_DEPLOY = 1 << 6,                       /* "deploy", an id; brings its grid and service */
-        OPERATION_OPEN = 1 << 7,                         /* without authorization: guarded by something only its owner knows */
+        OPERATION_SERVICE = 1 << 5, /* "stack" and "service" */
+        OPERATION_DEPLOY = 1 << 6,  /* "deploy", an id; brings its grid and service */
+        OPERATION_OPEN = 1 << 7,    /* without authorization: guarded by something only its owner knows */
 } OperationFlags;
 
 typedef struct OperationParameter {
@@ -41,13 +41,14 @@ typedef struct OperationParameter {
 typedef struct OperationCall OperationCall;
 
 typedef struct Operation {
-        const char *name;                                /* "service.create" */
-        const char *method;                              /* member of io.kontena.Master1.Manager; NULL: on another interface */
-        const char *action;                              /* of polkit */
-        const char *role;                                /* for callers with a token: master_admin, grid_admin, member */
+        const char *name;   /* "service.create" */
+        const char *method; /* member of io.kontena.Master1.Manager; NULL: on another interface */
+        const char *action; /* of polkit */
+        const char *role;   /* for callers with a token: master_admin, grid_admin, member */
         unsigned flags;
         OperationParameter parameters[OPERATION_PARAMETERS_MAX + 1];
-        const char *results[4];                          /* keys of the result in the order of the bus signature; "" is the whole result */
+        const char *results
+                        [4]; /* keys of the result for faces that give values by position; "" is all of it */
 
         /* Returns 0 with *ret set (NULL: nothing to say), or 1: operation_call_finish() is called later. In a transaction,
          * and not authorized twice: what it needs to know is in call. */
@@ -73,7 +74,12 @@ struct OperationCall {
         operation_done_t done;
         void *userdata;
         uint64_t started;
+        KError missing; /* what a lookup did not find */
+        OperationCall *prev, *next;
 };
+
+/* When the master ends: calls that have no answer yet never get one. */
+void operations_abort(Master *m);
 
 /* The table; NULL behind the last. */
 const Operation *operation_by_index(size_t i);
@@ -90,7 +96,15 @@ void operation_call(Master *m, Caller *caller, const Operation *o, json_object *
 void operation_call_finish(OperationCall *call, json_object *result, const KError *error);
 
 /* Each op-*.c has one array. */
-#define OPERATION_DECLARE(name) extern const Operation name##_operations[]; extern const size_t n_##name##_operations
+#define OPERATION_DECLARE(name)                                                                             \
+        extern const Operation name##_operations[];                                                         \
+        extern const size_t n_##name##_operations
+/* Parts that many operations share. */
+int call_string(OperationCall *c, const char *key, const char **ret, KError *reterr); /* "" when missing */
+int call_settings(OperationCall *c, const char *key, const char *const *allowed, json_object **ret,
+                KError *reterr);
+int labels_validate(char *const *labels, KError *reterr);
+
 OPERATION_DECLARE(grid);
 OPERATION_DECLARE(node);
 OPERATION_DECLARE(service);

@@ -20,6 +20,7 @@ struct PolkitQuery {
         sd_bus_slot *watch;
         char *cancellation_id; /* set while polkit works on it */
         PolkitPeer peer;
+        bool interactive;
         polkit_done_t done;
         void *userdata;
 };
@@ -108,16 +109,11 @@ static int on_authorization(sd_bus_message *reply, void *userdata, sd_bus_error 
 static int ask_polkit(PolkitQuery *q) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         uint64_t cookie;
-        int interactive;
         int r;
 
         r = sd_bus_message_get_cookie(q->call, &cookie);
         if (r < 0)
                 return r;
-        interactive = sd_bus_message_get_allow_interactive_authorization(q->call);
-        if (interactive < 0)
-                return interactive;
-
         r = sd_bus_message_new_method_call(
                         q->bus, &m, POLKIT_SERVICE, POLKIT_PATH, POLKIT_INTERFACE, "CheckAuthorization");
         if (r < 0)
@@ -143,13 +139,13 @@ static int ask_polkit(PolkitQuery *q) {
         if (!q->cancellation_id)
                 return -ENOMEM;
 
-        r = sd_bus_message_append(m, "us", interactive ? 1U : 0U, q->cancellation_id);
+        r = sd_bus_message_append(m, "us", q->interactive ? 1U : 0U, q->cancellation_id);
         if (r < 0)
                 return r;
 
         q->slot = sd_bus_slot_unref(q->slot);
         return sd_bus_call_async(q->bus, &q->slot, m, on_authorization, q,
-                        interactive ? POLKIT_INTERACTIVE : POLKIT_TIMEOUT);
+                        q->interactive ? POLKIT_INTERACTIVE : POLKIT_TIMEOUT);
 }
 
 static int read_credentials(sd_bus_message *reply, PolkitPeer *ret) {
@@ -248,8 +244,8 @@ static int copy_details(const char *const *details, char ***ret) {
         return 0;
 }
 
-int polkit_check(sd_bus_message *call, const char *action, const char *const *details, polkit_done_t done,
-                void *userdata, PolkitQuery **ret) {
+static int check(sd_bus_message *call, const char *action, const char *const *details, polkit_done_t done,
+                void *userdata, bool interactive, PolkitQuery **ret) {
         _cleanup_(polkit_query_freep) PolkitQuery *q = NULL;
         _cleanup_free_ char *match = NULL;
         const char *sender;
@@ -270,6 +266,7 @@ int polkit_check(sd_bus_message *call, const char *action, const char *const *de
                 .bus = sd_bus_ref(sd_bus_message_get_bus(call)),
                 .call = sd_bus_message_ref(call),
                 .peer.uid = (uid_t) -1,
+                .interactive = interactive,
                 .done = done,
                 .userdata = userdata,
         };
@@ -300,4 +297,19 @@ int polkit_check(sd_bus_message *call, const char *action, const char *const *de
 
         *ret = TAKE_PTR(q);
         return 0;
+}
+
+int polkit_check(sd_bus_message *call, const char *action, const char *const *details, polkit_done_t done,
+                void *userdata, PolkitQuery **ret) {
+        int r;
+
+        r = sd_bus_message_get_allow_interactive_authorization(call);
+        if (r < 0)
+                return r;
+        return check(call, action, details, done, userdata, r > 0, ret);
+}
+
+int polkit_check_silently(sd_bus_message *call, const char *action, const char *const *details,
+                polkit_done_t done, void *userdata, PolkitQuery **ret) {
+        return check(call, action, details, done, userdata, /* interactive= */ false, ret);
 }

@@ -12,7 +12,7 @@ typedef struct PolkitQuery PolkitQuery;
 
 typedef struct PolkitPeer {
         uid_t uid;
-        pid_t pid;                                       /* 0: unknown */
+        pid_t pid; /* 0: unknown */
 } PolkitPeer;
 
 /* error is NULL when the peer may. Otherwise K_ACCESS_DENIED, K_INTERACTIVE_AUTHORIZATION_REQUIRED (the caller did not set the
@@ -22,8 +22,12 @@ typedef void (*polkit_done_t)(const PolkitPeer *peer, const KError *error, void 
 
 /* details: key, value, key, value, …, NULL; a NULL or empty value leaves the pair out. action NULL asks only who the peer is.
  * Root is not asked about. Without polkit only root may, and the error says so. A peer that leaves the bus ends the question. */
-int polkit_check(sd_bus_message *call, const char *action, const char *const *details, polkit_done_t done, void *userdata,
-                PolkitQuery **ret);
+int polkit_check(sd_bus_message *call, const char *action, const char *const *details, polkit_done_t done,
+                void *userdata, PolkitQuery **ret);
 
-PolkitQuery *polkit_query_free(PolkitQuery *q);          /* withdraws the question; done is not called */
+/* The same, but nobody is asked for a password whatever the caller has allowed. */
+int polkit_check_silently(sd_bus_message *call, const char *action, const char *const *details,
+                polkit_done_t done, void *userdata, PolkitQuery **ret);
+
+PolkitQuery *polkit_query_free(PolkitQuery *q); /* withdraws the question; done is not called */
 DEFINE_TRIVIAL_CLEANUP_FUNC(PolkitQuery *, polkit_query_free);

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "operation.h"
+
+/* Who asked for what, and what came of it: a row of the store and an entry in the journal with KONTENA_AUDIT=1. Values that may be
+ * secret (of environment variables, tokens) are left out. error NULL: it was done. */
+json_object *audit_record(const OperationCall *c, const KError *error);
+int audit_store(Store *s, json_object *record); /* inside of a transaction */
+void audit_log(const OperationCall *c, const KError *error);

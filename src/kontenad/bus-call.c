@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <utlist.h>
+
+#include "bus-internal.h"
+#include "bus-json.h"
+#include "json-util.h"
+#include "kontena-limits.h"
+#include "log.h"
+#include "polkit.h"
+#include "string-util.h"
+
+/* From a method call to an operation and back. Nothing here knows what any of them does. */
+
+typedef struct BusCaller {
+        Caller base;
+        BusFace *face;
+        sd_bus_message *call;
+        PolkitQuery *query;
+        authorize_done_t done;
+        void *userdata;
+} BusCaller;
+
+struct BusCall {
+        BusFace *face;
+        sd_bus_message *message;
+        const Operation *operation;
+        const char *result_types;
+        BusCall *prev, *next;
+};
+
+static void on_polkit(const PolkitPeer *peer, const KError *error, void *userdata) {
+        BusCaller *c = userdata;
+        _cleanup_(polkit_query_freep) PolkitQuery *q = TAKE_PTR(c->query);
+
+        c->base.uid = peer->uid;
+        c->base.pid = peer->pid;
+        if (peer->uid != (uid_t) -1) {
+                char *name = strprintf("uid %u", peer->uid);
+
+                if (name) {
+                        free(c->base.name);
+                        c->base.name = name;
+                }
+        }
+        c->done(error, c->userdata);
+}
+
+static int caller_authorize(
+                Caller *caller, const AuthorizationRequest *request, authorize_done_t done, void *userdata) {
+        BusCaller *c = (BusCaller *) caller;
+        const char *details[] = { "grid", request->grid, "node", request->node, "stack", request->stack,
+                "service", request->service, NULL };
+
+        c->done = done;
+        c->userdata = userdata;
+        c->query = polkit_query_free(c->query);
+        return (request->interactive ? polkit_check : polkit_check_silently)(
+                        c->call, request->action, details, on_polkit, c, &c->query);
+}
+
+static void caller_done(Caller *caller) {
+        BusCaller *c = (BusCaller *) caller;
+
+        polkit_query_free(c->query);
+        sd_bus_message_unref(c->call);
+}
+
+static int caller_log_sink(Caller *caller, const struct LogSink **ret, void **ret_userdata) {
+        BusCaller *c = (BusCaller *) caller;
+
+        return bus_log_sink(c->face, c->call, ret, ret_userdata);
+}
+
+static const CallerVTable vtable = {
+        .kind = "dbus",
+        .authorize = caller_authorize,
+        .log_sink = caller_log_sink,
+        .free = caller_done,
+};
+
+static int caller_new(BusFace *f, sd_bus_message *m, Caller **ret) {
+        BusCaller *c;
+
+        c = new0(BusCaller, 1);
+        if (!c)
+                return -ENOMEM;
+        *c = (BusCaller){
+                .base = { .n_ref = 1, .vtable = &vtable, .uid = (uid_t) -1 },
+                .face = f,
+                .call = sd_bus_message_ref(m),
+        };
+        c->base.address = strdup(strempty(sd_bus_message_get_sender(m)));
+        c->base.name = strdup(strempty(sd_bus_message_get_sender(m)));
+        if (!c->base.address || !c->base.name) {
+                caller_unref(&c->base);
+                return -ENOMEM;
+        }
+
+        *ret = &c->base;
+        return 0;
+}
+
+static BusCall *bus_call_free(BusCall *c) {
+        if (!c)
+                return NULL;
+
+        DL_DELETE(c->face->calls, c);
+        c->face->n_calls--;
+        sd_bus_message_unref(c->message);
+        free(c);
+        return NULL;
+}
+
+void bus_calls_abort(BusFace *f) {
+        while (f->calls)
+                bus_call_free(f->calls);
+}
+
+static int result_path(json_object *result, const char *key, char **ret) {
+        const char *grid = NULL, *node = NULL, *stack = NULL, *service = NULL, *deploy = NULL, *name = NULL;
+
+        (void) json_find_string(result, "grid", &grid, NULL);
+        (void) json_find_string(result, "node", &node, NULL);
+        (void) json_find_string(result, "stack", &stack, NULL);
+        (void) json_find_string(result, "service", &service, NULL);
+        (void) json_find_string(result, "deploy", &deploy, NULL);
+        (void) json_find_string(result, "name", &name, NULL);
+
+        if (streq(key, "name") && name)
+                return bus_path_grid(name, ret);
+        if (streq(key, "node") && grid && node)
+                return bus_path_node(grid, node, ret);
+        if (streq(key, "service") && grid && stack && service)
+                return bus_path_service(grid, stack, service, ret);
+        if (streq(key, "deploy") && deploy)
+                return bus_path_id("deploy", deploy, ret);
+
+        return -ENODATA;
+}
+
+static int append_result(sd_bus_message *reply, const BusCall *c, json_object *result, KError *reterr) {
+        const char *types = c->result_types;
+
+        for (size_t i = 0; types && *types; i++) {
+                _cleanup_free_ char *type = NULL, *path = NULL;
+                const char *key = c->operation->results[i];
+                int n, r;
+
+                n = bus_signature_element(types);
+                if (n < 0 || !key)
+                        return -EINVAL;
+                type = strndup(types, (size_t) n);
+                if (!type)
+                        return -ENOMEM;
+                types += n;
+
+                if (streq(type, "o")) {
+                        r = result_path(result, key, &path);
+                        if (r >= 0)
+                                r = sd_bus_message_append(reply, "o", path);
+                } else
+                        r = bus_json_append(reply, type, *key ? json_object_object_get(result, key) : result,
+                                        reterr);
+                if (r < 0)
+                        return r;
+        }
+
+        return 0;
+}
+
+static int send_answer(const BusCall *c, json_object *result, KError *reterr) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        int r;
+
+        r = sd_bus_message_new_method_return(c->message, &reply);
+        if (r < 0)
+                return r;
+        r = append_result(reply, c, result, reterr);
+        if (r < 0)
+                return r;
+        return sd_bus_send(NULL, reply, NULL);
+}
+
+static int send_error(sd_bus_message *m, const KError *error) {
+        /* The name that tools which can ask for a password wait for. */
+        const char *name = error->code == K_INTERACTIVE_AUTHORIZATION_REQUIRED
+                                           ? SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED
+                                           : kerror_bus_name(error->code);
+
+        return sd_bus_reply_method_errorf(m, name, "%s", kerror_message(error));
+}
+
+static void on_done(json_object *result, const KError *error, void *userdata) {
+        BusCall *c = userdata;
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        int r;
+
+        if (kerror_is_set(error))
+                r = send_error(c->message, error);
+        else {
+                r = send_answer(c, result, &e);
+                if (r < 0 && r != -ENOTCONN) {
+                        (void) kerror_set_errno(&e, r, "The answer cannot be put together: %m.");
+                        r = send_error(c->message, &e);
+                }
+        }
+        if (r < 0 && r != -ENOTCONN)
+                log_warning_errno(r, "A call on the bus cannot be answered: %m");
+
+        bus_call_free(c);
+}
+
+/* One peer must not take all the room there is. */
+static int check_room(BusFace *f, sd_bus_message *m, sd_bus_error *error) {
+        const char *sender = strempty(sd_bus_message_get_sender(m));
+        unsigned of_peer = 0;
+        BusCall *c;
+
+        DL_FOREACH(f->calls, c)
+                if (streq(strempty(sd_bus_message_get_sender(c->message)), sender))
+                        of_peer++;
+        if (f->n_calls >= BUS_CALLS_MAX || of_peer >= BUS_CALLS_PER_PEER_MAX)
+                return sd_bus_error_set(error, kerror_bus_name(K_LIMIT_EXCEEDED),
+                                "Too many calls wait for their answer.");
+
+        return 0;
+}
+
+int bus_call_operation(BusFace *f, sd_bus_message *m, const Operation *o, json_object *params,
+                const char *result_types) {
+        _cleanup_(caller_unrefp) Caller *caller = NULL;
+        BusCall *c;
+        int r, interactive;
+
+        interactive = sd_bus_message_get_allow_interactive_authorization(m);
+        r = interactive < 0 ? interactive : caller_new(f, m, &caller);
+        if (r < 0) {
+                json_object_put(params);
+                return r;
+        }
+
+        c = new0(BusCall, 1);
+        if (!c) {
+                json_object_put(params);
+                return -ENOMEM;
+        }
+        *c = (BusCall){
+                .face = f, .message = sd_bus_message_ref(m), .operation = o, .result_types = result_types
+        };
+        DL_APPEND(f->calls, c);
+        f->n_calls++;
+
+        operation_call(f->master, caller, o, params, interactive > 0, on_done, c);
+        return 1;
+}
+
+static const char *result_types(const char *method) {
+        for (const sd_bus_vtable *v = bus_manager_vtable(); v->type != _SD_BUS_VTABLE_END; v++)
+                if (v->type == _SD_BUS_VTABLE_METHOD && streq(v->x.method.member, method))
+                        return v->x.method.result;
+        return NULL;
+}
+
+int bus_method_operation(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        _cleanup_json_ json_object *params = json_object_new_object();
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        const char *member = sd_bus_message_get_member(m);
+        BusFace *f = userdata;
+        const Operation *o;
+        int r;
+
+        if (!params)
+                return -ENOMEM;
+
+        o = operation_find_by_method(member);
+        if (!o)
+                return sd_bus_error_setf(
+                                error, SD_BUS_ERROR_UNKNOWN_METHOD, "There is no method '%s'.", member);
+        r = check_room(f, m, error);
+        if (r < 0)
+                return r;
+
+        for (const OperationParameter *p = o->parameters; p->name; p++) {
+                json_object *value = NULL;
+
+                r = bus_json_read(m, &value, &e);
+                if (r >= 0 && json_object_object_add(params, p->name, value) < 0) {
+                        json_object_put(value);
+                        r = -ENOMEM;
+                }
+                if (r < 0) {
+                        kerror_prefix(&e, "'%s'", p->name);
+                        return kerror_is_set(&e) ? sd_bus_error_set(error, kerror_bus_name(e.code),
+                                                                   kerror_message(&e))
+                                                 : r;
+                }
+        }
+
+        return bus_call_operation(f, m, o, TAKE_PTR(params), result_types(member));
+}

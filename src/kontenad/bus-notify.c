@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "bus-internal.h"
+#include "bus-json.h"
+#include "json-util.h"
+#include "log.h"
+#include "node-tracker.h"
+#include "parse-util.h"
+#include "render.h"
+#include "string-util.h"
+
+/* Changes of the store as signals of the bus: InterfacesAdded and Removed, PropertiesChanged, Finished, Event. */
+
+#define GRID_IFACE     "io.kontena.Master1.Grid"
+#define NODE_IFACE     "io.kontena.Master1.Node"
+#define SERVICE_IFACE  "io.kontena.Master1.Service"
+#define INSTANCE_IFACE "io.kontena.Master1.Instance"
+#define DEPLOY_IFACE   "io.kontena.Master1.Deploy"
+
+/* Of objects whose path has names in it, for when their row is gone; of deploys that have not finished. */
+struct Known {
+        char *id, *path;
+        char *shown; /* of a node, what its properties were */
+        UT_hash_handle hh;
+};
+
+static Known *known_free(Known *k) {
+        if (!k)
+                return NULL;
+
+        free(k->id);
+        free(k->path);
+        free(k->shown);
+        free(k);
+        return NULL;
+}
+
+static Known *known_find(Known *table, const char *id) {
+        Known *k;
+
+        HASH_FIND_STR(table, id, k);
+        return k;
+}
+
+static Known *known_add(Known **table, const char *id, const char *path) {
+        Known *k;
+
+        k = known_find(*table, id);
+        if (k)
+                return k;
+        k = new0(Known, 1);
+        if (!k)
+                return NULL;
+        k->id = strdup(id);
+        k->path = strdup(path);
+        if (!k->id || !k->path)
+                return known_free(k);
+        HASH_ADD_KEYPTR(hh, *table, k->id, strlen(k->id), k);
+        return k->hh.tbl ? k : known_free(k);
+}
+
+static void known_remove(Known **table, Known *k) {
+        HASH_DEL(*table, k);
+        known_free(k);
+}
+
+static void known_clear(Known **table) {
+        Known *k, *next;
+
+        HASH_ITER(hh, *table, k, next)
+                known_remove(table, k);
+}
+
+static int announce(BusFace *f, StoreChange change, const char *path, const char *interface,
+                const char *const *properties) {
+        switch (change) {
+        case STORE_ADDED:
+                return sd_bus_emit_interfaces_added(f->master->bus, path, interface, NULL);
+        case STORE_CHANGED:
+                return sd_bus_emit_properties_changed_strv(
+                                f->master->bus, path, interface, (char **) properties);
+        default:
+                return sd_bus_emit_interfaces_removed(f->master->bus, path, interface, NULL);
+        }
+}
+
+#define NAMES(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+static int grid_changed(BusFace *f, StoreChange change, const char *id) {
+        _cleanup_(grid_row_freep) GridRow *g = NULL;
+        _cleanup_free_ char *path = NULL;
+        Known *k = known_find(f->known, id);
+        int r;
+
+        if (change != STORE_REMOVED && store_get_grid(f->master->store, id, &g) >= 0) {
+                r = bus_path_grid(g->name, &path);
+                if (r < 0)
+                        return r;
+                if (!known_add(&f->known, id, path))
+                        return -ENOMEM;
+                return announce(f, change, path, GRID_IFACE, NAMES("TrustedSubnets", "DefaultAffinity"));
+        }
+        if (!k)
+                return 0;
+        r = announce(f, STORE_REMOVED, k->path, GRID_IFACE, NULL);
+        known_remove(&f->known, k);
+        return r;
+}
+
+/* Pings change the row and nothing that was announced. */
+static char *node_shown(const NodeRow *n) {
+        _cleanup_free_ char *labels = strv_join(n->labels, ",");
+
+        return strprintf("%s %s %s %s %s", node_state(n), node_availability_to_string(n->availability),
+                        strempty(labels), n->report ? spec_string(n->report, "private_address", "") : "",
+                        n->report ? spec_string(n->report, "version", "") : "");
+}
+
+static int node_changed(BusFace *f, StoreChange change, const char *id) {
+        _cleanup_(grid_row_freep) GridRow *g = NULL;
+        _cleanup_(node_row_freep) NodeRow *n = NULL;
+        _cleanup_free_ char *path = NULL, *shown = NULL;
+        Known *k = known_find(f->known, id);
+        int r;
+
+        if (change != STORE_REMOVED && store_get_node(f->master->store, id, &n) >= 0 &&
+                        store_get_grid(f->master->store, n->grid_id, &g) >= 0) {
+                r = bus_path_node(g->name, n->name, &path);
+                if (r < 0)
+                        return r;
+                k = known_add(&f->known, id, path);
+                shown = node_shown(n);
+                if (!k || !shown)
+                        return -ENOMEM;
+                if (!streq(k->path, path)) { /* renamed */
+                        (void) announce(f, STORE_REMOVED, k->path, NODE_IFACE, NULL);
+                        free(k->path);
+                        k->path = strdup(path);
+                        if (!k->path)
+                                return -ENOMEM;
+                        change = STORE_ADDED;
+                }
+                if (change == STORE_CHANGED && streq_ptr(k->shown, shown))
+                        return 0;
+                free(k->shown);
+                k->shown = TAKE_PTR(shown);
+                return announce(f, change, path, NODE_IFACE,
+                                NAMES("State", "Availability", "Labels", "PrivateAddress", "Version"));
+        }
+        if (!k)
+                return 0;
+        r = announce(f, STORE_REMOVED, k->path, NODE_IFACE, NULL);
+        known_remove(&f->known, k);
+        return r;
+}
+
+static int service_changed(BusFace *f, StoreChange change, const char *id) {
+        _cleanup_(grid_row_freep) GridRow *g = NULL;
+        _cleanup_(service_row_freep) ServiceRow *s = NULL;
+        _cleanup_(deploy_row_list_done) DeployRowList deploys = {};
+        _cleanup_free_ char *path = NULL, *deploy = NULL;
+        Known *k = known_find(f->known, id);
+        int r;
+
+        if (change != STORE_REMOVED && store_get_service(f->master->store, id, &s) >= 0 &&
+                        store_get_grid(f->master->store, s->grid_id, &g) >= 0) {
+                r = bus_path_service(g->name, s->stack, s->name, &path);
+                if (r < 0)
+                        return r;
+                if (!known_add(&f->known, id, path))
+                        return -ENOMEM;
+                return announce(f, change, path, SERVICE_IFACE,
+                                NAMES("State", "Image", "Count", "Revision"));
+        }
+
+        if (store_list_deploys(f->master->store, id, 1, &deploys) >= 0 && deploys.n > 0 &&
+                        bus_path_id("deploy", deploys.rows[0]->id, &deploy) >= 0)
+                (void) announce(f, STORE_REMOVED, deploy, DEPLOY_IFACE, NULL);
+        if (!k)
+                return 0;
+        r = announce(f, STORE_REMOVED, k->path, SERVICE_IFACE, NULL);
+        known_remove(&f->known, k);
+        return r;
+}
+
+/* Counts of a service are told once for many changes of its instances. */
+static int service_is_stale(BusFace *f, const char *id) {
+        Known *k = known_find(f->known, id);
+
+        if (!k)
+                return 0;
+        if (!known_add(&f->stale, id, k->path))
+                return -ENOMEM;
+        return sd_event_source_set_enabled(f->flush, SD_EVENT_ONESHOT);
+}
+
+static int on_flush(sd_event_source *source, void *userdata) {
+        BusFace *f = userdata;
+        Known *k, *next;
+        int r;
+
+        HASH_ITER(hh, f->stale, k, next) {
+                if (known_find(f->known, k->id)) {
+                        r = announce(f, STORE_CHANGED, k->path, SERVICE_IFACE,
+                                        NAMES("Running", "Deploying", "Instances"));
+                        if (r < 0 && r != -ENOTCONN)
+                                log_debug_errno(r, "Change of '%s' cannot be told: %m", k->path);
+                }
+                known_remove(&f->stale, k);
+        }
+
+        return 0;
+}
+
+static int instance_changed(BusFace *f, StoreChange change, const char *id) {
+        _cleanup_(instance_row_freep) InstanceRow *i = NULL;
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        if (change != STORE_REMOVED && store_get_instance(f->master->store, id, &i) < 0)
+                return 0; /* its removal is told next */
+        r = bus_path_id("instance", id, &path);
+        if (r < 0)
+                return r;
+        if (i) {
+                r = service_is_stale(f, i->service_id);
+                if (r < 0)
+                        return r;
+        }
+
+        return announce(f, change, path, INSTANCE_IFACE,
+                        NAMES("Node", "Desired", "State", "Progress", "Error", "Address", "Unit",
+                                        "Restarts"));
+}
+
+static int finished(BusFace *f, const DeployRow *d, const char *path) {
+        return sd_bus_emit_signal(f->master->bus, path, DEPLOY_IFACE, "Finished", "ss",
+                        deploy_state_to_string(d->state), strempty(d->reason));
+}
+
+/* Only the last of a service's finished deploys is an object that is listed. */
+static void hide_previous(BusFace *f, const DeployRow *d) {
+        _cleanup_(deploy_row_list_done) DeployRowList l = {};
+
+        if (store_list_deploys(f->master->store, d->service_id, 2, &l) < 0)
+                return;
+        FOREACH_ARRAY(other, l.rows, l.n) {
+                _cleanup_free_ char *path = NULL;
+
+                if (streq((*other)->id, d->id) || !DEPLOY_STATE_IS_FINAL((*other)->state))
+                        continue;
+                if (bus_path_id("deploy", (*other)->id, &path) >= 0)
+                        (void) announce(f, STORE_REMOVED, path, DEPLOY_IFACE, NULL);
+        }
+}
+
+static int deploy_changed(BusFace *f, StoreChange change, const char *id) {
+        _cleanup_(deploy_row_freep) DeployRow *d = NULL;
+        _cleanup_free_ char *path = NULL;
+        Known *k = known_find(f->known, id);
+        int r;
+
+        r = bus_path_id("deploy", id, &path);
+        if (r < 0)
+                return r;
+        if (change == STORE_REMOVED || store_get_deploy(f->master->store, id, &d) < 0) {
+                if (k)
+                        known_remove(&f->known, k);
+                return announce(f, STORE_REMOVED, path, DEPLOY_IFACE, NULL);
+        }
+
+        if (change == STORE_ADDED) {
+                hide_previous(f, d);
+                k = known_add(&f->known, id, path);
+                if (!k)
+                        return -ENOMEM;
+        }
+        r = service_is_stale(f, d->service_id);
+        if (r >= 0)
+                r = announce(f, change, path, DEPLOY_IFACE,
+                                NAMES("State", "Reason", "Revision", "Instances"));
+        if (r >= 0 && k && DEPLOY_STATE_IS_FINAL(d->state)) {
+                known_remove(&f->known, k);
+                r = finished(f, d, path);
+        }
+
+        return r;
+}
+
+static int event_added(BusFace *f, const char *id) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_(event_row_freep) EventRow *e = NULL;
+        _cleanup_json_ json_object *o = NULL;
+        uint64_t number;
+        int r;
+
+        r = safe_atou64(id, &number);
+        if (r < 0)
+                return r;
+        r = store_get_event(f->master->store, number, &e);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        r = render_event(f->master, e, &o);
+        if (r < 0)
+                return r;
+
+        r = sd_bus_message_new_signal(f->master->bus, &m, MASTER_PATH, MANAGER_IFACE, "Event");
+        if (r >= 0)
+                r = bus_json_append(m, "s", json_object_object_get(o, "grid"), NULL);
+        if (r >= 0)
+                r = bus_json_append(m, "a{sv}", o, NULL);
+        if (r < 0)
+                return r;
+        return sd_bus_send(f->master->bus, m, NULL);
+}
+
+static void on_change(Store *s, StoreKind kind, StoreChange change, const char *id, const char *grid_id,
+                void *userdata) {
+        BusFace *f = userdata;
+        int r;
+
+        switch (kind) {
+        case STORE_GRID:
+                r = grid_changed(f, change, id);
+                break;
+        case STORE_NODE:
+                r = node_changed(f, change, id);
+                break;
+        case STORE_SERVICE:
+                r = service_changed(f, change, id);
+                break;
+        case STORE_INSTANCE:
+                r = instance_changed(f, change, id);
+                break;
+        case STORE_DEPLOY:
+                r = deploy_changed(f, change, id);
+                break;
+        case STORE_EVENT:
+                r = event_added(f, id);
+                break;
+        default:
+                r = streq(id, "read-only") ? announce(f, STORE_CHANGED, MASTER_PATH, MANAGER_IFACE,
+                                                             NAMES("ReadOnlyReason"))
+                                           : 0;
+        }
+
+        /* -ENOENT: the row has gone since, which is told next. */
+        if (r < 0 && r != -ENOENT && r != -ENOTCONN)
+                log_warning_errno(r, "A change cannot be told on the bus: %m");
+}
+
+void bus_face_reloaded(BusFace *f) {
+        (void) announce(f, STORE_CHANGED, MASTER_PATH, MANAGER_IFACE, NAMES("ListenURL", "CAFingerprint"));
+}
+
+/* Who is there already. */
+static int learn(BusFace *f) {
+        _cleanup_(grid_row_list_done) GridRowList grids = {};
+        _cleanup_(deploy_row_list_done) DeployRowList deploys = {};
+        Store *s = f->master->store;
+        int r;
+
+        r = store_list_grids(s, &grids);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(g, grids.rows, grids.n) {
+                _cleanup_(node_row_list_done) NodeRowList nodes = {};
+                _cleanup_(service_row_list_done) ServiceRowList services = {};
+                _cleanup_free_ char *path = NULL;
+
+                r = bus_path_grid((*g)->name, &path);
+                if (r >= 0 && !known_add(&f->known, (*g)->id, path))
+                        r = -ENOMEM;
+                if (r >= 0)
+                        r = store_list_nodes(s, (*g)->id, &nodes);
+                if (r >= 0)
+                        r = store_list_services(s, (*g)->id, &services);
+                if (r < 0)
+                        return r;
+                FOREACH_ARRAY(n, nodes.rows, nodes.n) {
+                        _cleanup_free_ char *p = NULL;
+
+                        r = bus_path_node((*g)->name, (*n)->name, &p);
+                        if (r < 0 || !known_add(&f->known, (*n)->id, p))
+                                return r < 0 ? r : -ENOMEM;
+                }
+                FOREACH_ARRAY(v, services.rows, services.n) {
+                        _cleanup_free_ char *p = NULL;
+
+                        r = bus_path_service((*g)->name, (*v)->stack, (*v)->name, &p);
+                        if (r < 0 || !known_add(&f->known, (*v)->id, p))
+                                return r < 0 ? r : -ENOMEM;
+                }
+        }
+
+        r = store_list_unfinished_deploys(s, &deploys);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(d, deploys.rows, deploys.n)
+                if (!known_add(&f->known, (*d)->id, ""))
+                        return -ENOMEM;
+
+        return 0;
+}
+
+int bus_notify_start(BusFace *f) {
+        int r;
+
+        r = learn(f);
+        if (r < 0)
+                return r;
+        r = sd_event_add_defer(f->master->event, &f->flush, on_flush, f);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(f->flush, SD_EVENT_OFF);
+        if (r >= 0)
+                r = sd_event_source_set_priority(f->flush, SD_EVENT_PRIORITY_IDLE);
+        if (r < 0)
+                return r;
+        return store_watch(f->master->store, on_change, f);
+}
+
+void bus_notify_done(BusFace *f) {
+        sd_event_source_disable_unref(f->flush);
+        known_clear(&f->known);
+        known_clear(&f->stale);
+}

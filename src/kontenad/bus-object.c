@@ -1,0 +1,606 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <unistd.h>
+
+#include "bus-internal.h"
+#include "bus-json.h"
+#include "ca.h"
+#include "join-token.h"
+#include "json-util.h"
+#include "listener.h"
+#include "log.h"
+#include "render.h"
+#include "settings.h"
+#include "string-util.h"
+
+int bus_add_slot(BusFace *f, sd_bus_slot *slot) {
+        assert(f->n_slots < ELEMENTSOF(f->slots));
+
+        f->slots[f->n_slots++] = slot;
+        return 0;
+}
+
+void bus_found_done(Found *f) {
+        BusFace *face = f->face;
+
+        json_object_put(f->row);
+        grid_row_free(f->grid);
+        service_row_free(f->service);
+        deploy_row_free(f->deploy);
+        *f = (Found){ .face = face };
+}
+
+/* Which key of the row a property shows, and as what. */
+static const struct {
+        const char *property, *key, *type;
+} properties[] = {
+        { "Address", "address", "s" },
+        { "Availability", "availability", "s" },
+        { "Count", "count", "u" },
+        { "DefaultAffinity", "default_affinity", "as" },
+        { "Deploying", "deploying", "b" },
+        { "Desired", "desired", "s" },
+        { "Error", "error", "s" },
+        { "Id", "id", "s" },
+        { "Image", "image", "s" },
+        { "InitialSize", "initial_size", "u" },
+        { "Labels", "labels", "as" },
+        { "LastSeenUSec", "last_seen", "t" },
+        { "Name", "name", "s" },
+        { "Node", "node", "s" },
+        { "Number", "number", "u" },
+        { "OverlayAddress", "overlay_address", "s" },
+        { "PrivateAddress", "private_address", "s" },
+        { "Progress", "progress", "s" },
+        { "Reason", "reason", "s" },
+        { "Restarts", "restarts", "u" },
+        { "Revision", "revision", "t" },
+        { "Running", "running", "u" },
+        { "Stack", "stack", "s" },
+        { "State", "state", "s" },
+        { "Stateful", "stateful", "b" },
+        { "Subnet", "subnet", "s" },
+        { "Supernet", "supernet", "s" },
+        { "TrustedSubnets", "trusted_subnets", "as" },
+        { "Unit", "unit", "s" },
+        { "Version", "version", "s" },
+};
+
+static int property_get(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        Found *f = userdata;
+
+        FOREACH_ARRAY(p, properties, ELEMENTSOF(properties))
+                if (streq(p->property, property))
+                        return bus_json_append(reply, p->type, json_object_object_get(f->row, p->key), NULL);
+
+        return -EINVAL;
+}
+
+static int property_get_grid(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        _cleanup_free_ char *grid = NULL;
+        Found *f = userdata;
+        int r;
+
+        r = bus_path_grid(f->grid->name, &grid);
+        if (r < 0)
+                return r;
+        return sd_bus_message_append(reply, "o", grid);
+}
+
+/* "/" where the service is gone. */
+static int property_get_service(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        _cleanup_free_ char *service = NULL;
+        Found *f = userdata;
+        int r;
+
+        if (f->service) {
+                r = bus_path_service(f->grid->name, f->service->stack, f->service->name, &service);
+                if (r < 0)
+                        return r;
+        }
+        return sd_bus_message_append(reply, "o", service ?: "/");
+}
+
+static int property_get_instances(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        _cleanup_(instance_row_list_done) InstanceRowList l = {};
+        Found *f = userdata;
+        int r;
+
+        r = store_list_instances_of_service(f->face->master->store, f->service->id, &l);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "o");
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(i, l.rows, l.n) {
+                _cleanup_free_ char *p = NULL;
+
+                if ((*i)->desired == INSTANCE_TERMINATED)
+                        continue;
+                r = bus_path_id("instance", (*i)->id, &p);
+                if (r >= 0)
+                        r = sd_bus_message_append(reply, "o", p);
+                if (r < 0)
+                        return r;
+        }
+
+        return sd_bus_message_close_container(reply);
+}
+
+static int property_get_steps(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        static const char *const texts[] = { "node", "state", "progress", "error" };
+        Found *f = userdata;
+        json_object *steps = NULL;
+        int r;
+
+        r = json_find_array(f->row, "instances", &steps, NULL);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "(ussss)");
+        if (r < 0)
+                return r;
+        FOREACH_JSON_ARRAY(s, steps) {
+                r = sd_bus_message_open_container(reply, 'r', "ussss");
+                if (r >= 0)
+                        r = bus_json_append(reply, "u", json_object_object_get(s, "number"), NULL);
+                for (size_t i = 0; i < ELEMENTSOF(texts) && r >= 0; i++)
+                        r = bus_json_append(reply, "s", json_object_object_get(s, texts[i]), NULL);
+                if (r >= 0)
+                        r = sd_bus_message_close_container(reply);
+                if (r < 0)
+                        return r;
+        }
+
+        return sd_bus_message_close_container(reply);
+}
+
+static int property_get_version(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        return sd_bus_message_append(reply, "s", KONTENA_VERSION);
+}
+
+static int property_get_url(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        _cleanup_free_ char *url = NULL;
+        BusFace *f = userdata;
+        char host[256] = "localhost";
+
+        if (f->master->config->advertised_url)
+                return sd_bus_message_append(reply, "s", f->master->config->advertised_url);
+
+        (void) gethostname(host, sizeof(host) - 1);
+        url = strprintf("wss://%s:%u" JOIN_CHANNEL_PATH, host,
+                        f->master->listener ? listener_port(f->master->listener) : f->master->config->port);
+        if (!url)
+                return -ENOMEM;
+        return sd_bus_message_append(reply, "s", url);
+}
+
+static int property_get_fingerprint(sd_bus *bus, const char *path, const char *interface,
+                const char *property, sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        BusFace *f = userdata;
+
+        return sd_bus_message_append(reply, "s", f->master->ca ? ca_fingerprint(f->master->ca) : "");
+}
+
+static int property_get_read_only(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        BusFace *f = userdata;
+
+        return sd_bus_message_append(reply, "s", strempty(store_read_only_reason(f->master->store)));
+}
+
+static int method_cancel(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        _cleanup_json_ json_object *params = json_object_new_object();
+        Found *f = userdata;
+        int r;
+
+        if (!params)
+                return -ENOMEM;
+        r = json_add_string(params, "deploy", f->deploy->id);
+        if (r < 0)
+                return r;
+        return bus_call_operation(f->face, m, operation_find("deploy.cancel"), TAKE_PTR(params), NULL);
+}
+
+#define PROPERTY_CONST(name, type) SD_BUS_PROPERTY(name, type, property_get, 0, SD_BUS_VTABLE_PROPERTY_CONST)
+#define PROPERTY_CHANGE(name, type)                                                                         \
+        SD_BUS_PROPERTY(name, type, property_get, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
+
+static const sd_bus_vtable manager_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD_WITH_ARGS("CreateGrid", SD_BUS_ARGS("s", name, "a{sv}", settings),
+                        SD_BUS_RESULT("o", grid), bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("UpdateGrid", SD_BUS_ARGS("s", grid, "a{sv}", settings), SD_BUS_NO_RESULT,
+                        bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("RemoveGrid", SD_BUS_ARGS("s", grid), SD_BUS_NO_RESULT, bus_method_operation,
+                        SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListGrids", SD_BUS_NO_ARGS, SD_BUS_RESULT("aa{sv}", grids),
+                        bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetGrid", SD_BUS_ARGS("s", grid), SD_BUS_RESULT("a{sv}", properties),
+                        bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetGridToken", SD_BUS_ARGS("s", grid, "b", regenerate),
+                        SD_BUS_RESULT("s", token), bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("CreateNode", SD_BUS_ARGS("s", grid, "s", name, "a{sv}", settings),
+                        SD_BUS_RESULT("o", node, "s", token), bus_method_operation,
+                        SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("UpdateNode", SD_BUS_ARGS("s", grid, "s", node, "a{sv}", settings),
+                        SD_BUS_NO_RESULT, bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("RemoveNode", SD_BUS_ARGS("s", grid, "s", node, "b", force),
+                        SD_BUS_NO_RESULT, bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListNodes", SD_BUS_ARGS("s", grid), SD_BUS_RESULT("aa{sv}", nodes),
+                        bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetNode", SD_BUS_ARGS("s", grid, "s", node),
+                        SD_BUS_RESULT("a{sv}", properties), bus_method_operation,
+                        SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("CreateService",
+                        SD_BUS_ARGS("s", grid, "s", stack, "s", name, "a{sv}", spec),
+                        SD_BUS_RESULT("o", service), bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("UpdateService",
+                        SD_BUS_ARGS("s", grid, "s", stack, "s", service, "a{sv}", changes), SD_BUS_NO_RESULT,
+                        bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("RemoveService", SD_BUS_ARGS("s", grid, "s", stack, "s", service),
+                        SD_BUS_NO_RESULT, bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListServices", SD_BUS_ARGS("s", grid), SD_BUS_RESULT("aa{sv}", services),
+                        bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetService", SD_BUS_ARGS("s", grid, "s", stack, "s", service),
+                        SD_BUS_RESULT("a{sv}", properties), bus_method_operation,
+                        SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("DeployService",
+                        SD_BUS_ARGS("s", grid, "s", stack, "s", service, "a{sv}", options),
+                        SD_BUS_RESULT("o", deploy), bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ScaleService", SD_BUS_ARGS("s", grid, "s", stack, "s", service, "u", count),
+                        SD_BUS_RESULT("o", deploy), bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("StartService", SD_BUS_ARGS("s", grid, "s", stack, "s", service),
+                        SD_BUS_NO_RESULT, bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("StopService", SD_BUS_ARGS("s", grid, "s", stack, "s", service),
+                        SD_BUS_NO_RESULT, bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("RestartService", SD_BUS_ARGS("s", grid, "s", stack, "s", service),
+                        SD_BUS_NO_RESULT, bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListInstances", SD_BUS_ARGS("s", grid, "s", stack, "s", service),
+                        SD_BUS_RESULT("aa{sv}", instances), bus_method_operation,
+                        SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListDeploys", SD_BUS_ARGS("s", grid, "s", stack, "s", service),
+                        SD_BUS_RESULT("aa{sv}", deploys), bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListEvents", SD_BUS_ARGS("s", grid, "a{sv}", filter),
+                        SD_BUS_RESULT("aa{sv}", events), bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetStatus", SD_BUS_ARGS("s", grid), SD_BUS_RESULT("a{sv}", status),
+                        bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("OpenLogs",
+                        SD_BUS_ARGS("s", grid, "s", stack, "s", service, "a{sv}", options),
+                        SD_BUS_RESULT("s", stream), bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("CloseLogs", SD_BUS_ARGS("s", stream), SD_BUS_NO_RESULT,
+                        bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_SIGNAL_WITH_ARGS("LogEntries", SD_BUS_ARGS("s", stream, "a(tssss)", entries, "b", end), 0),
+        SD_BUS_SIGNAL_WITH_ARGS("Event", SD_BUS_ARGS("s", grid, "a{sv}", event), 0),
+        SD_BUS_PROPERTY("Version", "s", property_get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("ListenURL", "s", property_get_url, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("CAFingerprint", "s", property_get_fingerprint, 0,
+                        SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("ReadOnlyReason", "s", property_get_read_only, 0,
+                        SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_VTABLE_END,
+};
+
+static const sd_bus_vtable grid_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        PROPERTY_CONST("Id", "s"),
+        PROPERTY_CONST("Name", "s"),
+        PROPERTY_CONST("Subnet", "s"),
+        PROPERTY_CONST("Supernet", "s"),
+        PROPERTY_CHANGE("TrustedSubnets", "as"),
+        PROPERTY_CHANGE("DefaultAffinity", "as"),
+        PROPERTY_CONST("InitialSize", "u"),
+        SD_BUS_VTABLE_END,
+};
+
+static const sd_bus_vtable node_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        PROPERTY_CONST("Id", "s"),
+        PROPERTY_CONST("Name", "s"),
+        SD_BUS_PROPERTY("Grid", "o", property_get_grid, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        PROPERTY_CONST("Number", "u"),
+        PROPERTY_CHANGE("State", "s"),
+        PROPERTY_CHANGE("Availability", "s"),
+        PROPERTY_CHANGE("Labels", "as"),
+        PROPERTY_CONST("OverlayAddress", "s"),
+        PROPERTY_CHANGE("PrivateAddress", "s"),
+        PROPERTY_CHANGE("Version", "s"),
+        /* Changes with each ping: read it when it matters. */
+        SD_BUS_PROPERTY("LastSeenUSec", "t", property_get, 0, 0),
+        SD_BUS_VTABLE_END,
+};
+
+static const sd_bus_vtable service_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        PROPERTY_CONST("Id", "s"),
+        PROPERTY_CONST("Name", "s"),
+        PROPERTY_CONST("Stack", "s"),
+        SD_BUS_PROPERTY("Grid", "o", property_get_grid, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        PROPERTY_CHANGE("State", "s"),
+        PROPERTY_CHANGE("Image", "s"),
+        PROPERTY_CHANGE("Count", "u"),
+        PROPERTY_CHANGE("Running", "u"),
+        PROPERTY_CONST("Stateful", "b"),
+        PROPERTY_CHANGE("Revision", "t"),
+        PROPERTY_CHANGE("Deploying", "b"),
+        SD_BUS_PROPERTY("Instances", "ao", property_get_instances, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_VTABLE_END,
+};
+
+static const sd_bus_vtable instance_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        PROPERTY_CONST("Id", "s"),
+        SD_BUS_PROPERTY("Service", "o", property_get_service, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        PROPERTY_CONST("Number", "u"),
+        PROPERTY_CHANGE("Node", "s"),
+        PROPERTY_CHANGE("Desired", "s"),
+        PROPERTY_CHANGE("State", "s"),
+        PROPERTY_CHANGE("Progress", "s"),
+        PROPERTY_CHANGE("Error", "s"),
+        PROPERTY_CHANGE("Address", "s"),
+        PROPERTY_CHANGE("Unit", "s"),
+        PROPERTY_CHANGE("Restarts", "u"),
+        SD_BUS_VTABLE_END,
+};
+
+static const sd_bus_vtable deploy_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD("Cancel", NULL, NULL, method_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_SIGNAL_WITH_ARGS("Finished", SD_BUS_ARGS("s", state, "s", reason), 0),
+        PROPERTY_CONST("Id", "s"),
+        SD_BUS_PROPERTY("Service", "o", property_get_service, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        PROPERTY_CHANGE("State", "s"),
+        PROPERTY_CHANGE("Reason", "s"),
+        PROPERTY_CHANGE("Revision", "t"),
+        SD_BUS_PROPERTY("Instances", "a(ussss)", property_get_steps, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_VTABLE_END,
+};
+
+const sd_bus_vtable *bus_manager_vtable(void) {
+        return manager_vtable;
+}
+
+/* Paths to rows. 1: found, 0: there is none. */
+
+static int found(Found *f, int r, void **ret) {
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0)
+                return r;
+        *ret = f;
+        return 1;
+}
+
+static Found *look_anew(BusFace *face, StoreKind kind) {
+        Found *f = face->found + kind;
+
+        bus_found_done(f);
+        f->face = face;
+        return f;
+}
+
+static int find_grid(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
+                sd_bus_error *error) {
+        Found *f = look_anew(userdata, STORE_GRID);
+        _cleanup_free_ char *name = NULL;
+        int r;
+
+        r = sd_bus_path_decode(path, MASTER_PATH "/grid", &name);
+        if (r <= 0)
+                return r;
+        r = store_find_grid(f->face->master->store, name, &f->grid);
+        if (r >= 0)
+                r = render_grid(f->face->master, f->grid, &f->row);
+        return found(f, r, ret);
+}
+
+static int find_node(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
+                sd_bus_error *error) {
+        Found *f = look_anew(userdata, STORE_NODE);
+        _cleanup_free_ char *grid = NULL, *name = NULL;
+        _cleanup_(node_row_freep) NodeRow *n = NULL;
+        int r;
+
+        r = sd_bus_path_decode_many(path, MASTER_PATH "/node/%/%", &grid, &name);
+        if (r <= 0)
+                return r;
+        r = store_find_grid(f->face->master->store, grid, &f->grid);
+        if (r >= 0)
+                r = store_find_node(f->face->master->store, f->grid->id, name, &n);
+        if (r >= 0)
+                r = render_node(f->face->master, f->grid, n, &f->row);
+        return found(f, r, ret);
+}
+
+static int find_service(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
+                sd_bus_error *error) {
+        Found *f = look_anew(userdata, STORE_SERVICE);
+        _cleanup_free_ char *grid = NULL, *stack = NULL, *name = NULL;
+        int r;
+
+        r = sd_bus_path_decode_many(path, MASTER_PATH "/service/%/%/%", &grid, &stack, &name);
+        if (r <= 0)
+                return r;
+        r = store_find_grid(f->face->master->store, grid, &f->grid);
+        if (r >= 0)
+                r = store_find_service(f->face->master->store, f->grid->id, stack, name, &f->service);
+        if (r >= 0)
+                r = render_service(f->face->master, f->grid, f->service, &f->row);
+        return found(f, r, ret);
+}
+
+static int find_owner(Found *f, const char *grid_id, const char *service_id) {
+        int r;
+
+        r = store_get_grid(f->face->master->store, grid_id, &f->grid);
+        if (r < 0)
+                return r;
+        r = store_get_service(f->face->master->store, service_id, &f->service);
+        return r == -ENOENT ? 0 : r;
+}
+
+static int find_instance(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
+                sd_bus_error *error) {
+        Found *f = look_anew(userdata, STORE_INSTANCE);
+        _cleanup_(instance_row_freep) InstanceRow *i = NULL;
+        _cleanup_free_ char *id = NULL;
+        int r;
+
+        r = sd_bus_path_decode(path, MASTER_PATH "/instance", &id);
+        if (r <= 0)
+                return r;
+        r = store_get_instance(f->face->master->store, id, &i);
+        if (r >= 0)
+                r = find_owner(f, i->grid_id, i->service_id);
+        if (r >= 0)
+                r = render_instance(f->face->master, f->grid, f->service, i, &f->row);
+        return found(f, r, ret);
+}
+
+static int find_deploy(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
+                sd_bus_error *error) {
+        Found *f = look_anew(userdata, STORE_DEPLOY);
+        _cleanup_free_ char *id = NULL;
+        int r;
+
+        r = sd_bus_path_decode(path, MASTER_PATH "/deploy", &id);
+        if (r <= 0)
+                return r;
+        r = store_get_deploy(f->face->master->store, id, &f->deploy);
+        if (r >= 0)
+                r = find_owner(f, f->deploy->grid_id, f->deploy->service_id);
+        if (r >= 0)
+                r = render_deploy(f->face->master, f->grid, f->service, f->deploy, &f->row);
+        return found(f, r, ret);
+}
+
+/* All paths there are. */
+
+static int add_path(char ***l, int r, char *path) {
+        return r < 0 ? r : strv_consume(l, path);
+}
+
+static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
+        _cleanup_(grid_row_list_done) GridRowList grids = {};
+        _cleanup_strv_free_ char **l = NULL;
+        BusFace *f = userdata;
+        Store *s = f->master->store;
+        char *path = NULL;
+        int r;
+
+        r = store_list_grids(s, &grids);
+        FOREACH_ARRAY(g, grids.rows, grids.n) {
+                _cleanup_(node_row_list_done) NodeRowList nodes = {};
+                _cleanup_(service_row_list_done) ServiceRowList services = {};
+                _cleanup_(instance_row_list_done) InstanceRowList instances = {};
+
+                if (r < 0)
+                        return r;
+
+                if (endswith(prefix, "/grid"))
+                        r = add_path(&l, bus_path_grid((*g)->name, &path), path);
+                else if (endswith(prefix, "/node")) {
+                        r = store_list_nodes(s, (*g)->id, &nodes);
+                        FOREACH_ARRAY(n, nodes.rows, nodes.n)
+                                if (r >= 0)
+                                        r = add_path(&l, bus_path_node((*g)->name, (*n)->name, &path), path);
+                } else if (endswith(prefix, "/instance")) {
+                        r = store_list_instances_of_grid(s, (*g)->id, &instances);
+                        FOREACH_ARRAY(i, instances.rows, instances.n)
+                                if (r >= 0)
+                                        r = add_path(&l, bus_path_id("instance", (*i)->id, &path), path);
+                } else {
+                        r = store_list_services(s, (*g)->id, &services);
+                        FOREACH_ARRAY(v, services.rows, services.n)
+                                if (r >= 0)
+                                        r = add_path(&l,
+                                                        bus_path_service((*g)->name, (*v)->stack, (*v)->name,
+                                                                        &path),
+                                                        path);
+                }
+        }
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(l);
+        return 0;
+}
+
+/* Of deploys those that go on, and the last of each service; older ones can be asked for by their path. */
+static int enumerate_deploys(
+                sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
+        _cleanup_(deploy_row_list_done) DeployRowList unfinished = {};
+        _cleanup_(service_row_list_done) ServiceRowList services = {};
+        _cleanup_strv_free_ char **l = NULL;
+        BusFace *f = userdata;
+        char *path = NULL;
+        int r;
+
+        r = store_list_unfinished_deploys(f->master->store, &unfinished);
+        FOREACH_ARRAY(d, unfinished.rows, unfinished.n)
+                if (r >= 0)
+                        r = add_path(&l, bus_path_id("deploy", (*d)->id, &path), path);
+        if (r >= 0)
+                r = store_list_services(f->master->store, NULL, &services);
+        if (r < 0)
+                return r;
+
+        FOREACH_ARRAY(s, services.rows, services.n) {
+                _cleanup_(deploy_row_list_done) DeployRowList last = {};
+
+                r = store_list_deploys(f->master->store, (*s)->id, 1, &last);
+                if (r >= 0 && last.n > 0 && DEPLOY_STATE_IS_FINAL(last.rows[0]->state))
+                        r = add_path(&l, bus_path_id("deploy", last.rows[0]->id, &path), path);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_PTR(l);
+        return 0;
+}
+
+int bus_objects_add(BusFace *f) {
+        static const struct {
+                const char *prefix, *interface;
+                const sd_bus_vtable *vtable;
+                sd_bus_object_find_t find;
+                sd_bus_node_enumerator_t enumerate;
+        } kinds[] = {
+                { MASTER_PATH "/grid", "io.kontena.Master1.Grid", grid_vtable, find_grid, enumerate },
+                { MASTER_PATH "/node", "io.kontena.Master1.Node", node_vtable, find_node, enumerate },
+                { MASTER_PATH "/service", "io.kontena.Master1.Service", service_vtable, find_service,
+                                enumerate },
+                { MASTER_PATH "/instance", "io.kontena.Master1.Instance", instance_vtable, find_instance,
+                                enumerate },
+                { MASTER_PATH "/deploy", "io.kontena.Master1.Deploy", deploy_vtable, find_deploy,
+                                enumerate_deploys },
+        };
+        sd_bus *bus = f->master->bus;
+        sd_bus_slot *slot;
+        int r;
+
+        r = sd_bus_add_object_vtable(bus, &slot, MASTER_PATH, MANAGER_IFACE, manager_vtable, f);
+        if (r < 0)
+                return r;
+        (void) bus_add_slot(f, slot);
+        r = sd_bus_add_object_manager(bus, &slot, MASTER_PATH);
+        if (r < 0)
+                return r;
+        (void) bus_add_slot(f, slot);
+
+        FOREACH_ARRAY(k, kinds, ELEMENTSOF(kinds)) {
+                r = sd_bus_add_fallback_vtable(bus, &slot, k->prefix, k->interface, k->vtable, k->find, f);
+                if (r < 0)
+                        return r;
+                (void) bus_add_slot(f, slot);
+                r = sd_bus_add_node_enumerator(bus, &slot, k->prefix, k->enumerate, f);
+                if (r < 0)
+                        return r;
+                (void) bus_add_slot(f, slot);
+        }
+
+        return 0;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "caller.h"
+
+#include <unistd.h>
+
+#include "string-util.h"
+
+static const CallerVTable internal_vtable = { .kind = "internal" };
+
+Caller *caller_ref(Caller *c) {
+        assert(c);
+        assert(c->n_ref > 0);
+
+        c->n_ref++;
+        return c;
+}
+
+Caller *caller_unref(Caller *c) {
+        if (!c)
+                return NULL;
+
+        assert(c->n_ref > 0);
+        if (--c->n_ref > 0)
+                return NULL;
+
+        free(c->name);
+        free(c->address);
+        if (c->vtable->free)
+                c->vtable->free(c);
+        free(c);
+        return NULL;
+}
+
+int caller_new_internal(const char *name, Caller **ret) {
+        _cleanup_(caller_unrefp) Caller *c = NULL;
+
+        assert(ret);
+
+        c = new0(Caller, 1);
+        if (!c)
+                return -ENOMEM;
+        *c = (Caller){ .n_ref = 1, .vtable = &internal_vtable, .uid = getuid(), .pid = getpid() };
+
+        c->name = strdup(name);
+        if (!c->name)
+                return -ENOMEM;
+
+        *ret = TAKE_PTR(c);
+        return 0;
+}

@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "log-streams.h"
+
+#include <utlist.h>
+
+#include "file-util.h"
+#include "json-util.h"
+#include "kontena-limits.h"
+#include "log.h"
+#include "names.h"
+#include "node-session.h"
+#include "string-util.h"
+
+/* History of several nodes is put in order before it is shown: until all have said their last (or, with follow, nothing new came
+ * for SETTLE), at most HISTORY. */
+#define SETTLE_USEC       (300U * USEC_PER_MSEC)
+#define HISTORY_USEC      (5U * USEC_PER_SEC)
+#define BATCH_ENTRIES     200U
+#define BATCH_BYTES       (256U * 1024U)
+#define MESSAGE_BYTES_MAX (64U * 1024U)
+
+/* One node's share. */
+typedef struct Part {
+        struct LogStream *stream;
+        char *node_id, *name;
+        bool open; /* entries may come */
+        bool warned;
+        struct Part *prev, *next;
+} Part;
+
+typedef struct Entry {
+        uint64_t time, order;
+        const char *stream;
+        char *node, *instance, *message;
+} Entry;
+
+typedef struct LogStream {
+        LogStreams *streams;
+        char *id;
+        uint64_t number; /* the nodes' name for it */
+        char *grid_id, *service_id, *stack, *service;
+        LogOptions options;
+        const LogSink *sink;
+        void *userdata;
+        Part *parts;
+        Entry *entries;
+        size_t n_entries, n_allocated, bytes;
+        uint64_t order, dropped, opened_at, last_time;
+        bool begun; /* the caller knows the id, warnings were shown */
+        bool live;  /* history is shown, what comes is passed on */
+        bool dirty; /* instances or nodes have changed */
+        sd_event_source *timer;
+        struct LogStream *prev, *next;
+} LogStream;
+
+struct LogStreams {
+        Master *master;
+        LogStream *list;
+        size_t n;
+        uint64_t next_number;
+};
+
+static void on_opened(NodeSession *session, json_object *result, const KError *error, void *userdata);
+
+static Part *part_free(Part *p) {
+        if (!p)
+                return NULL;
+
+        if (p->stream)
+                DL_DELETE(p->stream->parts, p);
+        free(p->node_id);
+        free(p->name);
+        free(p);
+        return NULL;
+}
+
+static void entries_clear(LogStream *s) {
+        FOREACH_ARRAY(e, s->entries, s->n_entries) {
+                free(e->node);
+                free(e->instance);
+                free(e->message);
+        }
+        s->entries = mfree(s->entries);
+        s->n_entries = s->n_allocated = s->bytes = 0;
+}
+
+static void close_part(Part *p) {
+        _cleanup_json_ json_object *params = NULL;
+        NodeSession *session;
+
+        if (!p->open)
+                return;
+        p->open = false;
+
+        session = node_sessions_find(p->stream->streams->master->sessions, p->node_id);
+        params = json_object_new_object();
+        if (session && params && json_add_u64(params, "stream", p->stream->number) >= 0)
+                (void) session_notify(session, "logs.close", TAKE_PTR(params));
+}
+
+static LogStream *stream_free(LogStream *s) {
+        if (!s)
+                return NULL;
+
+        if (s->streams) {
+                DL_DELETE(s->streams->list, s);
+                s->streams->n--;
+        }
+        while (s->parts) {
+                close_part(s->parts);
+                part_free(s->parts);
+        }
+        entries_clear(s);
+        sd_event_source_disable_unref(s->timer);
+        if (s->sink && s->sink->free)
+                s->sink->free(s->userdata);
+        free(s->id);
+        free(s->grid_id);
+        free(s->service_id);
+        free(s->stack);
+        free(s->service);
+        free(s);
+        return NULL;
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(LogStream *, stream_free);
+
+static void arm(LogStream *s, uint64_t usec) {
+        int r;
+
+        r = sd_event_source_set_time_relative(s->timer, usec);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(s->timer, SD_EVENT_ONESHOT);
+        if (r < 0)
+                log_warning_errno(r, "A log view cannot be timed: %m");
+}
+
+/* "web-1", "stdout", "a line": one more entry to show. A view that has too many loses the new ones, and says how many. */
+static int keep(LogStream *s, uint64_t time, const char *node, const char *instance, const char *stream,
+                const char *message) {
+        Entry *e;
+
+        if (!streq(stream, "warning") &&
+                        (s->n_entries >= LOG_LINES_MAX * 4 || s->bytes >= LOG_STREAM_BYTES_MAX)) {
+                s->dropped++;
+                return 0;
+        }
+
+        if (s->n_entries == s->n_allocated) {
+                size_t n = s->n_allocated ? s->n_allocated * 2 : 64;
+                Entry *more = reallocarray(s->entries, n, sizeof(Entry));
+
+                if (!more)
+                        return -ENOMEM;
+                s->entries = more;
+                s->n_allocated = n;
+        }
+
+        e = s->entries + s->n_entries;
+        *e = (Entry){
+                .time = time,
+                .order = s->order++,
+                .stream = streq(stream, "warning")  ? "warning"
+                          : streq(stream, "stderr") ? "stderr"
+                                                    : "stdout",
+                .node = strdup(node),
+                .instance = strdup(instance),
+                .message = strndup(message, MESSAGE_BYTES_MAX),
+        };
+        s->n_entries++;
+        if (!e->node || !e->instance || !e->message)
+                return -ENOMEM;
+
+        s->bytes += sizeof(Entry) + strlen(e->message) + 64;
+        s->last_time = MAX(s->last_time, time);
+        return 0;
+}
+
+static int warn(LogStream *s, Part *p, const char *format, ...) _printf_(3, 4);
+static int warn(LogStream *s, Part *p, const char *format, ...) {
+        _cleanup_free_ char *sentence = NULL;
+        va_list ap;
+
+        va_start(ap, format);
+        sentence = strvprintf(format, ap);
+        va_end(ap);
+        if (!sentence)
+                return -ENOMEM;
+
+        return keep(s, now_realtime(), p ? p->name : "", "", "warning", sentence);
+}
+
+static int compare_entries(const void *a, const void *b) {
+        const Entry *x = a, *y = b;
+
+        if (x->time != y->time)
+                return x->time < y->time ? -1 : 1;
+        return x->order < y->order ? -1 : x->order > y->order;
+}
+
+/* Gives everything to the reader. Returns 0 when the stream still exists. */
+static int flush(LogStream *s, bool end) {
+        LogEntry batch[BATCH_ENTRIES];
+        size_t from = 0, wanted = s->options.lines;
+        int r = 0;
+
+        if (s->sink->congested && s->sink->congested(s->userdata) && !end) {
+                arm(s, SETTLE_USEC); /* what does not fit meanwhile is counted by keep() */
+                return 0;
+        }
+        if (s->dropped > 0) {
+                uint64_t n = s->dropped;
+
+                s->dropped = 0;
+                (void) warn(s, NULL, "%llu and more lines were dropped, the reader is too slow for them.",
+                                (unsigned long long) n);
+        }
+
+        if (s->n_entries > 1)
+                qsort(s->entries, s->n_entries, sizeof(Entry), compare_entries);
+        if (!s->live && s->options.since == 0 && s->n_entries > wanted) {
+                /* Each node gave as many as are wanted of all; warnings are the youngest and always among them. */
+                from = s->n_entries - MAX(wanted, 1U);
+        }
+
+        for (size_t i = from; r >= 0 && (i < s->n_entries || end);) {
+                size_t n = 0, bytes = 0;
+                bool last;
+
+                while (i < s->n_entries && n < BATCH_ENTRIES && bytes < BATCH_BYTES) {
+                        Entry *e = s->entries + i++;
+
+                        batch[n++] = (LogEntry){ e->time, e->node, e->instance, e->stream, e->message };
+                        bytes += strlen(e->message);
+                }
+                last = end && i >= s->n_entries;
+                r = s->sink->entries(s->id, batch, n, last, s->userdata);
+                if (last)
+                        break;
+        }
+        entries_clear(s);
+
+        if (r < 0)
+                log_debug_errno(r, "The reader of a log view is gone: %m");
+        if (r < 0 || end) {
+                stream_free(s);
+                return -ECANCELED;
+        }
+        return 0;
+}
+
+static bool parts_are_open(LogStream *s) {
+        Part *p;
+
+        DL_FOREACH(s->parts, p)
+                if (p->open)
+                        return true;
+        return false;
+}
+
+static Part *find_part(LogStream *s, const char *node_id) {
+        Part *p;
+
+        DL_FOREACH(s->parts, p)
+                if (streq(p->node_id, node_id))
+                        return p;
+        return NULL;
+}
+
+static Part *part_new(LogStream *s, const char *node_id) {
+        _cleanup_(node_row_freep) NodeRow *n = NULL;
+        Part *p;
+
+        p = new0(Part, 1);
+        if (!p)
+                return NULL;
+        p->node_id = strdup(node_id);
+        p->name = store_get_node(s->streams->master->store, node_id, &n) >= 0 ? TAKE_PTR(n->name)
+                                                                              : strdup("?");
+        if (!p->node_id || !p->name)
+                return part_free(p);
+
+        p->stream = s;
+        DL_APPEND(s->parts, p);
+        return p;
+}
+
+/* What on_opened() needs: the stream may be gone by then, so it is looked up. */
+typedef struct Opening {
+        LogStreams *streams;
+        uint64_t number;
+        char *node_id;
+} Opening;
+
+static Opening *opening_free(Opening *o) {
+        if (o)
+                free(o->node_id);
+        free(o);
+        return NULL;
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(Opening *, opening_free);
+
+static int ask_node(LogStream *s, Part *p, NodeSession *session, uint32_t lines, uint64_t since) {
+        _cleanup_json_ json_object *params = json_object_new_object();
+        _cleanup_(opening_freep) Opening *o = new0(Opening, 1);
+        _cleanup_free_ char *service = strjoin(s->stack, "/", s->service);
+        int r;
+
+        if (!params || !o || !service)
+                return -ENOMEM;
+        o->streams = s->streams;
+        o->number = s->number;
+        o->node_id = strdup(p->node_id);
+        if (!o->node_id)
+                return -ENOMEM;
+
+        r = json_add_u64(params, "stream", s->number);
+        if (r >= 0)
+                r = json_add_string(params, "service", service);
+        if (r >= 0 && s->options.instance > 0)
+                r = json_add_u64(params, "instance", s->options.instance);
+        if (r >= 0)
+                r = json_add_u64(params, "lines", lines);
+        if (r >= 0 && since > 0)
+                r = json_add_u64(params, "since", since);
+        if (r >= 0)
+                r = json_add_bool(params, "follow", s->options.follow);
+        if (r < 0)
+                return r;
+
+        p->open = true;
+        p->warned = false;
+        r = session_call(session, "logs.open", TAKE_PTR(params), CHANNEL_CALL_TIMEOUT_USEC, on_opened, o);
+        if (r < 0) {
+                p->open = false;
+                return r;
+        }
+        TAKE_PTR(o);
+        return 0;
+}
+
+/* Asks each node that has instances of the service and was not asked yet. */
+static int ask_nodes(LogStream *s, bool first) {
+        _cleanup_(instance_row_list_done) InstanceRowList l = {};
+        Master *m = s->streams->master;
+        int r;
+
+        r = store_list_instances_of_service(m->store, s->service_id, &l);
+        if (r < 0)
+                return r;
+
+        FOREACH_ARRAY(i, l.rows, l.n) {
+                NodeSession *session;
+                Part *p;
+
+                if (!(*i)->node_id || (s->options.instance > 0 && (*i)->number != s->options.instance))
+                        continue;
+                p = find_part(s, (*i)->node_id);
+                if (p && (p->open || first))
+                        continue;
+                session = node_sessions_find(m->sessions, (*i)->node_id);
+                if (!session && !first && (!p || p->warned))
+                        continue;
+                if (!p) {
+                        p = part_new(s, (*i)->node_id);
+                        if (!p)
+                                return -ENOMEM;
+                }
+                if (!session) {
+                        p->warned = true;
+                        r = warn(s, p, "Node '%s' is offline, its lines are missing.", p->name);
+                } else if (first)
+                        r = ask_node(s, p, session, s->options.lines, s->options.since);
+                else
+                        /* Came later, or came back: from where we were. */
+                        r = ask_node(s, p, session, LOG_LINES_MAX, MAX(s->last_time, s->opened_at) + 1);
+                if (r < 0)
+                        return r;
+        }
+
+        return 0;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        LogStream *s = userdata;
+        Part *p;
+        int r;
+
+        if (!s->begun) {
+                s->begun = true;
+                if (parts_are_open(s)) {
+                        if (s->n_entries > 0 && flush(s, /* end= */ false) < 0)
+                                return 0;
+                        arm(s, SETTLE_USEC);
+                        return 0;
+                }
+        }
+
+        if (s->dirty) {
+                s->dirty = false;
+                r = ask_nodes(s, /* first= */ false);
+                if (r < 0)
+                        log_debug_errno(r, "Nodes of a log view cannot be asked: %m");
+        }
+
+        if (!s->options.follow && parts_are_open(s)) {
+                if (now_realtime() < s->opened_at + HISTORY_USEC) {
+                        arm(s, SETTLE_USEC);
+                        return 0;
+                }
+                DL_FOREACH(s->parts, p)
+                        if (p->open)
+                                (void) warn(s, p, "Node '%s' did not give all its lines in time.", p->name);
+        }
+
+        if (flush(s, /* end= */ !s->options.follow) < 0)
+                return 0;
+        s->live = true;
+        return 0;
+}
+
+static LogStream *find_number(LogStreams *l, uint64_t number) {
+        LogStream *s;
+
+        DL_FOREACH(l->list, s)
+                if (s->number == number)
+                        return s;
+        return NULL;
+}
+
+/* A part that is through may have been the last one. */
+static void part_ended(LogStream *s, Part *p) {
+        p->open = false;
+        arm(s, s->options.follow || parts_are_open(s) ? SETTLE_USEC : 0);
+}
+
+static void on_opened(NodeSession *session, json_object *result, const KError *error, void *userdata) {
+        _cleanup_(opening_freep) Opening *o = userdata;
+        LogStream *s = find_number(o->streams, o->number);
+        Part *p = s ? find_part(s, o->node_id) : NULL;
+
+        if (!p || !kerror_is_set(error))
+                return;
+
+        (void) warn(s, p, "Node '%s' cannot show its lines: %s", p->name, kerror_message(error));
+        part_ended(s, p);
+}
+
+static int take_entry(LogStream *s, Part *p, json_object *e) {
+        _cleanup_free_ char *instance = NULL;
+        const char *message, *stream = "stdout";
+        uint64_t time, number = 0;
+        int r;
+
+        r = json_get_u64(e, "time", &time, NULL);
+        if (r >= 0)
+                r = json_get_string(e, "message", &message, NULL);
+        if (r >= 0)
+                r = json_find_string(e, "stream", &stream, NULL);
+        if (r >= 0)
+                r = json_find_u64(e, "instance", &number, NULL);
+        if (r < 0 || number > UINT32_MAX)
+                return -EBADMSG;
+
+        instance = strprintf("%s-%u", s->service, (unsigned) number);
+        if (!instance)
+                return -ENOMEM;
+        return keep(s, time, p->name, instance, stream, message);
+}
+
+int log_streams_data(Master *m, struct NodeSession *session, json_object *params) {
+        json_object *entries = NULL;
+        uint64_t number;
+        bool end = false;
+        LogStream *s;
+        Part *p;
+        int r;
+
+        r = json_get_u64(params, "stream", &number, NULL);
+        if (r >= 0)
+                r = json_find_array(params, "entries", &entries, NULL);
+        if (r >= 0)
+                r = json_find_bool(params, "end", &end, NULL);
+        if (r < 0)
+                return -EBADMSG;
+
+        /* Closed meanwhile, or not this node's business: not worth a word. */
+        s = m->log_streams ? find_number(m->log_streams, number) : NULL;
+        p = s ? find_part(s, session_node_id(session)) : NULL;
+        if (!p || !p->open)
+                return 0;
+
+        FOREACH_JSON_ARRAY(e, entries) {
+                r = take_entry(s, p, e);
+                if (r < 0)
+                        return r;
+        }
+
+        if (end)
+                part_ended(s, p);
+        else if (s->live)
+                arm(s, 0);
+        else if (s->options.follow)
+                arm(s, now_realtime() < s->opened_at + HISTORY_USEC ? SETTLE_USEC : 0);
+        return 0;
+}
+
+void log_streams_node_gone(Master *m, const char *node_id) {
+        LogStream *s;
+
+        if (!m->log_streams)
+                return;
+        DL_FOREACH(m->log_streams->list, s) {
+                Part *p = find_part(s, node_id);
+
+                if (!p || !p->open)
+                        continue;
+                p->warned = true;
+                (void) warn(s, p, "Node '%s' has gone offline, its further lines are missing.", p->name);
+                part_ended(s, p);
+        }
+}
+
+static void on_change(Store *store, StoreKind kind, StoreChange change, const char *id, const char *grid_id,
+                void *userdata) {
+        LogStreams *l = userdata;
+        LogStream *s;
+
+        if (kind != STORE_INSTANCE && kind != STORE_NODE)
+                return;
+        DL_FOREACH(l->list, s)
+                if (s->options.follow && s->live && !s->dirty && streq_ptr(s->grid_id, grid_id)) {
+                        s->dirty = true;
+                        arm(s, SETTLE_USEC);
+                }
+}
+
+int log_streams_open(LogStreams *l, const GridRow *grid, const ServiceRow *service,
+                const LogOptions *options, const LogSink *sink, void *userdata, const char **ret_id,
+                KError *reterr) {
+        _cleanup_(stream_freep) LogStream *s = NULL;
+        int r;
+
+        assert(l);
+        assert(sink);
+
+        if (l->n >= LOG_STREAMS_MAX) {
+                r = kerror_set(reterr, K_LIMIT_EXCEEDED, "At most %u log views can be open.",
+                                LOG_STREAMS_MAX);
+                goto refused;
+        }
+
+        s = new0(LogStream, 1);
+        if (!s) {
+                r = -ENOMEM;
+                goto refused;
+        }
+        s->sink = sink;
+        s->userdata = userdata; /* from here on the stream frees it */
+        s->options = *options;
+        s->opened_at = now_realtime();
+        s->id = store_new_id();
+        s->grid_id = strdup(grid->id);
+        s->service_id = strdup(service->id);
+        s->stack = strdup(service->stack);
+        s->service = strdup(service->name);
+        if (!s->id || !s->grid_id || !s->service_id || !s->stack || !s->service)
+                return -ENOMEM;
+        s->streams = l;
+        s->number = ++l->next_number;
+        DL_APPEND(l->list, s);
+        l->n++;
+
+        r = sd_event_add_time_relative(l->master->event, &s->timer, CLOCK_MONOTONIC, 0, 0, on_timer, s);
+        if (r < 0)
+                return r;
+        r = ask_nodes(s, /* first= */ true);
+        if (r < 0)
+                return r;
+        /* What is wrong is shown at once, and never before the caller knows the id. */
+        arm(s, s->n_entries > 0 || !s->parts ? USEC_PER_MSEC : SETTLE_USEC);
+
+        if (sink->opened)
+                sink->opened(s->id, userdata);
+        *ret_id = s->id;
+        TAKE_PTR(s);
+        return 0;
+
+refused:
+        if (sink->free)
+                sink->free(userdata);
+        return r;
+}
+
+int log_streams_close(LogStreams *l, const char *id) {
+        LogStream *s;
+
+        DL_FOREACH(l->list, s)
+                if (streq(s->id, id)) {
+                        stream_free(s);
+                        return 0;
+                }
+
+        return -ENOENT;
+}
+
+int log_streams_new(Master *m, LogStreams **ret) {
+        _cleanup_(log_streams_freep) LogStreams *l = NULL;
+        int r;
+
+        assert(m);
+        assert(ret);
+
+        l = new0(LogStreams, 1);
+        if (!l)
+                return -ENOMEM;
+        l->master = m;
+        r = store_watch(m->store, on_change, l);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(l);
+        return 0;
+}
+
+LogStreams *log_streams_free(LogStreams *l) {
+        if (!l)
+                return NULL;
+
+        while (l->list)
+                stream_free(l->list);
+        free(l);
+        return NULL;
+}

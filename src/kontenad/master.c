@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "master.h"
+
+#include <inttypes.h>
+
+#include "bus-face.h"
+#include "ca.h"
+#include "conf-parser.h"
+#include "deployer.h"
+#include "file-util.h"
+#include "keyring.h"
+#include "listener.h"
+#include "log-streams.h"
+#include "log.h"
+#include "node-session.h"
+#include "node-tracker.h"
+#include "operation.h"
+#include "rescheduler.h"
+#include "settings.h"
+#include "store.h"
+#include "string-util.h"
+
+#define SLOW_TURN_USEC (50U * USEC_PER_MSEC)
+
+/* Faces first, then what they speak to. Sessions end before operations: who waits for a node is told that it is gone. */
+Master *master_free(Master *m) {
+        if (!m)
+                return NULL;
+
+        m->log_streams = log_streams_free(m->log_streams);
+        m->sessions = node_sessions_free(m->sessions);
+        m->listener = listener_free(m->listener);
+        operations_abort(m);
+        m->bus_face = bus_face_free(m->bus_face);
+        m->rescheduler = rescheduler_free(m->rescheduler);
+        m->deployer = deployer_free(m->deployer);
+        m->tracker = node_tracker_free(m->tracker);
+        m->ca = ca_free(m->ca);
+        m->keyring = keyring_free(m->keyring);
+        m->store = store_close(m->store);
+        m->config = config_free(m->config);
+        sd_bus_flush_close_unref(m->bus);
+        sd_event_unref(m->event);
+        free(m);
+        return NULL;
+}
+
+static CaConfig ca_config(const Config *c) {
+        return (CaConfig){
+                .state_directory = c->state_directory,
+                .server_names = c->server_names,
+                .certificate = c->certificate,
+                .private_key = c->private_key,
+        };
+}
+
+static int start_store(Master *m, KError *reterr) {
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        r = mkdir_p(m->config->state_directory, 0700);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "The state directory '%s' cannot be made: %m.",
+                                m->config->state_directory);
+        path = strjoin(m->config->state_directory, "/kontena.db");
+        if (!path)
+                return -ENOMEM;
+        r = store_open(m->event, path, &m->store, reterr);
+        if (r < 0)
+                return r;
+
+        return keyring_new(m->config->state_directory, &m->keyring, reterr);
+}
+
+static int start_bus(Master *m, KError *reterr) {
+        int r;
+
+        r = sd_bus_open_system_with_description(&m->bus, "kontenad");
+        if (r >= 0)
+                r = sd_bus_attach_event(m->bus, m->event, SD_EVENT_PRIORITY_NORMAL);
+        if (r >= 0)
+                r = sd_bus_set_exit_on_disconnect(m->bus, true);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "The system bus cannot be reached: %m.");
+
+        return 0;
+}
+
+static int start_engine(Master *m, KError *reterr) {
+        int r;
+
+        r = node_tracker_new(m, &m->tracker);
+        if (r >= 0)
+                r = node_sessions_new(m->event, node_tracker_handler(), m->tracker, &m->sessions);
+        if (r >= 0)
+                r = log_streams_new(m, &m->log_streams);
+        if (r >= 0)
+                r = deployer_new(m, &m->deployer);
+        if (r >= 0)
+                r = rescheduler_new(m, &m->rescheduler);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "The master's parts cannot be made: %m.");
+
+        return 0;
+}
+
+static int start_listener(Master *m, KError *reterr) {
+        ListenerConfig listen = {
+                .address = m->config->listen_address,
+                .port = m->config->port,
+                .fd = -EBADF,
+        };
+        CaConfig ca = ca_config(m->config);
+        int r;
+
+        r = ca_new(m->event, m->keyring, &ca, &m->ca, reterr);
+        if (r < 0)
+                return r;
+        r = listener_new(m->event, m->ca, &listen, &m->listener, reterr);
+        if (r < 0)
+                return r;
+        r = node_sessions_listen(m->sessions, m->listener);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "The channel of nodes cannot be served: %m.");
+
+        return 0;
+}
+
+int master_new(sd_event *event, const char *const *directories, Master **ret, KError *reterr) {
+        _cleanup_(master_freep) Master *m = NULL;
+        int r;
+
+        assert(event);
+        assert(ret);
+
+        m = new0(Master, 1);
+        if (!m)
+                return -ENOMEM;
+        m->event = sd_event_ref(event);
+
+        r = config_load(directories, &m->config);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "The configuration cannot be read: %m.");
+        log_set_max_level(m->config->log_level);
+
+        r = start_store(m, reterr);
+        if (r >= 0)
+                r = start_bus(m, reterr);
+        if (r >= 0)
+                r = start_engine(m, reterr);
+        if (r >= 0)
+                r = start_listener(m, reterr);
+        if (r >= 0)
+                r = bus_face_new(m, &m->bus_face, reterr);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(m);
+        return 0;
+}
+
+int master_reload(Master *m, KError *reterr) {
+        _cleanup_(config_freep) Config *c = NULL;
+        CaConfig ca;
+        int r;
+
+        r = config_load(CONF_DIRECTORIES, &c);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "The configuration cannot be read: %m.");
+
+        ca = ca_config(c);
+        r = ca_reload(m->ca, &ca, reterr);
+        if (r < 0)
+                return r;
+        if (!streq_ptr(c->listen_address, m->config->listen_address) || c->port != m->config->port)
+                log_notice("ListenAddress= and Port= take effect when kontenad is restarted.");
+
+        log_set_max_level(c->log_level);
+        config_free(m->config);
+        m->config = TAKE_PTR(c);
+        bus_face_reloaded(m->bus_face);
+        return 0;
+}
+
+int master_loop(Master *m) {
+        int r, code = 0;
+
+        while (sd_event_get_state(m->event) != SD_EVENT_FINISHED) {
+                uint64_t started, took;
+
+                r = sd_event_prepare(m->event);
+                if (r == 0)
+                        r = sd_event_wait(m->event, UINT64_MAX);
+                if (r < 0)
+                        return r;
+                if (r == 0)
+                        continue;
+
+                started = now_monotonic();
+                r = sd_event_dispatch(m->event);
+                if (r < 0)
+                        return r;
+                took = now_monotonic() - started;
+                if (took > SLOW_TURN_USEC)
+                        log_debug("A turn of the event loop took %" PRIu64 " ms.", took / USEC_PER_MSEC);
+        }
+
+        r = sd_event_get_exit_code(m->event, &code);
+        return r < 0 ? r : code;
+}

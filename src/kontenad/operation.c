@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "operation.h"
+
+#include <utlist.h>
+
+#include "audit.h"
+#include "file-util.h"
+#include "json-util.h"
+#include "kontena-limits.h"
+#include "log.h"
+#include "string-util.h"
+
+#define ACTION_READ "io.kontena.master1.read"
+
+static const struct {
+        const Operation *operations;
+        const size_t *n;
+} tables[] = {
+        { grid_operations, &n_grid_operations },
+        { node_operations, &n_node_operations },
+        { service_operations, &n_service_operations },
+        { deploy_operations, &n_deploy_operations },
+        { event_operations, &n_event_operations },
+        { status_operations, &n_status_operations },
+        { log_operations, &n_log_operations },
+};
+
+const Operation *operation_by_index(size_t i) {
+        FOREACH_ARRAY(t, tables, ELEMENTSOF(tables)) {
+                if (i < *t->n)
+                        return t->operations + i;
+                i -= *t->n;
+        }
+
+        return NULL;
+}
+
+const Operation *operation_find(const char *name) {
+        const Operation *o;
+
+        for (size_t i = 0; (o = operation_by_index(i)); i++)
+                if (streq(o->name, name))
+                        return o;
+        return NULL;
+}
+
+const Operation *operation_find_by_method(const char *method) {
+        const Operation *o;
+
+        for (size_t i = 0; (o = operation_by_index(i)); i++)
+                if (streq_ptr(o->method, method))
+                        return o;
+        return NULL;
+}
+
+static void clear_rows(OperationCall *c) {
+        c->grid = grid_row_free(c->grid);
+        c->node = node_row_free(c->node);
+        c->service = service_row_free(c->service);
+        c->deploy = deploy_row_free(c->deploy);
+}
+
+static OperationCall *call_free(OperationCall *c) {
+        if (!c)
+                return NULL;
+
+        if (c->master)
+                DL_DELETE(c->master->calls, c);
+        clear_rows(c);
+        kerror_done(&c->missing);
+        json_object_put(c->parameters);
+        caller_unref(c->caller);
+        free(c);
+        return NULL;
+}
+
+void operations_abort(Master *m) {
+        while (m->calls)
+                call_free(m->calls);
+}
+
+int call_string(OperationCall *c, const char *key, const char **ret, KError *reterr) {
+        const char *s = "";
+        int r;
+
+        r = json_find_string(c->parameters, key, &s, reterr);
+        if (r < 0)
+                return r;
+        *ret = s;
+        return 0;
+}
+
+int call_settings(OperationCall *c, const char *key, const char *const *allowed, json_object **ret,
+                KError *reterr) {
+        json_object *o = NULL;
+        int r;
+
+        r = json_find_object(c->parameters, key, &o, reterr);
+        if (r < 0)
+                return r;
+        if (!o) {
+                o = json_object_new_object();
+                if (!o)
+                        return -ENOMEM;
+                if (json_add(c->parameters, key, o) < 0)
+                        return -ENOMEM;
+        }
+
+        json_object_object_foreach(o, name, value) {
+                bool known = false;
+
+                (void) value;
+                for (const char *const *a = allowed; *a; a++)
+                        known = known || streq(*a, name);
+                if (!known)
+                        return kerror_set(
+                                        reterr, K_INVALID_ARGUMENT, "There is no setting '%s' here.", name);
+        }
+
+        *ret = o;
+        return 0;
+}
+
+int labels_validate(char *const *labels, KError *reterr) {
+        if (strv_length(labels) > LABELS_MAX)
+                return kerror_set(reterr, K_LIMIT_EXCEEDED, "There are at most %u labels.", LABELS_MAX);
+
+        STRV_FOREACH(l, labels) {
+                if (isempty(*l) || (*l)[0] == '=' || strchr(*l, ',') || !string_is_printable(*l))
+                        return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                        "'%s' is not a label: KEY or KEY=VALUE without commas.", *l);
+                if (strlen(*l) > LABEL_LENGTH_MAX)
+                        return kerror_set(reterr, K_LIMIT_EXCEEDED, "A label has at most %u bytes.",
+                                        LABEL_LENGTH_MAX);
+        }
+
+        return 0;
+}
+
+/* Step 1: what was asked is well-formed. */
+
+static int check_parameter(const OperationParameter *p, json_object *value, KError *reterr) {
+        static const struct {
+                json_type type;
+                const char *name;
+        } types[] = {
+                [PARAMETER_STRING] = { json_type_string, "a string" },
+                [PARAMETER_BOOL] = { json_type_boolean, "true or false" },
+                [PARAMETER_U32] = { json_type_int, "a whole number" },
+                [PARAMETER_OBJECT] = { json_type_object, "an object" },
+        };
+
+        if (!value)
+                return p->required ? kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' is missing.", p->name) : 0;
+        if (!json_object_is_type(value, types[p->type].type))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' must be %s.", p->name,
+                                types[p->type].name);
+        if (p->type == PARAMETER_U32 &&
+                        (json_object_get_int64(value) < 0 || json_object_get_int64(value) > UINT32_MAX))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' is out of range.", p->name);
+        if (p->type == PARAMETER_STRING) {
+                const char *s = json_object_get_string(value);
+
+                if ((size_t) json_object_get_string_len(value) > LABEL_LENGTH_MAX || !string_is_printable(s))
+                        return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                        "'%s' is too long or has control characters.", p->name);
+        }
+
+        return 0;
+}
+
+static int check_parameters(OperationCall *c, KError *reterr) {
+        size_t known = 0;
+
+        for (const OperationParameter *p = c->operation->parameters; p->name; p++) {
+                json_object *value = NULL;
+                int r;
+
+                if (json_object_object_get_ex(c->parameters, p->name, &value))
+                        known++;
+                r = check_parameter(p, value, reterr);
+                if (r < 0)
+                        return r;
+        }
+        if (known == (size_t) json_object_object_length(c->parameters))
+                return 0;
+
+        json_object_object_foreach(c->parameters, key, value) {
+                bool found = false;
+
+                (void) value;
+                for (const OperationParameter *p = c->operation->parameters; p->name; p++)
+                        found = found || streq(p->name, key);
+                if (!found)
+                        return kerror_set(
+                                        reterr, K_INVALID_ARGUMENT, "There is no parameter '%s' here.", key);
+        }
+
+        return 0;
+}
+
+/* Step 2: names become rows. */
+
+static int not_found(int r, KError *reterr, KErrorCode code, const char *sentence) {
+        if (r == -ENOENT)
+                return kerror_set(reterr, code, "%s", sentence);
+        return kerror_set_errno(reterr, r, "The store cannot be read: %m.");
+}
+
+static int look_up_deploy(OperationCall *c, KError *reterr) {
+        const char *id;
+        int r;
+
+        r = call_string(c, "deploy", &id, reterr);
+        if (r < 0)
+                return r;
+        r = store_get_deploy(c->master->store, id, &c->deploy);
+        if (r >= 0)
+                r = store_get_grid(c->master->store, c->deploy->grid_id, &c->grid);
+        if (r >= 0) {
+                r = store_get_service(c->master->store, c->deploy->service_id, &c->service);
+                if (r == -ENOENT)
+                        r = 0; /* removed since */
+        }
+        if (r < 0) {
+                _cleanup_free_ char *s = strprintf("No deploy '%s'.", id);
+
+                return not_found(r, reterr, K_NO_SUCH_DEPLOY, strempty(s));
+        }
+
+        return 0;
+}
+
+static int look_up(OperationCall *c, KError *reterr) {
+        const char *grid, *node, *stack, *service;
+        unsigned flags = c->operation->flags;
+        Store *s = c->master->store;
+        int r;
+
+        clear_rows(c);
+
+        if (flags & OPERATION_DEPLOY)
+                return look_up_deploy(c, reterr);
+        if (!(flags & OPERATION_GRID))
+                return 0;
+
+        r = call_string(c, "grid", &grid, reterr);
+        if (r < 0)
+                return r;
+        r = store_find_grid(s, grid, &c->grid);
+        if (r < 0) {
+                _cleanup_free_ char *sentence = strprintf("No grid '%s'.", grid);
+
+                return not_found(r, reterr, K_NO_SUCH_GRID, strempty(sentence));
+        }
+
+        if (flags & OPERATION_NODE) {
+                r = call_string(c, "node", &node, reterr);
+                if (r < 0)
+                        return r;
+                r = store_find_node(s, c->grid->id, node, &c->node);
+                if (r < 0) {
+                        _cleanup_free_ char *sentence = strprintf("No node '%s' in grid '%s'.", node, grid);
+
+                        return not_found(r, reterr, K_NO_SUCH_NODE, strempty(sentence));
+                }
+        }
+
+        if (flags & OPERATION_SERVICE) {
+                r = call_string(c, "stack", &stack, reterr);
+                if (r >= 0)
+                        r = call_string(c, "service", &service, reterr);
+                if (r < 0)
+                        return r;
+                r = store_find_service(s, c->grid->id, stack, service, &c->service);
+                if (r < 0) {
+                        _cleanup_free_ char *sentence = strprintf(
+                                        "No service '%s' in stack '%s' of grid '%s'.", service, stack, grid);
+
+                        return not_found(r, reterr, K_NO_SUCH_SERVICE, strempty(sentence));
+                }
+        }
+
+        return 0;
+}
+
+/* Steps 4 to 6: perform, audit, answer. */
+
+static void answer(OperationCall *c, json_object *result, const KError *error) {
+        uint64_t took = now_monotonic() - c->started;
+
+        log_debug("Operation '%s' for %s took %llu us%s%s", c->operation->name, strnull(c->caller->name),
+                        (unsigned long long) took, kerror_is_set(error) ? ": " : ".",
+                        kerror_is_set(error) ? kerror_message(error) : "");
+        c->done(kerror_is_set(error) ? NULL : result, kerror_is_set(error) ? error : NULL, c->userdata);
+        call_free(c);
+}
+
+/* For what has not changed anything, or was rolled back. */
+static void audit_apart(OperationCall *c, const KError *error) {
+        _cleanup_(store_rollbackp) Store *t = NULL;
+        _cleanup_json_ json_object *record = NULL;
+        int r;
+
+        if (!(c->operation->flags & OPERATION_AUDITED))
+                return;
+
+        audit_log(c, error);
+        record = audit_record(c, error);
+        r = store_begin(c->master->store, NULL);
+        if (r >= 0) {
+                t = c->master->store;
+                r = audit_store(t, record);
+        }
+        if (r >= 0)
+                r = store_commit(c->master->store, NULL);
+        if (r < 0)
+                log_debug_errno(r, "The audit of '%s' is in the journal only: %m", c->operation->name);
+}
+
+/* error has no code when memory or the store failed without words. */
+static void fail(OperationCall *c, int r, KError *error) {
+        if (!kerror_is_set(error))
+                (void) kerror_set_errno(error, r, "'%s' failed: %m.", c->operation->name);
+        if (c->operation->flags & OPERATION_AUDITED)
+                audit_apart(c, error);
+        answer(c, NULL, error);
+}
+
+static void perform_changing(OperationCall *c) {
+        _cleanup_(store_rollbackp) Store *t = NULL;
+        _cleanup_json_ json_object *result = NULL, *record = NULL;
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        int r;
+
+        r = store_begin(c->master->store, &error);
+        if (r < 0)
+                return fail(c, r, &error);
+        t = c->master->store;
+
+        r = look_up(c, &error);
+        if (r >= 0)
+                r = c->operation->perform(c, &result, &error);
+        assert(r <= 0); /* a transaction ends before we return to the loop */
+        if (r >= 0) {
+                record = audit_record(c, NULL);
+                r = audit_store(t, record);
+        }
+        if (r < 0)
+                store_rollback(t);
+        else
+                r = store_commit(t, &error);
+        t = NULL;
+        if (r < 0)
+                return fail(c, r, &error);
+
+        audit_log(c, NULL);
+        answer(c, result, NULL);
+}
+
+static void perform_reading(OperationCall *c) {
+        _cleanup_json_ json_object *result = NULL;
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        int r;
+
+        r = look_up(c, &error);
+        if (r >= 0)
+                r = c->operation->perform(c, &result, &error);
+        if (r < 0)
+                return fail(c, r, &error);
+        if (r == 0)
+                operation_call_finish(c, result, NULL);
+}
+
+void operation_call_finish(OperationCall *c, json_object *result, const KError *error) {
+        audit_apart(c, error);
+        answer(c, result, error);
+}
+
+static void perform(OperationCall *c) {
+        if (c->operation->flags & OPERATION_CHANGES)
+                perform_changing(c);
+        else
+                perform_reading(c);
+}
+
+/* Step 3: may the caller? */
+
+static void on_authorized(const KError *denied, void *userdata) {
+        OperationCall *c = userdata;
+
+        if (kerror_is_set(denied)) {
+                audit_apart(c, denied);
+                answer(c, NULL, denied);
+                return;
+        }
+        if (kerror_is_set(&c->missing)) { /* the question was whether this may be told */
+                answer(c, NULL, &c->missing);
+                return;
+        }
+
+        perform(c);
+}
+
+static int authorize(OperationCall *c) {
+        const char *grid = NULL, *node = NULL, *stack = NULL, *service = NULL;
+        AuthorizationRequest q;
+
+        (void) json_find_string(c->parameters, "grid", &grid, NULL);
+        if (!grid && startswith(c->operation->name, "grid."))
+                (void) json_find_string(c->parameters, "name", &grid, NULL);
+        (void) json_find_string(c->parameters, "node", &node, NULL);
+        if (!node && startswith(c->operation->name, "node."))
+                (void) json_find_string(c->parameters, "name", &node, NULL);
+        (void) json_find_string(c->parameters, "stack", &stack, NULL);
+        (void) json_find_string(c->parameters, "service", &service, NULL);
+        if (!service && startswith(c->operation->name, "service."))
+                (void) json_find_string(c->parameters, "name", &service, NULL);
+
+        q = (AuthorizationRequest){
+                .action = c->operation->action,
+                .role = c->operation->role,
+                .grid = grid ?: (c->grid ? c->grid->name : NULL),
+                .node = node,
+                .stack = stack ?: (c->service ? c->service->stack : NULL),
+                .service = service ?: (c->service ? c->service->name : NULL),
+                .interactive = c->interactive,
+        };
+        if (kerror_is_set(&c->missing)) {
+                q.action = ACTION_READ;
+                q.interactive = false; /* no password for a typing error */
+        }
+
+        return c->caller->vtable->authorize(c->caller, &q, on_authorized, c);
+}
+
+void operation_call(Master *m, Caller *caller, const Operation *o, json_object *params, bool interactive,
+                operation_done_t done, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        OperationCall *c;
+        int r;
+
+        assert(m);
+        assert(caller);
+        assert(o);
+        assert(done);
+
+        c = new0(OperationCall, 1);
+        if (!c) {
+                json_object_put(params);
+                (void) kerror_set_errno(&error, -ENOMEM, "'%s' failed: %m.", o->name);
+                done(NULL, &error, userdata);
+                return;
+        }
+        *c = (OperationCall){
+                .master = m,
+                .operation = o,
+                .caller = caller_ref(caller),
+                .parameters = params,
+                .interactive = interactive,
+                .done = done,
+                .userdata = userdata,
+                .started = now_monotonic(),
+        };
+        DL_APPEND(m->calls, c);
+
+        r = params ? check_parameters(c, &error) : -ENOMEM;
+        if (r < 0) {
+                if (!kerror_is_set(&error))
+                        (void) kerror_set_errno(&error, r, "'%s' failed: %m.", o->name);
+                answer(c, NULL, &error); /* nothing was asked for yet that could be audited */
+                return;
+        }
+
+        r = look_up(c, &c->missing);
+        if (r < 0 && !kerror_is_set(&c->missing)) {
+                fail(c, r, &error);
+                return;
+        }
+
+        if (!caller->vtable->authorize || (o->flags & OPERATION_OPEN)) {
+                if (kerror_is_set(&c->missing))
+                        answer(c, NULL, &c->missing);
+                else
+                        perform(c);
+                return;
+        }
+
+        r = authorize(c);
+        if (r < 0)
+                fail(c, r, &error);
+}

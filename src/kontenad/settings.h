@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "macro.h"
+
+/* /etc/kontena/kontenad.conf and its drop-ins. (Not "config.h": that is the build's.) */
+typedef struct Config {
+        char *listen_address;            /* ListenAddress=; NULL: all */
+        uint16_t port;                   /* Port= */
+        char **server_names;             /* ServerNames= */
+        char *certificate, *private_key; /* Certificate=, PrivateKey= */
+        char *advertised_url;            /* AdvertiseURL=; NULL: from the host name */
+        int log_level;                   /* LogLevel= */
+        char *state_directory;           /* $STATE_DIRECTORY, else /var/lib/kontena */
+} Config;
+
+int config_load(const char *const *directories, Config **ret);
+Config *config_free(Config *c);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Config *, config_free);
