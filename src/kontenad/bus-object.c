@@ -479,8 +479,8 @@ static int find_deploy(sd_bus *bus, const char *path, const char *interface, voi
 
 /* All paths there are. */
 
-static int add_path(char ***l, int r, char *path) {
-        return r < 0 ? r : strv_consume(l, path);
+static int add_path(char ***l, int r, char **path) {
+        return r < 0 ? r : strv_consume(l, TAKE_PTR(*path));
 }
 
 static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
@@ -501,17 +501,18 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
                         return r;
 
                 if (endswith(prefix, "/grid"))
-                        r = add_path(&l, bus_path_grid((*g)->name, &path), path);
+                        r = add_path(&l, bus_path_grid((*g)->name, &path), &path);
                 else if (endswith(prefix, "/node")) {
                         r = store_list_nodes(s, (*g)->id, &nodes);
                         FOREACH_ARRAY(n, nodes.rows, nodes.n)
                                 if (r >= 0)
-                                        r = add_path(&l, bus_path_node((*g)->name, (*n)->name, &path), path);
+                                        r = add_path(&l, bus_path_node((*g)->name, (*n)->name, &path),
+                                                        &path);
                 } else if (endswith(prefix, "/instance")) {
                         r = store_list_instances_of_grid(s, (*g)->id, &instances);
                         FOREACH_ARRAY(i, instances.rows, instances.n)
                                 if (r >= 0)
-                                        r = add_path(&l, bus_path_id("instance", (*i)->id, &path), path);
+                                        r = add_path(&l, bus_path_id("instance", (*i)->id, &path), &path);
                 } else {
                         r = store_list_services(s, (*g)->id, &services);
                         FOREACH_ARRAY(v, services.rows, services.n)
@@ -519,7 +520,7 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
                                         r = add_path(&l,
                                                         bus_path_service((*g)->name, (*v)->stack, (*v)->name,
                                                                         &path),
-                                                        path);
+                                                        &path);
                 }
         }
         if (r < 0)
@@ -542,7 +543,7 @@ static int enumerate_deploys(
         r = store_list_unfinished_deploys(f->master->store, &unfinished);
         FOREACH_ARRAY(d, unfinished.rows, unfinished.n)
                 if (r >= 0)
-                        r = add_path(&l, bus_path_id("deploy", (*d)->id, &path), path);
+                        r = add_path(&l, bus_path_id("deploy", (*d)->id, &path), &path);
         if (r >= 0)
                 r = store_list_services(f->master->store, NULL, &services);
         if (r < 0)
@@ -553,7 +554,7 @@ static int enumerate_deploys(
 
                 r = store_list_deploys(f->master->store, (*s)->id, 1, &last);
                 if (r >= 0 && last.n > 0 && DEPLOY_STATE_IS_FINAL(last.rows[0]->state))
-                        r = add_path(&l, bus_path_id("deploy", last.rows[0]->id, &path), path);
+                        r = add_path(&l, bus_path_id("deploy", last.rows[0]->id, &path), &path);
                 if (r < 0)
                         return r;
         }
