@@ -137,23 +137,6 @@ static int read_properties(sd_bus_message *m, UnitState *s) {
         return sd_bus_message_exit_container(m);
 }
 
-static int on_properties_changed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        const char *interface;
-        Unit *u = userdata;
-        int r;
-
-        r = sd_bus_message_read(m, "s", &interface);
-        if (r >= 0)
-                r = read_properties(m, &u->state);
-        if (r < 0)
-                return log_warning_errno(r, "Cannot read a change of unit '%s', ignoring it: %m", u->name);
-
-        /* The service's properties come first, the unit's last: then the picture is whole. */
-        if (u->state.known && streq(interface, "org.freedesktop.systemd1.Unit"))
-                u->changed(u, u->userdata);
-        return 0;
-}
-
 static int on_read(Unit *u, sd_bus_message *m) {
         int r;
 
@@ -188,22 +171,54 @@ static int on_unit_read(sd_bus_message *m, void *userdata, sd_bus_error *error) 
         return 0;
 }
 
+/* The generic part only: what is known of the process (its exit, above all) is not to be had again once the unit is gone. */
+static int read_unit_state(Unit *u) {
+        u->get_unit = sd_bus_slot_unref(u->get_unit);
+        return sd_bus_call_method_async(u->manager->bus, &u->get_unit, SYSTEMD_NAME, u->path,
+                        "org.freedesktop.DBus.Properties", "GetAll", on_unit_read, u, "s",
+                        "org.freedesktop.systemd1.Unit");
+}
+
 static int read_state(Unit *u) {
-        sd_bus *bus = u->manager->bus;
         int r;
 
         u->get_service = sd_bus_slot_unref(u->get_service);
-        u->get_unit = sd_bus_slot_unref(u->get_unit);
-
-        r = sd_bus_call_method_async(bus, &u->get_service, SYSTEMD_NAME, u->path,
+        r = sd_bus_call_method_async(u->manager->bus, &u->get_service, SYSTEMD_NAME, u->path,
                         "org.freedesktop.DBus.Properties", "GetAll", on_service_read, u, "s",
                         "org.freedesktop.systemd1.Service");
         if (r < 0)
                 return r;
 
-        return sd_bus_call_method_async(bus, &u->get_unit, SYSTEMD_NAME, u->path,
-                        "org.freedesktop.DBus.Properties", "GetAll", on_unit_read, u, "s",
-                        "org.freedesktop.systemd1.Unit");
+        return read_unit_state(u);
+}
+
+static int on_properties_changed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *interface;
+        Unit *u = userdata;
+        int r;
+
+        r = sd_bus_message_read(m, "s", &interface);
+        if (r >= 0)
+                r = read_properties(m, &u->state);
+        if (r < 0)
+                return log_warning_errno(r, "Cannot read a change of unit '%s', ignoring it: %m", u->name);
+
+        /* The service's properties come first, the unit's last: then the picture is whole. */
+        if (!streq(interface, "org.freedesktop.systemd1.Unit") || !u->state.known)
+                return 0;
+
+        /* A service that is going to be restarted passes through "failed" or "inactive", and this may be told separately:
+         * ask what it is now. */
+        if (STR_IN_SET(u->state.active_state, "inactive", "failed")) {
+                r = read_unit_state(u);
+                if (r < 0)
+                        return log_error_errno(r, "Cannot read the state of unit '%s': %m", u->name);
+                u->state.known = false;
+                return 0;
+        }
+
+        u->changed(u, u->userdata);
+        return 0;
 }
 
 int unit_new(UnitManager *m, const char *name, unit_changed_t changed, void *userdata, Unit **ret) {
