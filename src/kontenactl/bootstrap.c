@@ -140,6 +140,7 @@ static int wait_online(Ctl *c, const char *grid, uint64_t timeout, KError *reter
 
 int command_bootstrap(Ctl *c, const Arguments *a, KError *reterr) {
         _cleanup_json_ json_object *master = NULL;
+        _cleanup_free_ char *address = NULL;
         const char *grid, *v = arguments_get(a, "timeout"), *url;
         uint64_t timeout = 60 * USEC_PER_SEC;
         int r;
@@ -171,9 +172,11 @@ int command_bootstrap(Ctl *c, const Arguments *a, KError *reterr) {
         r = ctl_get_properties(c, MASTER_NAME, MASTER_PATH, MASTER_MANAGER, &master, reterr);
         if (r < 0)
                 return r;
-        url = arguments_get(a, "url") ?: row_string(master, "ListenURL");
-        ctl_say(c, "Master %s listens on %s.", row_string(master, "Version"),
-                        row_string(master, "ListenURL"));
+        address = master_address(row_string(master, "ListenURL"));
+        if (!address)
+                return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
+        url = arguments_get(a, "url") ?: address;
+        ctl_say(c, "Master %s listens on %s.", row_string(master, "Version"), address);
 
         r = choose_grid(c, a, &grid, reterr);
         if (r < 0)

@@ -334,7 +334,9 @@ static int follow_result(Follow *f, KError *reterr) {
                 return 0;
         }
 
-        say_failures(f, instances);
+        /* Elsewhere each was said when it happened. */
+        if (f->view.redraw || f->view.quiet)
+                say_failures(f, instances);
         if (streq(state, "superseded"))
                 return kerror_set(reterr, K_CONFLICT, "The deploy of '%s' was superseded by a newer one.",
                                 f->display);
@@ -358,6 +360,7 @@ int deploy_follow(Ctl *c, const FollowRequest *request, KError *reterr) {
         f.display = service_display_name(request->service->stack, request->service->service);
         f.view = (DeployView){
                 .out = stdout,
+                .err = stderr,
                 .redraw = terminal_on(stdout),
                 .quiet = c->quiet || c->json != JSON_OFF,
                 .columns = terminal_columns(),

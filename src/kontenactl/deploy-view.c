@@ -169,7 +169,8 @@ static int say_changes(DeployView *v, json_object *instances) {
                 }
 
                 if (!streq(deploy_field(i, DEPLOY_STATE), "waiting") && differ_but_digits(v->said[k], clean))
-                        fprintf(v->out, "%s\n", clean);
+                        fprintf(streq(deploy_field(i, DEPLOY_STATE), "error") ? v->err : v->out, "%s\n",
+                                        clean);
                 free(v->said[k]);
                 v->said[k] = TAKE_PTR(clean);
                 k++;

@@ -8,7 +8,7 @@
 
 /* How a deploy is shown while it goes on: redrawn in place on a terminal, elsewhere a line for each change. */
 typedef struct DeployView {
-        FILE *out;
+        FILE *out, *err; /* err: failures, where nothing is redrawn */
         bool redraw, quiet;
         unsigned columns, rows;
         char *service; /* "web": instances are web-1, web-2 */

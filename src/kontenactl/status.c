@@ -146,11 +146,12 @@ static int print_grid(json_object *status) {
 }
 
 static int print_master(json_object *master) {
+        _cleanup_free_ char *address = master_address(row_string(master, "ListenURL"));
         const char *reason = row_string(master, "ReadOnlyReason");
 
         print_dot(isempty(reason) ? COLOR_GREEN : COLOR_RED, GLYPH_DOT);
         print_clean("Master ", row_string(master, "Version"), "");
-        print_clean(", ", row_string(master, "ListenURL"), "\n");
+        print_clean(", ", strempty(address), "\n");
         if (!isempty(reason)) {
                 print_clean("  Changes are refused: ", reason, "\n");
                 return 1;
@@ -160,6 +161,7 @@ static int print_master(json_object *master) {
 
 static int print_local_node(json_object *node) {
         const char *state = row_string(node, "ChannelState"), *text = row_string(node, "ChannelStatus");
+        _cleanup_free_ char *address = master_address(row_string(node, "MasterURL"));
         json_object *instances = list_of(node, "instances");
         bool ready = streq(state, "ready");
         size_t running = 0;
@@ -171,7 +173,7 @@ static int print_local_node(json_object *node) {
         print_clean("This machine as a node: ", streq(state, "idle") ? "it has not joined a grid" : state,
                         "\n");
         if (!isempty(row_string(node, "MasterURL")))
-                print_clean("    Master: ", row_string(node, "MasterURL"), "\n");
+                print_clean("    Master: ", strempty(address), "\n");
         if (!isempty(row_string(node, "Grid")))
                 print_clean("      Grid: ", row_string(node, "Grid"), "\n");
         if (!isempty(text))

@@ -44,22 +44,25 @@ static void test_plain_output_says_each_change_once(void **state) {
                 "[[1,\"n1\",\"running\",\"\",\"\"],[2,\"n2\",\"error\",\"\",\"bad \\u001b[31m thing\"]]",
         };
         _cleanup_(deploy_view_done) DeployView v = { .columns = 80, .rows = 24, .service = strdup("web") };
-        char *text = NULL;
-        size_t size;
+        char *text = NULL, *failures = NULL;
+        size_t size, failures_size;
 
         v.out = open_memstream(&text, &size);
-        ASSERT_TRUE(v.out && v.service);
+        v.err = open_memstream(&failures, &failures_size);
+        ASSERT_TRUE(v.out && v.err && v.service);
         FOREACH_ARRAY(s, steps, ELEMENTSOF(steps)) {
                 _cleanup_json_ json_object *o = instances(*s);
 
                 ASSERT_OK(deploy_view_update(&v, "title", o, NULL));
         }
         (void) fclose(v.out);
+        (void) fclose(v.err);
 
+        ASSERT_STREQ(failures, "web-2 on n2: failed: bad \\x1b[31m thing\n");
+        free(failures);
         ASSERT_STREQ(text, "web-1 on n1: pulling 3 %\n"
                            "web-1 on n1: running\n"
-                           "web-2 on n2: waiting for port 80\n"
-                           "web-2 on n2: failed: bad \\x1b[31m thing\n");
+                           "web-2 on n2: waiting for port 80\n");
         free(text);
 }
 

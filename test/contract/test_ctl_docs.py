@@ -132,3 +132,12 @@ def test_pages_are_well_formed():
     for path in pages:
         result = subprocess.run(["man", "--warnings", "-l", path], capture_output=True, text=True, env={**os.environ, "MANWIDTH": "80"})
         assert result.returncode == 0 and not result.stderr and len(result.stdout.splitlines()) > 15, path.name
+
+
+@pytest.mark.parametrize("name, source", [("kontenad.conf", "src/kontenad/settings.c"), ("noded.conf", "src/kontena-noded/config.c")])
+def test_every_setting_is_in_its_page(name: str, source: str):
+    settings = re.findall(r'\{ "([A-Z][a-z]+)[ *]*", "([A-Za-z]+)", ', (ROOT / source).read_text())
+    text = page(f"{name}.5")
+    assert len(settings) > 4
+    assert [key for _, key in settings if f"{key}=" not in text] == []
+    assert [section for section, _ in settings if f"SECTION {section.upper()}" not in text] == []

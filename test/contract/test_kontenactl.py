@@ -54,7 +54,7 @@ ANSWERS = {
     "GetStatus": ["a{sv}", {"grid": GRID, "nodes": NODES, "services": [SERVICE], "problems": ["node2 is offline."]}],
     "CreateService": ["o", "/io/kontena/Master1/service/demo/null/web"],
 }  # fmt: skip
-PROPERTIES = {"/io/kontena/Master1": {"Version": ["s", "2.0.0"], "ListenURL": ["s", "https://192.0.2.1:9292"], "ReadOnlyReason": ["s", ""]}}
+PROPERTIES = {"/io/kontena/Master1": {"Version": ["s", "2.0.0"], "ListenURL": ["s", "wss://192.0.2.1:9292/v1/nodes/channel"], "ReadOnlyReason": ["s", ""]}}
 
 
 def instances(*states: str) -> dict[str, Any]:
@@ -342,9 +342,20 @@ def test_failed_deploy_names_each_instance_with_its_reason(bus: Bus):
     result = bus.ctl("service", "deploy", "web")
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
-        f"  web-2 on node2: failed: {reason}", "  web-3 on node3: failed: disk full",
+        f"web-2 on node2: failed: {reason}", "web-3 on node3: failed: disk full",
         "The deploy of 'web' failed: one or more instances failed",
     ]  # fmt: skip
+
+
+def test_on_a_terminal_failures_stay_when_the_drawing_goes(bus: Bus):
+    bus.master(steps=[
+        {"after_ms": 50, "set": instances("running", "error disk full")},
+        {"after_ms": 50, "finish": ["error", "one or more instances failed"]},
+    ])  # fmt: skip
+    terminal = Terminal(bus, "service", "deploy", "web", NO_COLOR="1")
+    assert terminal.wait() == 1
+    last = terminal.text.split("\x1b[J")[-1].replace("\r", "")
+    assert last == "  web-2 on node2: failed: disk full\nThe deploy of 'web' failed: one or more instances failed\n"
 
 
 @pytest.mark.parametrize("state, word", [("superseded", "superseded by a newer one"), ("cancelled", "cancelled")])
