@@ -14,7 +14,7 @@
 typedef struct Ca Ca;
 
 typedef struct CaConfig {
-        const char *state_directory;           /* /var/lib/kontena */
+        const char *state_directory;           /* /var/lib/kontena/master */
         char *const *server_names;             /* ServerNames=: more host names and addresses, or NULL */
         const char *certificate, *private_key; /* PEM files, chain in order; both or neither */
 } CaConfig;

@@ -48,7 +48,7 @@ int config_load(const char *const *directories, Config **ret) {
         c->log_level = log_level_from_string(getenv("KONTENA_LOG_LEVEL"));
         if (c->log_level < 0)
                 c->log_level = LOG_INFO;
-        c->state_directory = strdup(getenv("STATE_DIRECTORY") ?: STATEDIR);
+        c->state_directory = strdup(getenv("STATE_DIRECTORY") ?: STATEDIR "/master");
         if (!c->state_directory)
                 return -ENOMEM;
 

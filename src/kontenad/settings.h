@@ -11,7 +11,7 @@ typedef struct Config {
         char *certificate, *private_key; /* Certificate=, PrivateKey= */
         char *advertised_url;            /* AdvertiseURL=; NULL: from the host name */
         int log_level;                   /* LogLevel= */
-        char *state_directory;           /* $STATE_DIRECTORY, else /var/lib/kontena */
+        char *state_directory;           /* $STATE_DIRECTORY, else /var/lib/kontena/master */
 } Config;
 
 int config_load(const char *const *directories, Config **ret);
