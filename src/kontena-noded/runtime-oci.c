@@ -20,9 +20,9 @@ static const char *const candidates[] = { "crun", "runc" };
 static const char *const directories[] = { "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin",
         "/sbin", "/bin" };
 
-/* runc writes device rules of its own below the unit's; crun leaves the unit's alone. */
-static bool has_device_rules(const Runtime *rt) {
-        return !streq(rt->name, "crun");
+/* crun can leave cgroups alone. Others make one below the unit's, with device rules of their own. */
+static bool is_crun(const Runtime *rt) {
+        return streq(rt->name, "crun");
 }
 
 static int write_text(const char *directory, const char *name, const char *text, mode_t mode) {
@@ -99,7 +99,7 @@ static int oci_prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
         if (r < 0)
                 return r;
 
-        /* Below the unit's own, where its limits hold and systemctl looks. */
+        /* For runtimes that want one: below the unit's, where its limits hold and systemctl looks. */
         cgroup_path = strjoin("/kontena.slice/", c->want->slice, "/", c->want->unit, "/container");
         if (!cgroup_path)
                 return -ENOMEM;
@@ -119,7 +119,7 @@ static int oci_prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
                                         .devices = devices.devices,
                                         .n_devices = devices.n_devices,
                                         .last_capability = rt->last_capability,
-                                        .with_device_rules = has_device_rules(rt),
+                                        .with_device_rules = !is_crun(rt),
                         },
                         &config, reterr);
         if (r < 0)
@@ -143,9 +143,26 @@ static int base_command(const Runtime *rt, const char *directory, char ***l) {
                 r = strv_extend(l, "--log-format");
         if (r >= 0)
                 r = strv_extend(l, "json");
-        /* Not by asking systemd for a scope: the unit is the container's place already. runc's default is the same. */
-        if (r >= 0 && streq(rt->name, "crun"))
-                r = strv_extend(l, "--cgroup-manager=cgroupfs");
+        /* The unit's own cgroup is the container's: its limits hold, systemctl sees the processes, and nothing has to be written
+         * where systemd rules. A group below it could have no controllers while the runtime itself stands in its parent. */
+        if (r >= 0 && is_crun(rt))
+                r = strv_extend(l, "--cgroup-manager=disabled");
+        return r;
+}
+
+/* A group that has processes cannot give controllers to those below it, so the runtime steps aside first. */
+static int step_aside(const RuntimeContainer *c, char ***l) {
+        static const char script[] = "g=\"/sys/fs/cgroup/kontena.slice/$0/runtime\"; mkdir -p \"$g\" && "
+                                     "echo $$ > \"$g/cgroup.procs\" && exec \"$@\"";
+        int r;
+
+        r = strv_extend(l, "/bin/sh");
+        if (r >= 0)
+                r = strv_extend(l, "-c");
+        if (r >= 0)
+                r = strv_extend(l, script);
+        if (r >= 0)
+                r = strv_extendf(l, "%s/%s", c->want->slice, c->want->unit);
         return r;
 }
 
@@ -154,7 +171,9 @@ static int oci_setup(Runtime *rt, const RuntimeContainer *c, UnitSetup *setup, K
         _cleanup_free_ char *log = NULL;
         int r;
 
-        r = base_command(rt, c->directory, &setup->create);
+        r = is_crun(rt) ? 0 : step_aside(c, &setup->create);
+        if (r >= 0)
+                r = base_command(rt, c->directory, &setup->create);
         if (r >= 0)
                 r = strv_extend(&setup->create, "create");
         if (r >= 0)
