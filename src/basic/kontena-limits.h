@@ -69,7 +69,7 @@
 #define DEPLOY_STEPS_MAX              20U                  /* under way at once, of one deploy */
 #define DEPLOYED_INSTANCES_MAX        10000U /* of one service on the daemon strategy: count times nodes */
 #define AFFINITY_LENGTH_MAX           512U
-#define REGEX_REPETITIONS_MAX         1000U /* product of the {n,m} of one expression */
+#define REGEX_REPETITIONS_MAX         256U  /* product of the {n,m} of one expression, a + is 2 */
 
 /* What a node says about itself and its instances */
 #define STATUS_TEXT_MAX               4096U /* longer errors are cut */

@@ -115,23 +115,24 @@ static int translate_regex(const char *s, char **ret, KError *reterr) {
                         if (p[1] == ']')
                                 *o++ = *++p;
                 } else {
-                        if (p[0] == '{') {
-                                unsigned long times = 0;
+                        unsigned long times = 1;
 
-                                for (const char *q = p + 1; *q && *q != '}'; q++)
-                                        if (isdigit((unsigned char) *q)) {
-                                                char *end;
-                                                unsigned long n = strtoul(q, &end, 10);
+                        /* The library copies what is repeated, also once for '+', and copies of copies multiply. */
+                        if (p[0] == '+')
+                                times = 2;
+                        for (const char *q = p + 1; p[0] == '{' && *q && *q != '}'; q++)
+                                if (isdigit((unsigned char) *q)) {
+                                        char *end;
+                                        unsigned long n = strtoul(q, &end, 10);
 
-                                                times = MAX(times, n);
-                                                q = end - 1;
-                                        }
-                                product *= CLAMP(times, 1UL, 100000UL);
-                                if (product > REGEX_REPETITIONS_MAX)
-                                        return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                                        "its repetitions multiply to more than %u",
-                                                        REGEX_REPETITIONS_MAX);
-                        }
+                                        times = MAX(times, n);
+                                        q = end - 1;
+                                }
+                        product *= MIN(times, 100000UL);
+                        if (product > REGEX_REPETITIONS_MAX)
+                                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                                "its repetitions multiply to more than %u",
+                                                REGEX_REPETITIONS_MAX);
                         *o++ = *p;
                 }
         *o = '\0';

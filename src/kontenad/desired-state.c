@@ -64,6 +64,9 @@ struct GridView {
         ViewInstance *instances;
         ViewService *services;
         DnsNames *names;
+        json_object *names_set, *names_removed; /* of the last differences */
+        uint64_t rendered_since, rendered_version;
+        bool rendered;
         uint64_t peers_version;
 };
 
@@ -125,6 +128,8 @@ GridView *grid_view_free(GridView *v) {
                 view_service_free(s);
         }
         dns_names_free(v->names);
+        json_object_put(v->names_set);
+        json_object_put(v->names_removed);
         json_object_put(v->grid_json);
         grid_row_free(v->grid);
         free(v->trusted);
@@ -559,11 +564,15 @@ static int compare_peers(GridView *v, const ViewNode *own, SentState *sent, json
         uint64_t since = basis == sent->basis ? sent->peers : 0;
         int r;
 
+        if (since == v->peers_version)
+                return 0;
+
         for (ViewNode *n = v->nodes; n; n = n->hh.next) {
-                json_object *peer = n->peer[choose_link(v, own, n)];
+                json_object *peer;
 
                 if (n == own || n->version <= since)
                         continue;
+                peer = n->peer[choose_link(v, own, n)];
                 if (peer)
                         r = add_to_section(set, "peers", n->id, json_object_get(peer));
                 else
@@ -577,22 +586,42 @@ static int compare_peers(GridView *v, const ViewNode *own, SentState *sent, json
         return 0;
 }
 
-static int compare_names(GridView *v, SentState *sent, json_object **set, json_object **removed) {
-        json_object *names_set, *names_removed;
+/* Most nodes know the same, so what is new is rendered once and shared. */
+static int render_names(GridView *v, uint64_t since) {
         int r;
 
-        r = dns_names_differences(v->names, sent->names, &names_set, &names_removed);
+        if (v->rendered_since == since && v->rendered_version == dns_names_version(v->names) && v->rendered)
+                return 0;
+
+        json_object_put(v->names_set);
+        json_object_put(v->names_removed);
+        v->names_set = v->names_removed = NULL;
+        v->rendered = false;
+
+        r = dns_names_differences(v->names, since, &v->names_set, &v->names_removed);
         if (r < 0)
                 return r;
-        if (names_set) {
-                r = add_whole(set, "names", names_set);
-                if (r < 0) {
-                        json_object_put(names_removed);
+        v->rendered = true;
+        v->rendered_since = since;
+        v->rendered_version = dns_names_version(v->names);
+        return 0;
+}
+
+static int compare_names(GridView *v, SentState *sent, json_object **set, json_object **removed) {
+        int r;
+
+        if (sent->names == dns_names_version(v->names))
+                return 0;
+        r = render_names(v, sent->names);
+        if (r < 0)
+                return r;
+        if (v->names_set) {
+                r = add_whole(set, "names", json_object_get(v->names_set));
+                if (r < 0)
                         return r;
-                }
         }
-        if (names_removed) {
-                r = add_whole(removed, "names", names_removed);
+        if (v->names_removed) {
+                r = add_whole(removed, "names", json_object_get(v->names_removed));
                 if (r < 0)
                         return r;
         }
@@ -696,7 +725,7 @@ static int compare_node(GridView *v, const char *node_id, SentState *sent, json_
         return add_whole(set, "node", TAKE_PTR(o));
 }
 
-int grid_view_differences(GridView *v, const char *node_id, bool instances, SentState *sent,
+int grid_view_differences(GridView *v, const char *node_id, unsigned compare, SentState *sent,
                 json_object **ret_set, json_object **ret_removed) {
         _cleanup_json_ json_object *set = NULL, *removed = NULL;
         ViewNode *own;
@@ -709,9 +738,11 @@ int grid_view_differences(GridView *v, const char *node_id, bool instances, Sent
         r = get_node(v, node_id, &own);
         if (r < 0)
                 return r;
-        r = compare_node(v, node_id, sent, &set);
-        if (r < 0)
-                return r;
+        if (compare & GRID_VIEW_NODE) {
+                r = compare_node(v, node_id, sent, &set);
+                if (r < 0)
+                        return r;
+        }
         if (v->grid_hash != sent->grid) {
                 r = add_whole(&set, "grid", json_object_get(v->grid_json));
                 if (r < 0)
@@ -724,7 +755,7 @@ int grid_view_differences(GridView *v, const char *node_id, bool instances, Sent
         r = compare_names(v, sent, &set, &removed);
         if (r < 0)
                 return r;
-        if (instances) {
+        if (compare & GRID_VIEW_INSTANCES) {
                 r = compare_instances(v, node_id, sent, &set, &removed);
                 if (r < 0)
                         return r;
@@ -742,7 +773,7 @@ int grid_view_desired(GridView *v, const char *node_id, SentState *sent, json_ob
         int r;
 
         sent_state_done(sent);
-        r = grid_view_differences(v, node_id, /* instances= */ true, sent, &set, &removed);
+        r = grid_view_differences(v, node_id, GRID_VIEW_NODE | GRID_VIEW_INSTANCES, sent, &set, &removed);
         if (r < 0)
                 return r;
 

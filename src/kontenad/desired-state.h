@@ -37,8 +37,13 @@ void sent_state_done(SentState *s);
 
 /* DESIRED as a whole; sent is then what it says. */
 int grid_view_desired(GridView *v, const char *node_id, SentState *sent, json_object **ret);
-/* "set" and "remove" of desired.update. Returns 1 and at least one of them, or 0. instances: compare them too. */
-int grid_view_differences(GridView *v, const char *node_id, bool instances, SentState *sent,
+/* What has to be read from the store to be compared; peers, names and the grid need no reading. */
+typedef enum GridViewCompare {
+        GRID_VIEW_NODE = 1 << 0,
+        GRID_VIEW_INSTANCES = 1 << 1,
+} GridViewCompare;
+/* "set" and "remove" of desired.update. Returns 1 and at least one of them, or 0. */
+int grid_view_differences(GridView *v, const char *node_id, unsigned compare, SentState *sent,
                 json_object **ret_set, json_object **ret_removed);
 /* Forgets what is removed and known to be by everyone. */
 void grid_view_prune(GridView *v, uint64_t names);

@@ -116,7 +116,8 @@ int node_desired_whole(NodeTracker *t, NodeLink *l, json_object **ret) {
         if (r < 0)
                 return r;
 
-        l->resend = l->dirty = false;
+        l->resend = false;
+        l->compare = 0;
         *ret = TAKE_PTR(o);
         return 0;
 }
@@ -139,10 +140,10 @@ static int send_differences(NodeTracker *t, NodeLink *l) {
         r = get_view(t, l->grid_id, &view);
         if (r < 0)
                 return r;
-        r = grid_view_differences(view, l->node_id, l->dirty, &l->sent, &set, &removed);
+        r = grid_view_differences(view, l->node_id, l->compare, &l->sent, &set, &removed);
         if (r < 0)
                 return r;
-        l->dirty = false;
+        l->compare = 0;
         if (r == 0)
                 return 0;
 
@@ -197,7 +198,7 @@ static void mark_affected(const char *node_id, void *userdata) {
         NodeLink *l = node_tracker_find_link(userdata, node_id);
 
         if (l)
-                l->dirty = true;
+                l->compare |= GRID_VIEW_INSTANCES;
 }
 
 static void on_grid(NodeTracker *t, StoreChange change, const char *grid_id) {
@@ -222,6 +223,8 @@ static void on_node(NodeTracker *t, StoreChange change, const char *node_id, con
                 if (l)
                         session_close(l->session, 4040, "The node was removed from its grid.");
         }
+        if (l)
+                l->compare |= GRID_VIEW_NODE;
         if (!v)
                 return;
         if (grid_view_node_changed(v->view, node_id, now_realtime()) < 0)

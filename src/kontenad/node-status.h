@@ -10,20 +10,6 @@
 
 /* What nodes say, written to the store. */
 
-/* Is a REPORT usable at all? */
-int node_report_validate(json_object *report, KError *reterr);
-
-/* Does the machine have a route or an address within the grid's subnet (trap 18)? K_NETWORK names it. */
-int node_report_check_routes(const GridRow *grid, json_object *report, KError *reterr);
-
-/* A STATUS, taken apart; strings are borrowed. */
-typedef struct NodeStatus {
-        const char *id, *state, *unit, *progress, *error_code, *error, *image_digest, *health;
-        uint64_t deploy_rev, service_rev, epoch, started_at;
-        int64_t pid, restarts, exit_status, oom_kills;
-} NodeStatus;
-int node_status_parse(json_object *o, NodeStatus *ret, KError *reterr);
-
 /* STATUS records of one node. complete: it is the whole list, from node.hello: what is missing from it does not exist there, and
  * its epochs are taken as they are. Otherwise a record with a lower epoch than the last is old news and ignored (trap
  * 11). In one transaction of its own. K_INVALID_ARGUMENT: the array is not one. */

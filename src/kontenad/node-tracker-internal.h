@@ -19,9 +19,9 @@ typedef struct NodeLink {
         char *node_id, *grid_id;
         NodeSession *session;
         uint64_t session_id;
-        bool ready;  /* hello was answered */
-        bool dirty;  /* its instances have to be compared */
-        bool resend; /* it gets everything anew */
+        bool ready;       /* hello was answered */
+        unsigned compare; /* GridViewCompare */
+        bool resend;      /* it gets everything anew */
         uint64_t epoch, seq;
         SentState sent;
         uint64_t seen, seen_stored;

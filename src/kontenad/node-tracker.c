@@ -9,6 +9,7 @@
 #include "kontena-limits.h"
 #include "log-streams.h"
 #include "log.h"
+#include "node-message.h"
 #include "node-status.h"
 #include "node-tracker-internal.h"
 #include "parse-util.h"

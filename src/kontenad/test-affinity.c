@@ -41,15 +41,10 @@ static void test_affinity_refuses_nonsense_and_quotes_it(void **state) {
         static const struct {
                 const char *text, *part;
         } table[] = {
-                { "", "neither" },
-                { "node=n1", "neither" },
-                { "host==n1", "'host'" },
-                { "==n1", "''" },
-                { "node==", "no value" },
-                { "node!=~", "no value" },
-                { "node==/[/", "node==/[/" },
-                { "node==/(a)\\1/", "references" },
-                { "node==/((a{100}){100}){100}/", "repetitions" },
+                { "", "neither" }, { "node=n1", "neither" }, { "host==n1", "'host'" }, { "==n1", "''" },
+                { "node==", "no value" }, { "node!=~", "no value" }, { "node==/[/", "node==/[/" },
+                { "node==/(a)\\1/", "references" }, { "node==/((a{100}){100}){100}/", "repetitions" },
+                { "node==/a++++++++++++/", "repetitions" }, /* doubles each time */
         };
 
         FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {

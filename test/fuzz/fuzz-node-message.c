@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "json-util.h"
-#include "node-status.h"
+#include "node-message.h"
 #include "string-util.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <json-c/json.h>
+
+#include "kerror.h"
+#include "macro.h"
+#include "store.h"
+
+/* What nodes say, read and judged without a look at the store. */
+
+/* Is a REPORT usable at all? */
+int node_report_validate(json_object *report, KError *reterr);
+
+/* Does the machine have a route or an address within the grid's subnet (trap 18)? K_NETWORK names it. */
+int node_report_check_routes(const GridRow *grid, json_object *report, KError *reterr);
+
+/* A STATUS, taken apart; strings are borrowed. */
+typedef struct NodeStatus {
+        const char *id, *state, *unit, *progress, *error_code, *error, *image_digest, *health;
+        uint64_t deploy_rev, service_rev, epoch, started_at;
+        int64_t pid, restarts, exit_status, oom_kills;
+} NodeStatus;
+int node_status_parse(json_object *o, NodeStatus *ret, KError *reterr);
