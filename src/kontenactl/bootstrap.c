@@ -13,7 +13,7 @@
 #define DEFAULT_GRID "default"
 
 typedef struct NodeWait {
-        const char *grid, *id;
+        const char *grid, *name;
 } NodeWait;
 
 static int node_is_online(Ctl *c, void *userdata, KError *reterr) {
@@ -24,9 +24,13 @@ static int node_is_online(Ctl *c, void *userdata, KError *reterr) {
         r = ctl_call_json(c, "ListNodes", &nodes, reterr, "s", w->grid);
         if (r < 0)
                 return r;
-        FOREACH_JSON_ARRAY(n, nodes)
-                if (streq(row_string(n, "id"), w->id) && streq(row_string(n, "state"), "online"))
+        FOREACH_JSON_ARRAY(n, nodes) {
+                /* A name that was taken got the node's number behind it. */
+                const char *rest = startswith(row_string(n, "name"), w->name);
+
+                if (rest && (rest[0] == '\0' || rest[0] == '-') && streq(row_string(n, "state"), "online"))
                         return 1;
+        }
         return 0;
 }
 
@@ -125,7 +129,7 @@ static int wait_online(Ctl *c, const char *grid, uint64_t timeout, KError *reter
         r = node_local_properties(c, &node, reterr);
         if (r < 0)
                 return r;
-        w.id = row_string(node, "NodeID");
+        w.name = row_string(node, "NodeName");
         r = ctl_wait(c,
                         "type='signal',sender='" MASTER_NAME "',path_namespace='" MASTER_PATH
                         "/node',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged'",
@@ -201,6 +205,6 @@ int command_bootstrap(Ctl *c, const Arguments *a, KError *reterr) {
                         "  kontenactl service create --ports=8080:80 --deploy web nginx\n"
                         "More nodes, on each machine:\n"
                         "  kontenactl node join %s TOKEN      (the token: kontenactl grid token %s)",
-                        grid, url, grid);
+                        grid, address, grid);
         return 0;
 }

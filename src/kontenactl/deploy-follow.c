@@ -302,9 +302,24 @@ static void say_failures(Follow *f, json_object *instances) {
         }
 }
 
+/* The master's sentence names instances that we have named; then what stands before them is enough. */
+static char *short_reason(const char *reason, json_object *instances) {
+        const char *colon = strchr(reason, ':');
+
+        FOREACH_JSON_ARRAY(i, instances) {
+                const char *error = deploy_field(i, DEPLOY_ERROR);
+
+                if (colon && !isempty(error) && strstr(colon, error))
+                        return strprintf("%.*s.", (int) (colon - reason), reason);
+        }
+
+        return strdup(isempty(reason) ? "no reason was given." : reason);
+}
+
 static int follow_result(Follow *f, KError *reterr) {
         json_object *instances = json_object_object_get(f->record, "Instances");
         const char *state = row_string(f->record, "State"), *reason = row_string(f->record, "Reason");
+        _cleanup_free_ char *shortened = NULL;
         DeployCounts n = deploy_count(instances);
 
         deploy_view_erase(&f->view);
@@ -342,8 +357,8 @@ static int follow_result(Follow *f, KError *reterr) {
                                 f->display);
         if (streq(state, "cancelled"))
                 return kerror_set(reterr, K_CONFLICT, "The deploy of '%s' was cancelled.", f->display);
-        return kerror_set(reterr, K_RUNTIME, "The deploy of '%s' failed: %s", f->display,
-                        isempty(reason) ? "no reason was given." : reason);
+        shortened = short_reason(reason, instances);
+        return kerror_set(reterr, K_RUNTIME, "The deploy of '%s' failed: %s", f->display, strna(shortened));
 }
 
 int deploy_follow(Ctl *c, const FollowRequest *request, KError *reterr) {

@@ -50,7 +50,7 @@ static int convert_instance(json_object *properties, json_object **ret) {
 int node_local_instances(Ctl *c, json_object **ret, KError *reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_json_ json_object *objects = NULL, *l = json_object_new_array();
+        _cleanup_json_ json_object *l = json_object_new_array();
         sd_bus *bus;
         int r;
 
@@ -67,19 +67,28 @@ int node_local_instances(Ctl *c, json_object **ret, KError *reterr) {
         if (r < 0)
                 return ctl_bus_error(c, &error, r, reterr);
 
-        r = bus_json_read(reply, &objects, reterr);
-        if (r < 0)
-                return r;
-        json_object_object_foreach(objects, path, interfaces) {
-                json_object *properties = json_object_object_get(interfaces, INSTANCE_INTERFACE), *instance;
+        r = sd_bus_message_enter_container(reply, 'a', "{oa{sa{sv}}}");
+        while (r >= 0 && (r = sd_bus_message_enter_container(reply, 'e', "oa{sa{sv}}")) > 0) {
+                _cleanup_json_ json_object *interfaces = NULL;
+                json_object *instance = NULL, *properties;
 
-                (void) path;
-                if (!properties)
-                        continue;
-                r = convert_instance(properties, &instance);
-                if (r < 0 || json_append(l, instance) < 0)
+                r = sd_bus_message_skip(reply, "o");
+                if (r < 0)
+                        break;
+                r = bus_json_read(reply, &interfaces, reterr);
+                if (r < 0)
+                        return r;
+                r = sd_bus_message_exit_container(reply);
+                if (r < 0)
+                        break;
+
+                properties = json_object_object_get(interfaces, INSTANCE_INTERFACE);
+                if (properties && (convert_instance(properties, &instance) < 0 ||
+                                                  json_append(l, instance) < 0))
                         return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
         }
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "The node daemon's answer cannot be read: %m");
 
         *ret = TAKE_PTR(l);
         return 0;

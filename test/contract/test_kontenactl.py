@@ -337,13 +337,13 @@ def test_failed_deploy_names_each_instance_with_its_reason(bus: Bus):
     reason = "No image 'nginx:9' in registry:5000: manifest unknown"
     bus.master(steps=[
         {"set": instances("running", f"error {reason}", "error disk full")},
-        {"finish": ["error", "one or more instances failed"]},
+        {"finish": ["error", f"One or more instances failed: web-2 on node2: {reason}"]},
     ])  # fmt: skip
     result = bus.ctl("service", "deploy", "web")
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
         f"web-2 on node2: failed: {reason}", "web-3 on node3: failed: disk full",
-        "The deploy of 'web' failed: one or more instances failed",
+        "The deploy of 'web' failed: One or more instances failed.",
     ]  # fmt: skip
 
 
