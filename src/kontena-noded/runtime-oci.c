@@ -152,8 +152,9 @@ static int base_command(const Runtime *rt, const char *directory, char ***l) {
 
 /* A group that has processes cannot give controllers to those below it, so the runtime steps aside first. */
 static int step_aside(const RuntimeContainer *c, char ***l) {
-        static const char script[] = "g=\"/sys/fs/cgroup/kontena.slice/$0/runtime\"; mkdir -p \"$g\" && "
-                                     "echo $$ > \"$g/cgroup.procs\" && exec \"$@\"";
+        /* systemd makes one dollar of two. */
+        static const char script[] = "g=\"/sys/fs/cgroup/kontena.slice/$$0/runtime\"; mkdir -p \"$$g\" && "
+                                     "echo $$$$ > \"$$g/cgroup.procs\" && exec \"$$@\"";
         int r;
 
         r = strv_extend(l, "/bin/sh");
