@@ -42,20 +42,24 @@ void manager_say(Manager *m, const char *severity, const char *type, const char 
 
 /* What `systemctl status` shows, and the bus. */
 static int on_status(sd_event_source *s, uint64_t usec, void *userdata) {
-        _cleanup_free_ char *text = NULL;
+        _cleanup_free_ char *channel = NULL, *text = NULL;
         Manager *m = userdata;
-        const char *why = channel_status_text(m->channel);
         unsigned n = HASH_COUNT(m->instances);
+        size_t k;
 
         if (channel_state(m->channel) == CHANNEL_READY)
-                text = strprintf("Connected to %s as %s, %u instance%s%s%s",
-                                strna(channel_master_url(m->channel)), m->host.node_name, n,
-                                n == 1 ? "" : "s", m->network_error ? "; network: " : "",
-                                strempty(m->network_error));
+                channel = strprintf("Connected to %s as %s", strna(channel_master_url(m->channel)),
+                                m->host.node_name);
         else
-                text = strprintf("%s; %u instance%s%s%s", why ?: "Not connected to a master", n,
-                                n == 1 ? "" : "s", m->network_error ? "; network: " : "",
-                                strempty(m->network_error));
+                channel = strdup(channel_status_text(m->channel) ?: "Not connected to a master");
+        if (!channel)
+                return 0;
+        k = strlen(channel);
+        if (k > 0 && channel[k - 1] == '.') /* the sentence goes on */
+                channel[k - 1] = '\0';
+
+        text = strprintf("%s, %u instance%s%s%s", channel, n, n == 1 ? "" : "s",
+                        m->network_error ? "; network: " : "", strempty(m->network_error));
         if (!text)
                 return 0;
 
