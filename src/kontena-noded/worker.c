@@ -372,13 +372,16 @@ static int append_file_system(sd_bus_message *m, const WorkerOptions *o) {
                 "/etc/nsswitch.conf", "/etc/localtime", NULL };
         int r;
 
-        r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)", "ProtectSystem", "s", "strict", "ProtectHome", "s",
-                        "yes", "PrivateTmp", "b", true, "PrivateDevices", "b", true);
+        r = sd_bus_message_append(m, "(sv)(sv)", "PrivateTmp", "b", true, "PrivateDevices", "b", true);
         if (r < 0)
                 return r;
-        if (!o->private_root)
-                return append_property_strv(m, "ReadWritePaths", o->writable_paths);
+        if (!o->private_root) {
+                r = sd_bus_message_append(
+                                m, "(sv)(sv)", "ProtectSystem", "s", "strict", "ProtectHome", "s", "yes");
+                return r < 0 ? r : append_property_strv(m, "ReadWritePaths", o->writable_paths);
+        }
 
+        /* Not together with ProtectSystem=: of two mounts for "/" systemd keeps one, and it was not this. */
         r = sd_bus_message_append(m, "(sv)(sv)", "TemporaryFileSystem", "a(ss)", 1, "/", "ro,mode=0755",
                         "MountAPIVFS", "b", true);
         if (r >= 0)
