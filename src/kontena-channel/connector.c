@@ -2,6 +2,8 @@
 #include "connector.h"
 
 #include <curl/curl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -11,8 +13,9 @@
 #include "peer-check.h"
 #include "string-util.h"
 
-#define SOCKETS_MAX 8U /* two address families, the resolver, the proxy */
-#define CA_SIZE_MAX (1024U * 1024U)
+#define SOCKETS_MAX       8U /* two address families, the resolver, the proxy */
+#define CA_SIZE_MAX       (1024U * 1024U)
+#define USER_TIMEOUT_MSEC 30000 /* nothing acknowledged, probes neither */
 
 typedef struct Watch {
         Connector *connector;
@@ -286,6 +289,13 @@ static int parse_url(Connector *c, const char *url, char **ret_https, KError *re
         return 0;
 }
 
+static int on_socket(void *userdata, curl_socket_t fd, curlsocktype purpose) {
+        int timeout = USER_TIMEOUT_MSEC;
+
+        (void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
+        return CURL_SOCKOPT_OK;
+}
+
 #define SET(option, value)                                                                                  \
         do {                                                                                                \
                 if (code == CURLE_OK)                                                                       \
@@ -305,6 +315,11 @@ static int configure(Connector *c, const char *https, const ConnectorOptions *o)
         SET(CURLOPT_CERTINFO, 1L);
         SET(CURLOPT_NOSIGNAL, 1L);
         SET(CURLOPT_TCP_NODELAY, 1L);
+        /* A master that was cut off and forgot us is found out when the cable is back, not at the end of the silence. */
+        SET(CURLOPT_TCP_KEEPALIVE, 1L);
+        SET(CURLOPT_TCP_KEEPIDLE, 15L);
+        SET(CURLOPT_TCP_KEEPINTVL, 5L);
+        SET(CURLOPT_SOCKOPTFUNCTION, on_socket);
         SET(CURLOPT_CONNECTTIMEOUT_MS, (long) (o->timeout_usec / USEC_PER_MSEC));
         SET(CURLOPT_ERRORBUFFER, c->error);
         SET(CURLOPT_PROXY, strempty(o->proxy)); /* an empty one keeps it from the environment */
