@@ -15,7 +15,7 @@
 #include "log.h"
 #include "string-util.h"
 
-#define STEP_USEC        (20U * USEC_PER_MSEC)
+#define STEP_USEC        (10U * USEC_PER_MSEC)
 /* A blob that was partly fetched helps who tries again soon. */
 #define BLOB_MAX_AGE_SEC 3600
 

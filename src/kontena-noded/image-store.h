@@ -73,7 +73,7 @@ uint64_t image_store_pulled_at(ImageStore *s, const char *reference);
  * number of images dropped; -EAGAIN while a pull runs (try at the next turn). */
 int image_store_collect(ImageStore *s, char *const *in_use, uint64_t now, uint64_t min_age_usec);
 
-/* Removes some of what lies in staging/ for removal: at most about 20 ms a call. Call it from an idle event source or
+/* Removes some of what lies in staging/ for removal: at most about 10 ms a call. Call it from an idle event source or
  * timer while it returns IMAGE_STORE_AGAIN. */
 typedef enum ImageStoreStep {
         IMAGE_STORE_DONE,

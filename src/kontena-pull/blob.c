@@ -162,8 +162,10 @@ static int blob_complete(Source *s, Blob *b, int dir_fd, const char *name, KErro
                         if (!path)
                                 return -ENOMEM;
                         r = check_space(b, reterr);
-                        if (r < 0)
+                        if (r < 0) {
+                                (void) unlinkat(dir_fd, name, 0);
                                 return r;
+                        }
                         b->reterr = &e;
                         r = source_get(s, path, &sink, &e, reterr);
                         b->reterr = NULL;
