@@ -157,38 +157,6 @@ static int service_create(OperationCall *c, json_object **ret, KError *reterr) {
         return report_service(c, stack, name, ret);
 }
 
-/* A stateful instance has its data in places that are made once. */
-static int check_anonymous_volumes(json_object *before, json_object *after, KError *reterr) {
-        _cleanup_strv_free_ char **old = NULL, **new = NULL;
-        int r;
-
-        r = json_find_strv(before, "volumes", &old, reterr);
-        if (r >= 0)
-                r = json_find_strv(after, "volumes", &new, reterr);
-        if (r < 0)
-                return r;
-
-        STRV_FOREACH(v, new) {
-                VolumeMount mount = {};
-                bool anonymous;
-
-                if (strv_contains(old, *v))
-                        continue;
-                r = volume_mount_parse(*v, &mount, reterr);
-                if (r < 0)
-                        return r;
-                anonymous = mount.type == VOLUME_ANONYMOUS;
-                volume_mount_done(&mount);
-                if (anonymous)
-                        return kerror_set(reterr, K_CONFLICT,
-                                        "A stateful service cannot be given another anonymous volume "
-                                        "('%s').",
-                                        *v);
-        }
-
-        return 0;
-}
-
 /* Scaling alone is no new revision: nothing would be made anew. */
 static int differs_in_count_only(json_object *a, json_object *b, bool *ret) {
         _cleanup_json_ json_object *x = NULL, *y = NULL;
@@ -216,11 +184,6 @@ static int change_spec(OperationCall *c, json_object *changes, KError *reterr) {
         r = check_spec(c, c->service->stack, c->service->name, clean, reterr);
         if (r < 0)
                 return r;
-        if (spec_is_stateful(clean)) {
-                r = check_anonymous_volumes(c->service->spec, clean, reterr);
-                if (r < 0)
-                        return r;
-        }
         if (json_object_equal(c->service->spec, clean))
                 return 0;
 

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <json-c/json.h>
+
+#include "macro.h"
+#include "node-session.h"
+
+/* Nodes of a test's making in the place of node-session.c: any node id is connected, or none, and answers are given by hand. */
+void test_session_set_online(bool online);
+NodeSession *test_session(const char *node_id);
+const char *test_session_last_method(void);
+json_object *test_session_last_params(void); /* borrowed */
+unsigned test_session_n_open(void);          /* calls without an answer */
+void test_session_answer(const char *error); /* the oldest; NULL: success */
