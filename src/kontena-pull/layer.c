@@ -441,6 +441,11 @@ static int unpack_whiteout(Unpack *u, int parent, const char *name, const char *
         else
                 r = tree_whiteout(parent, name + strlen(WHITEOUT_PREFIX));
 
+        /* What they say of whiteouts and user.* attributes, and what nothing can be done about. */
+        if (r == -EPERM || r == -EOPNOTSUPP)
+                return kerror_set(u->reterr, K_UNAVAILABLE,
+                                "the image store is on a file system that cannot hold layers, such as "
+                                "another overlayfs");
         return r < 0 ? fail_path(u, r, path) : 0;
 }
 
