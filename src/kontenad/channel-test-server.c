@@ -141,6 +141,70 @@ static int on_ping(HttpRequest *request, void *userdata) {
         return http_reply(request, 200, "text/plain", "pong\n", 5);
 }
 
+static int on_echo(HttpRequest *request, void *userdata) {
+        const char *body;
+        size_t size;
+
+        body = http_request_body(request, &size);
+        return http_reply(request, 200, strempty(http_request_header(request, "Content-Type")), body, size);
+}
+
+static int on_segment(HttpRequest *request, void *userdata) {
+        json_object *o = json_object_new_object();
+
+        if (!o || json_add_string(o, "a", http_request_segment(request, "a")) < 0 ||
+                        json_add_string(o, "b", http_request_segment(request, "b")) < 0 ||
+                        json_add_string(o, "q", http_request_query(request, "q")) < 0 ||
+                        json_add_bool(o, "key", http_request_peer_key(request)) < 0)
+                return -ENOMEM;
+        return http_reply_json(request, 200, o);
+}
+
+static int on_later_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        (void) http_reply(userdata, 200, "text/plain", "later\n", 6);
+        sd_event_source_disable_unref(source);
+        return 0;
+}
+
+static int on_later(HttpRequest *request, void *userdata) {
+        Server *server = userdata;
+        sd_event_source *timer;
+
+        return sd_event_add_time_relative(server->event, &timer, CLOCK_MONOTONIC, 100 * USEC_PER_MSEC, 0,
+                        on_later_timer, request);
+}
+
+static int on_forever(HttpRequest *request, void *userdata) {
+        say("forever");
+        return 0;
+}
+
+static int on_broken(HttpRequest *request, void *userdata) {
+        return -EIO;
+}
+
+static int add_routes(Listener *l, Server *server) {
+        static const struct {
+                const char *method, *pattern;
+                http_handler_t handler;
+        } table[] = {
+                { "GET", "/v1/ping", on_ping },
+                { "POST", "/v1/echo", on_echo },
+                { "GET", "/v1/a/:a/b/:b", on_segment },
+                { "GET", "/v1/later", on_later },
+                { "GET", "/v1/forever", on_forever },
+                { "GET", "/v1/broken", on_broken },
+        };
+        int r;
+
+        FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
+                r = listener_add_route(l, t->method, t->pattern, t->handler, server);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 static int run(int argc, char *argv[], KError *reterr) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(keyring_freep) Keyring *keyring = NULL;
@@ -183,7 +247,7 @@ static int run(int argc, char *argv[], KError *reterr) {
                         reterr);
         if (r < 0)
                 return r;
-        r = listener_add_route(listener, "GET", "/v1/ping", on_ping, NULL);
+        r = add_routes(listener, &server);
         if (r < 0)
                 return r;
         r = node_sessions_new(event, &handler, &server, &sessions);

@@ -182,8 +182,8 @@ int http_reply(HttpRequest *q, int status, const char *content_type, const void 
         response = MHD_create_response_from_buffer(size, (void *) body, MHD_RESPMEM_MUST_COPY);
         if (!response)
                 return -ENOMEM;
-        if (content_type && MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type) !=
-                                            MHD_YES) {
+        if (!isempty(content_type) && MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+                                                      content_type) != MHD_YES) {
                 MHD_destroy_response(response);
                 return -ENOMEM;
         }
@@ -413,8 +413,8 @@ void http_requests_cancel(Listener *l) {
         HttpRequest *q, *next;
 
         DL_FOREACH_SAFE(l->suspended, q, next)
-        if (reply_sentence(q, 503, NULL, "The master stops.") < 0)
-                log_debug("A request stays without an answer.");
+                if (reply_sentence(q, 503, NULL, "The master stops.") < 0)
+                        log_debug("A request stays without an answer.");
 }
 
 void http_request_completed(void *cls, struct MHD_Connection *connection, void **con_cls,

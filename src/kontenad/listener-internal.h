@@ -91,6 +91,7 @@ void listener_update(Listener *l); /* accept or not */
 /* peer.c */
 int peer_new_consume(Listener *l, int fd, const PeerAddress *address, socklen_t size);
 void peer_end(Peer *p, bool goodbye); /* the TLS side */
+void peer_flush(Peer *p);             /* moves what can be moved; may end it */
 Peer *peer_ref(Peer *p);
 Peer *peer_unref(Peer *p);
 void peer_set_state(Peer *p, PeerState state);

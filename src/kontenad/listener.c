@@ -18,6 +18,7 @@
 #define PRESSED_USEC     (2U * USEC_PER_SEC) /* time to say who one is, while others wait for that */
 #define ACCEPTS_MAX      16U                 /* in one turn of the loop */
 #define BACKLOG          1024
+#define LAST_ROUNDS      4U /* at the end: for answers that were just given */
 
 static void timer_update(Listener *l) {
         MHD_UNSIGNED_LONG_LONG msec;
@@ -328,9 +329,13 @@ Listener *listener_free(Listener *l) {
         safe_close(l->fd);
         if (l->daemon) {
                 http_requests_cancel(l);
-                run(l);
+                for (unsigned i = 0; i < LAST_ROUNDS; i++) {
+                        run(l);
+                        DL_FOREACH_SAFE(l->peers, p, next)
+                                peer_flush(p);
+                }
                 DL_FOREACH_SAFE(l->peers, p, next)
-                peer_end(p, false);
+                        peer_end(p, true);
                 MHD_stop_daemon(l->daemon);
         }
         sd_event_source_disable_unref(l->io);

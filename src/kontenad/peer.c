@@ -164,6 +164,11 @@ static void pump(Peer *p) {
                                                     (p->in->start < p->in->end ? (uint32_t) EPOLLOUT : 0));
 }
 
+void peer_flush(Peer *p) {
+        if (p->tls && p->in && p->out)
+                pump(p);
+}
+
 static int on_pair(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         pump(userdata);
         return 0;

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The node channel on loopback: what works, and what must be refused and how."""
 import base64
+import http.client
 import http.server
 import re
 import shutil
@@ -121,18 +122,59 @@ class Works(Base):
         c.stop()
         self.server.out.wait("closed")
 
-    def test_http_is_served_beside_it(self):
+    def http(self, server=None, certificate=False):
         context = ssl.create_default_context(cafile=str(self.node.directory / "ca.pem"))
-        import urllib.request
-        base = f"https://127.0.0.1:{self.server.port}"
-        self.assertEqual(urllib.request.urlopen(base + "/v1/ping", context=context).read(), b"pong\n")
-        for path, status in (("/nothing", 404), ("/v1/nodes/channel", 426)):
-            with self.assertRaises(urllib.error.HTTPError) as e:
-                urllib.request.urlopen(base + path, context=context)
-            self.assertEqual(e.exception.code, status)
-        with self.assertRaises(urllib.error.HTTPError) as e:
-            urllib.request.urlopen(urllib.request.Request(base + "/v1/ping", data=b"x" * 100000), context=context)
-        self.assertEqual(e.exception.code, 405)
+        if certificate:
+            context.load_cert_chain(self.node.directory / "certificate.pem", self.node.directory / "key.pem")
+        return http.client.HTTPSConnection("127.0.0.1", (server or self.server).port, context=context, timeout=PATIENCE)
+
+    def ask(self, connection, method, path, body=None, headers={}):
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    def test_http_is_served_beside_it(self):
+        c = self.http()
+        for _ in range(3):                       # on one connection
+            self.assertEqual(self.ask(c, "GET", "/v1/ping"), (200, b"pong\n"))
+        for method, path, status in (("GET", "/nothing", 404), ("GET", "/v1/nodes/channel", 426), ("POST", "/v1/ping", 405),
+                                     ("GET", "/v1/a/x/b", 404), ("GET", "/v1/a/x/b/y/z", 404), ("GET", "/v1/broken", 500)):
+            answer = self.ask(c, method, path, b"x" * 1000 if method == "POST" else None)
+            self.assertEqual(answer[0], status, path)
+            self.assertTrue(json.loads(answer[1])["error"])
+        self.assertEqual(json.loads(self.ask(c, "GET", "/v1/a/x%20y/b/2?q=%C3%A9")[1]), {"a": "x y", "b": "2", "q": "\u00e9", "key": False})
+        self.assertTrue(json.loads(self.ask(self.http(certificate=True), "GET", "/v1/a/1/b/2")[1])["key"])
+
+    def test_http_bodies(self):
+        c = self.http()
+        for size in (0, 1, 16384, 16385, 4 * 1024 * 1024):
+            body = os.urandom(size)
+            self.assertEqual(self.ask(c, "POST", "/v1/echo", body), (200, body), size)
+        self.assertEqual(self.ask(c, "POST", "/v1/echo", b"x" * (4 * 1024 * 1024 + 1))[0], 413)
+
+    def test_http_answers_may_come_later(self):
+        connections = [self.http() for _ in range(20)]
+        for c in connections:
+            c.request("GET", "/v1/later")
+        for c in connections:
+            self.assertEqual(c.getresponse().read(), b"later\n")
+        # Who goes away before the answer harms nobody.
+        c = self.http()
+        c.request("GET", "/v1/later")
+        c.close()
+        time.sleep(0.3)
+        self.assertEqual(self.ask(self.http(), "GET", "/v1/ping")[0], 200)
+
+    def test_http_requests_are_answered_at_the_stop(self):
+        server = self.new_server("stops-http")
+        node = Node(f"{self.directory}/node-stops-http", server)
+        context = ssl.create_default_context(cafile=str(node.directory / "ca.pem"))
+        c = http.client.HTTPSConnection("127.0.0.1", server.port, context=context, timeout=PATIENCE)
+        c.request("GET", "/v1/forever")
+        server.out.wait("forever")
+        server.process.terminate()
+        self.assertEqual(c.getresponse().status, 503)
+        self.assertEqual(server.process.wait(PATIENCE), 0)
 
     def test_through_a_proxy(self):
         listener = socket.create_server(("127.0.0.1", 0))
