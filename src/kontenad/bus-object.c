@@ -486,7 +486,8 @@ static int add_path(char ***l, int r, char **path) {
 static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
         _cleanup_(grid_row_list_done) GridRowList grids = {};
         _cleanup_strv_free_ char **l = NULL;
-        BusFace *f = userdata;
+        Found *kind = userdata; /* prefix is of who asks, not of what is enumerated */
+        BusFace *f = kind->face;
         Store *s = f->master->store;
         char *path = NULL;
         int r;
@@ -500,15 +501,15 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
                 if (r < 0)
                         return r;
 
-                if (endswith(prefix, "/grid"))
+                if (kind == f->found + STORE_GRID)
                         r = add_path(&l, bus_path_grid((*g)->name, &path), &path);
-                else if (endswith(prefix, "/node")) {
+                else if (kind == f->found + STORE_NODE) {
                         r = store_list_nodes(s, (*g)->id, &nodes);
                         FOREACH_ARRAY(n, nodes.rows, nodes.n)
                                 if (r >= 0)
                                         r = add_path(&l, bus_path_node((*g)->name, (*n)->name, &path),
                                                         &path);
-                } else if (endswith(prefix, "/instance")) {
+                } else if (kind == f->found + STORE_INSTANCE) {
                         r = store_list_instances_of_grid(s, (*g)->id, &instances);
                         FOREACH_ARRAY(i, instances.rows, instances.n)
                                 if (r >= 0)
@@ -536,7 +537,7 @@ static int enumerate_deploys(
         _cleanup_(deploy_row_list_done) DeployRowList unfinished = {};
         _cleanup_(service_row_list_done) ServiceRowList services = {};
         _cleanup_strv_free_ char **l = NULL;
-        BusFace *f = userdata;
+        BusFace *f = ((Found *) userdata)->face;
         char *path = NULL;
         int r;
 
@@ -565,19 +566,22 @@ static int enumerate_deploys(
 
 int bus_objects_add(BusFace *f) {
         static const struct {
+                StoreKind kind;
                 const char *prefix, *interface;
                 const sd_bus_vtable *vtable;
                 sd_bus_object_find_t find;
                 sd_bus_node_enumerator_t enumerate;
         } kinds[] = {
-                { MASTER_PATH "/grid", "io.kontena.Master1.Grid", grid_vtable, find_grid, enumerate },
-                { MASTER_PATH "/node", "io.kontena.Master1.Node", node_vtable, find_node, enumerate },
-                { MASTER_PATH "/service", "io.kontena.Master1.Service", service_vtable, find_service,
+                { STORE_GRID, MASTER_PATH "/grid", "io.kontena.Master1.Grid", grid_vtable, find_grid,
                                 enumerate },
-                { MASTER_PATH "/instance", "io.kontena.Master1.Instance", instance_vtable, find_instance,
+                { STORE_NODE, MASTER_PATH "/node", "io.kontena.Master1.Node", node_vtable, find_node,
                                 enumerate },
-                { MASTER_PATH "/deploy", "io.kontena.Master1.Deploy", deploy_vtable, find_deploy,
-                                enumerate_deploys },
+                { STORE_SERVICE, MASTER_PATH "/service", "io.kontena.Master1.Service", service_vtable,
+                                find_service, enumerate },
+                { STORE_INSTANCE, MASTER_PATH "/instance", "io.kontena.Master1.Instance", instance_vtable,
+                                find_instance, enumerate },
+                { STORE_DEPLOY, MASTER_PATH "/deploy", "io.kontena.Master1.Deploy", deploy_vtable,
+                                find_deploy, enumerate_deploys },
         };
         sd_bus *bus = f->master->bus;
         sd_bus_slot *slot;
@@ -593,11 +597,12 @@ int bus_objects_add(BusFace *f) {
         (void) bus_add_slot(f, slot);
 
         FOREACH_ARRAY(k, kinds, ELEMENTSOF(kinds)) {
+                f->found[k->kind].face = f;
                 r = sd_bus_add_fallback_vtable(bus, &slot, k->prefix, k->interface, k->vtable, k->find, f);
                 if (r < 0)
                         return r;
                 (void) bus_add_slot(f, slot);
-                r = sd_bus_add_node_enumerator(bus, &slot, k->prefix, k->enumerate, f);
+                r = sd_bus_add_node_enumerator(bus, &slot, k->prefix, k->enumerate, f->found + k->kind);
                 if (r < 0)
                         return r;
                 (void) bus_add_slot(f, slot);

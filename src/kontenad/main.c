@@ -4,7 +4,6 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
-#include "conf-parser.h"
 #include "file-util.h"
 #include "log.h"
 #include "master.h"
@@ -52,7 +51,7 @@ static int run(void) {
         if (r < 0)
                 return log_error_errno(r, "No event loop: %m");
 
-        r = master_new(event, CONF_DIRECTORIES, &m, &error);
+        r = master_new(event, &m, &error);
         if (r < 0) {
                 /* For systemctl status, too. */
                 (void) sd_notifyf(0, "STATUS=%s",

@@ -5,7 +5,6 @@
 
 #include "bus-face.h"
 #include "ca.h"
-#include "conf-parser.h"
 #include "deployer.h"
 #include "file-util.h"
 #include "keyring.h"
@@ -126,7 +125,7 @@ static int start_listener(Master *m, KError *reterr) {
         return 0;
 }
 
-int master_new(sd_event *event, const char *const *directories, Master **ret, KError *reterr) {
+int master_new(sd_event *event, Master **ret, KError *reterr) {
         _cleanup_(master_freep) Master *m = NULL;
         int r;
 
@@ -138,7 +137,7 @@ int master_new(sd_event *event, const char *const *directories, Master **ret, KE
                 return -ENOMEM;
         m->event = sd_event_ref(event);
 
-        r = config_load(directories, &m->config);
+        r = config_load(&m->config);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The configuration cannot be read: %m.");
         log_set_max_level(m->config->log_level);
@@ -164,7 +163,7 @@ int master_reload(Master *m, KError *reterr) {
         CaConfig ca;
         int r;
 
-        r = config_load(CONF_DIRECTORIES, &c);
+        r = config_load(&c);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The configuration cannot be read: %m.");
 

@@ -25,8 +25,8 @@ typedef struct Master {
         struct OperationCall *calls; /* that wait for polkit or a node */
 } Master;
 
-/* Opens the store, makes all parts, joins the bus and listens, in that order. directories: see conf_read(). */
-int master_new(sd_event *event, const char *const *directories, Master **ret, KError *reterr);
+/* Reads the configuration, opens the store, makes all parts, listens and joins the bus, in that order. */
+int master_new(sd_event *event, Master **ret, KError *reterr);
 Master *master_free(Master *m);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Master *, master_free);
 

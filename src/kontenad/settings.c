@@ -37,7 +37,14 @@ Config *config_free(Config *c) {
         return NULL;
 }
 
-int config_load(const char *const *directories, Config **ret) {
+int config_load(Config **ret) {
+        const char *const directories[] = {
+                getenv("CONFIGURATION_DIRECTORY") ?: SYSCONFDIR "/kontena",
+                "/run/kontena",
+                "/usr/local/lib/kontena",
+                "/usr/lib/kontena",
+                NULL,
+        };
         _cleanup_(config_freep) Config *c = NULL;
         int r;
 

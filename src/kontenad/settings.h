@@ -14,6 +14,7 @@ typedef struct Config {
         char *state_directory;           /* $STATE_DIRECTORY, else /var/lib/kontena/master */
 } Config;
 
-int config_load(const char *const *directories, Config **ret);
+/* From $CONFIGURATION_DIRECTORY, or /etc/kontena, and the other usual places. */
+int config_load(Config **ret);
 Config *config_free(Config *c);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Config *, config_free);
