@@ -106,7 +106,7 @@ static int check_earlier_join(Ctl *c, const char *url, bool *ret_same, KError *r
 
 int node_join(Ctl *c, const char *url, const char *token, uint64_t timeout_usec, KError *reterr) {
         _cleanup_join_token_ JoinToken parsed = {};
-        _cleanup_free_ char *whole = NULL;
+        _cleanup_free_ char *whole = NULL, *address = NULL;
         bool same;
         int r;
 
@@ -120,8 +120,13 @@ int node_join(Ctl *c, const char *url, const char *token, uint64_t timeout_usec,
         r = check_earlier_join(c, whole, &same, reterr);
         if (r < 0)
                 return r;
-        if (!same) {
-                ctl_say(c, "Fetching the master's certificate from %s and making this node's key.", whole);
+        address = master_address(whole);
+        if (!address)
+                return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
+        if (same)
+                ctl_say(c, "This machine has joined the master at %s before.", address);
+        else {
+                ctl_say(c, "Fetching the master's certificate from %s and making this node's key.", address);
                 r = mkdir_p(NODE_STATE_DIRECTORY, 0700);
                 if (r < 0)
                         return kerror_set_errno(reterr, r, "Cannot make the directory '%s': %m",

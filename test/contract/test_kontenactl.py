@@ -525,6 +525,53 @@ def test_status_is_0_when_all_is_well(bus: Bus):
     assert json.loads(bus.ctl("status", "--json=short").stdout)["grids"] == [well]
 
 
+# Another machine
+
+
+def fake_ssh(bus: Bus) -> dict[str, str]:
+    """What sd-bus runs for --host; it writes down its arguments and its pid, and connects to the tests' bus."""
+    folder = bus.directory / "bin"
+    folder.mkdir()
+    script = folder / "ssh"
+    script.write_text(f"""#!/bin/sh
+echo "$@" > {bus.directory}/ssh-arguments
+echo $$ > {bus.directory}/ssh-pid
+exec systemd-stdio-bridge --bus-path="$DBUS_SYSTEM_BUS_ADDRESS"
+""")
+    script.chmod(0o755)
+    return {"PATH": f"{folder}:{bus.env['PATH']}"}
+
+
+def test_another_machine_by_ssh(bus: Bus):
+    bus.master()
+    result = bus.ctl("-H", "root@far", "node", "list", "-q", **fake_ssh(bus))
+    assert result.stdout == "node1\nnode2\n", result.stderr
+    assert "root@far" in (bus.directory / "ssh-arguments").read_text().split()
+
+
+def test_no_master_on_another_machine(bus: Bus):
+    result = bus.ctl("--host=far", "node", "list", **fake_ssh(bus))
+    assert result.returncode == 8
+    assert result.stderr == "kontenad is not running on 'far'; there: systemctl start kontenad\n"
+
+
+def test_a_lost_connection_ends_the_following_not_the_deploy(bus: Bus):
+    bus.master(steps=[{"set": instances("starting pulling")}])
+    bus.env.update(fake_ssh(bus))
+    process = bus.popen("-H", "far", "service", "deploy", "web")
+    assert read_line(process) == "web-1 on node1: pulling\n"
+    os.kill(int((bus.directory / "ssh-pid").read_text()), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 8
+    assert "The deploy goes on." in stderr and "The connection to far was lost." in stderr
+
+
+def test_what_changes_this_machine_is_not_done_for_another(bus: Bus):
+    for command in (["bootstrap"], ["node", "join", "master", "-"], ["node", "leave"]):
+        result = bus.ctl("-H", "far", *command, input="")
+        assert result.returncode == 2 and "machine itself" in result.stderr, command
+
+
 # The terminal
 
 
