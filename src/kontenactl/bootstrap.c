@@ -28,7 +28,8 @@ static int node_is_online(Ctl *c, void *userdata, KError *reterr) {
                 /* A name that was taken got the node's number behind it. */
                 const char *rest = startswith(row_string(n, "name"), w->name);
 
-                if (rest && (rest[0] == '\0' || rest[0] == '-') && streq(row_string(n, "state"), "online"))
+                if (rest && (rest[0] == '\0' || rest[0] == '-') &&
+                                STR_IN_SET(row_string(n, "state"), "online", "drain"))
                         return 1;
         }
         return 0;

@@ -52,7 +52,8 @@ static void print_padded(const char *s, size_t width) {
 
 static void print_node(json_object *n, size_t width) {
         const char *state = row_string(n, "state");
-        bool drained = streq(row_string(n, "availability"), "drain"), online = streq(state, "online");
+        bool drained = streq(row_string(n, "availability"), "drain"),
+             online = STR_IN_SET(state, "online", "drain");
         Color color = online ? (drained ? COLOR_YELLOW : COLOR_GREEN)
                              : state_color(n, json_object_object_get(n, "state"));
         _cleanup_free_ char *name = node_name(n);
@@ -117,7 +118,7 @@ static int print_grid(json_object *status) {
         size_t n_problems = problems ? json_object_array_length(problems) : 0, online = 0, width;
 
         FOREACH_JSON_ARRAY(n, nodes)
-                online += streq(row_string(n, "state"), "online");
+                online += STR_IN_SET(row_string(n, "state"), "online", "drain");
 
         print_dot(n_problems > 0 ? COLOR_RED : COLOR_GREEN, GLYPH_DOT);
         print_clean("Grid ", row_string(grid, "name"), "");

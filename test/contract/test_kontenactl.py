@@ -517,6 +517,13 @@ def test_status_shows_what_is_wrong(bus: Bus):
     assert "  x node2 is offline.\n" in result.stdout
 
 
+def test_status_of_a_drained_node_is_not_offline(bus: Bus):
+    drained = {**NODES[0], "state": "drain", "availability": "drain"}
+    bus.master(answers={**ANSWERS, "GetStatus": ["a{sv}", {"grid": GRID, "nodes": [drained], "services": [], "problems": []}]})
+    output = bus.ctl("status", LANG="C").stdout
+    assert "Nodes: 1 of 1 online" in output and "  * node1 drain        1 instance, 3G of 4G memory free\n" in output
+
+
 def test_status_is_0_when_all_is_well(bus: Bus):
     well = {"grid": GRID, "nodes": NODES[:1], "services": [], "problems": []}
     bus.master(answers={**ANSWERS, "GetStatus": ["a{sv}", well]})
