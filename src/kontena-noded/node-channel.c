@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "file-util.h"
+#include "join-token.h"
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "log-stream.h"
@@ -98,6 +99,7 @@ static int say_hello(Manager *m) {
 }
 
 void manager_channel_state(Channel *c, ChannelState state, void *userdata) {
+        _cleanup_free_ char *address = NULL;
         Manager *m = userdata;
         int r;
 
@@ -109,9 +111,16 @@ void manager_channel_state(Channel *c, ChannelState state, void *userdata) {
                         log_error_errno(r, "Cannot greet the master: %m");
                 break;
         case CHANNEL_READY:
+                address = master_address(channel_master_url(c));
+                log_info("Connected to %s as '%s'.", strna(address), m->host.node_name);
+                m->was_connected = true;
                 reporter_open(m->reporter);
                 break;
         default:
+                if (m->was_connected)
+                        log_warning("The connection to the master is gone, everything here runs on: %s",
+                                        channel_status_text(c) ?: "No reason is known.");
+                m->was_connected = false;
                 reporter_close(m->reporter);
                 log_streams_close_all(m->logs);
                 break;

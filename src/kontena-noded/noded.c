@@ -7,6 +7,7 @@
 
 #include "bus.h"
 #include "file-util.h"
+#include "join-token.h"
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "log-stream.h"
@@ -42,15 +43,15 @@ void manager_say(Manager *m, const char *severity, const char *type, const char 
 
 /* What `systemctl status` shows, and the bus. */
 static int on_status(sd_event_source *s, uint64_t usec, void *userdata) {
-        _cleanup_free_ char *channel = NULL, *text = NULL;
+        _cleanup_free_ char *channel = NULL, *text = NULL, *address = NULL;
         Manager *m = userdata;
         unsigned n = HASH_COUNT(m->instances);
         size_t k;
 
-        if (channel_state(m->channel) == CHANNEL_READY)
-                channel = strprintf("Connected to %s as %s", strna(channel_master_url(m->channel)),
-                                m->host.node_name);
-        else
+        if (channel_state(m->channel) == CHANNEL_READY) {
+                address = master_address(channel_master_url(m->channel));
+                channel = strprintf("Connected to %s as %s", strna(address), m->host.node_name);
+        } else
                 channel = strdup(channel_status_text(m->channel) ?: "Not connected to a master");
         if (!channel)
                 return 0;

@@ -65,7 +65,9 @@ Worker *worker_free(Worker *w) {
         if (!w->ended && w->path) {
                 r = sd_bus_call_method_async(w->bus, NULL, SYSTEMD, MANAGER_PATH, MANAGER_INTERFACE,
                                 "StopUnit", NULL, NULL, "ss", w->unit, "replace");
-                if (r < 0)
+                if (r == -ENOTCONN) /* the daemon ends, and so does the worker: its socket is closed */
+                        log_debug_errno(r, "Unit '%s' is left to end by itself: %m", w->unit);
+                else if (r < 0)
                         log_warning_errno(r, "Unit '%s' is left to end by itself: %m", w->unit);
         }
 

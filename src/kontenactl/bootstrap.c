@@ -2,6 +2,7 @@
 #include "bus-json.h"
 #include "ctl.h"
 #include "file-util.h"
+#include "join-token.h"
 #include "json-util.h"
 #include "node-join.h"
 #include "node-local.h"

@@ -140,14 +140,6 @@ int ctl_print_text(Ctl *c, const char *key, const char *text, KError *reterr) {
         return 0;
 }
 
-char *master_address(const char *url) {
-        const char *authority = startswith(url, "wss://");
-
-        if (!authority)
-                return strdup(url);
-        return strprintf("https://%.*s", (int) strcspn(authority, "/"), authority);
-}
-
 const char *row_string(json_object *row, const char *key) {
         json_object *v = json_object_object_get(row, key);
 

@@ -85,9 +85,6 @@ void ctl_open_pager(Ctl *c);
 void ctl_say(const Ctl *c, const char *format, ...) _printf_(2, 3);
 void ctl_warn(const char *format, ...) _printf_(1, 2);
 
-/* "https://master:9292" of the URL that the node channel has. */
-char *master_address(const char *url);
-
 /* JSON rows: borrowed text, "" when missing or of another type. */
 const char *row_string(json_object *row, const char *key);
 int64_t row_int(json_object *row, const char *key);

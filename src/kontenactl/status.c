@@ -3,6 +3,7 @@
 
 #include "ctl.h"
 #include "file-util.h"
+#include "join-token.h"
 #include "json-util.h"
 #include "node-local.h"
 #include "string-util.h"

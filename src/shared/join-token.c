@@ -231,3 +231,11 @@ int join_url_normalize(const char *s, char **ret, KError *reterr) {
         *ret = url;
         return 0;
 }
+
+char *master_address(const char *url) {
+        const char *authority = startswith(url, "wss://");
+
+        if (!authority)
+                return strdup(url);
+        return strprintf("https://%.*s", (int) strcspn(authority, "/"), authority);
+}

@@ -47,3 +47,6 @@ int join_config_save(const char *path, const JoinConfig *c, KError *reterr);
 int join_url_normalize(const char *s, char **ret, KError *reterr);
 #define JOIN_PORT_DEFAULT 9292
 #define JOIN_CHANNEL_PATH "/v1/nodes/channel"
+
+/* "https://master:9292" for "wss://master:9292/v1/nodes/channel": as people write it. NULL on lack of memory. */
+char *master_address(const char *url);

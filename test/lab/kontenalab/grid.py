@@ -81,10 +81,13 @@ class Grid:
     # Services
 
     def create(self, name: str, image: str, *options: str) -> None:
-        """Make and deploy; options are kontenactl's, the command of the container after "--"."""
+        """Make and deploy; options are kontenactl's, the command of the container after "--". A shell that is process 1 does
+        not heed SIGTERM, so a second is all it gets unless the test says otherwise."""
         image = image if "/" in image else f"registry:5000/{image}"
         command = list(options[options.index("--"):]) if "--" in options else []
         before = list(options[: options.index("--")]) if "--" in options else list(options)
+        if not any(o.startswith("--stop-timeout") for o in before):
+            before.append("--stop-timeout=1")
         self.ctl("service", "create", *before, name, image, *command)
         self.deploy(name)
 

@@ -239,10 +239,10 @@ class Host(ABC):
         regex = re.compile(pattern)
         follow = self.popen(
             ["journalctl", "--follow", "--output=json", "--all", *start, *matches],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         deadline = time.monotonic() + timeout
-        buffer = b""
+        buffer, said = b"", ""
         try:
             assert follow.stdout
             while (left := deadline - time.monotonic()) > 0:
@@ -250,10 +250,13 @@ class Host(ABC):
                     break
                 data = follow.stdout.read1(65536)  # type: ignore[attr-defined]
                 if not data:
-                    raise LabError(f"{self.name}: the journal ended while waiting for '{pattern}'")
+                    raise LabError(f"{self.name}: the journal ended while waiting for '{pattern}': {buffer.decode(errors='replace')}{said}")
                 *lines, buffer = (buffer + data).split(b"\n")
                 for line in lines:
-                    entry = json.loads(line) if line.startswith(b"{") else {}
+                    if not line.startswith(b"{"):
+                        said = line.decode(errors="replace")
+                        continue
+                    entry = json.loads(line)
                     message = entry.get("MESSAGE") or ""
                     if isinstance(message, list):
                         message = bytes(message).decode(errors="replace")

@@ -99,6 +99,7 @@ class Lab:
         """Packages, keys and network: what every host needs."""
         packages.ensure(packages.LAB, "the lab's tools")
         pki.ensure()
+        _allow_many_watches()
         self.directory.mkdir(parents=True, exist_ok=True)
         self.network.up()
 
@@ -180,3 +181,13 @@ def _digest(directory: Path) -> str:
 def all_labs() -> list[str]:
     base = lab_directory()
     return sorted(p.name for p in base.glob("*") if p.is_dir() and p != cache_directory())
+
+
+def _allow_many_watches() -> None:
+    """All hosts are one user to this kernel, and its usual 128 inotify instances are what three labs need."""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    try:
+        if int(limit.read_text()) < 1024:
+            limit.write_text("1024\n")
+    except OSError as error:
+        console.warn(f"{limit} stays as it is: {error}")
