@@ -211,7 +211,7 @@ static int flush(LogStream *s, bool end) {
                 uint64_t n = s->dropped;
 
                 s->dropped = 0;
-                (void) warn(s, NULL, "%llu and more lines were dropped, the reader is too slow for them.",
+                (void) warn(s, NULL, "%llu lines were dropped, the reader is too slow for them.",
                                 (unsigned long long) n);
         }
 
@@ -570,13 +570,15 @@ int log_streams_open(LogStreams *l, const GridRow *grid, const ServiceRow *servi
         DL_APPEND(l->list, s);
         l->n++;
 
-        r = sd_event_add_time_relative(l->master->event, &s->timer, CLOCK_MONOTONIC, 0, 0, on_timer, s);
+        r = sd_event_add_time_relative(
+                        l->master->event, &s->timer, CLOCK_MONOTONIC, 0, USEC_PER_MSEC, on_timer, s);
         if (r < 0)
                 return r;
         r = ask_nodes(s, /* first= */ true);
         if (r < 0)
                 return r;
         /* What is wrong is shown at once, and never before the caller knows the id. */
+        s->begun = s->n_entries == 0;
         arm(s, s->n_entries > 0 || !s->parts ? USEC_PER_MSEC : SETTLE_USEC);
 
         if (sink->opened)
