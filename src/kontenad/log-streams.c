@@ -284,9 +284,9 @@ static Part *part_new(LogStream *s, const char *node_id) {
         return p;
 }
 
-/* What on_opened() needs: the stream may be gone by then, so it is looked up. */
+/* What on_opened() needs: the stream, or all of them, may be gone by then, so they are looked up. */
 typedef struct Opening {
-        LogStreams *streams;
+        Master *master;
         uint64_t number;
         char *node_id;
 } Opening;
@@ -307,7 +307,7 @@ static int ask_node(LogStream *s, Part *p, NodeSession *session, uint32_t lines,
 
         if (!params || !o || !service)
                 return -ENOMEM;
-        o->streams = s->streams;
+        o->master = s->streams->master;
         o->number = s->number;
         o->node_id = strdup(p->node_id);
         if (!o->node_id)
@@ -435,7 +435,7 @@ static void part_ended(LogStream *s, Part *p) {
 
 static void on_opened(NodeSession *session, json_object *result, const KError *error, void *userdata) {
         _cleanup_(opening_freep) Opening *o = userdata;
-        LogStream *s = find_number(o->streams, o->number);
+        LogStream *s = o->master->log_streams ? find_number(o->master->log_streams, o->number) : NULL;
         Part *p = s ? find_part(s, o->node_id) : NULL;
 
         if (!p || !kerror_is_set(error))

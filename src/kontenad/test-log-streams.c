@@ -115,7 +115,7 @@ static int setup(void **state) {
 static int teardown(void **state) {
         Bench *b = *state;
 
-        log_streams_free(b->m.log_streams);
+        b->m.log_streams = log_streams_free(b->m.log_streams);
         while (test_session_n_open() > 0)
                 test_session_answer(NULL);
         json_object_put(b->service.spec);
