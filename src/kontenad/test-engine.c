@@ -359,3 +359,47 @@ InstanceRow *get_instance(Engine *e, const char *service_id, uint32_t number) {
                 }
         return NULL;
 }
+
+void make_joinable_grid(Engine *e, const char *subnet) {
+        _cleanup_(grid_row_freep) GridRow *row = NULL;
+
+        engine_start(e, /* tracked= */ true);
+        add_grid(e, "grid", subnet);
+        engine_begin(e);
+        ASSERT_OK(store_get_grid(e->m.store, "grid", &row));
+        ASSERT_OK(free_and_strdup(&row->token_id, "abcdefgh"));
+        ASSERT_OK(strv_extend(&row->trusted_subnets, "192.0.2.0/24"));
+        keyring_hash_token(e->m.keyring, GRID_SECRET, row->token_hash);
+        ASSERT_OK(store_put_grid(e->m.store, row));
+        engine_commit(e);
+        engine_settle(e);
+}
+
+NodeIntroduction introduction(const char *key) {
+        return (NodeIntroduction){ .node_key = key,
+                .secret = GRID_SECRET,
+                .machine_id = key,
+                .name = "host",
+                .version = KONTENA_VERSION,
+                .time = fake_now,
+                .address = "192.0.2.7" };
+}
+
+int admit(Engine *e, const NodeIntroduction *who, char **ret_id, KError *reterr) {
+        return node_tracker_handler()->admit(who, ret_id, reterr, e->m.tracker);
+}
+
+NodeRow *get_node(Engine *e, const char *id) {
+        NodeRow *row = NULL;
+
+        ASSERT_OK(store_get_node(e->m.store, id, &row));
+        return row;
+}
+
+unsigned count_events(const char *part) {
+        unsigned n = 0;
+
+        for (const char *p = strempty(event_log); (p = strstr(p, part)); p++)
+                n++;
+        return n;
+}

@@ -57,6 +57,14 @@ bool nodes_work(Engine *e, const char *grid_id);
 DeployRow *get_deploy(Engine *e, const char *id);
 InstanceRow *get_instance(Engine *e, const char *service_id, uint32_t number);
 
+/* A grid "grid" with a token, and who comes with it. */
+#define GRID_SECRET "abcdefghijklmnopqrstuvwxyz234567abcdefgh"
+void make_joinable_grid(Engine *e, const char *subnet);
+NodeIntroduction introduction(const char *key);
+int admit(Engine *e, const NodeIntroduction *who, char **ret_id, KError *reterr);
+NodeRow *get_node(Engine *e, const char *id);
+unsigned count_events(const char *part);
+
 /* Fake sessions. */
 struct NodeSession {
         char *node_id;

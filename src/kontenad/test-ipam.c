@@ -3,13 +3,6 @@
 #include "kontena-limits.h"
 #include "test-engine.h"
 
-static NodeRow *get_node(Engine *e, const char *id) {
-        NodeRow *row = NULL;
-
-        ASSERT_OK(store_get_node(e->m.store, id, &row));
-        return row;
-}
-
 /* Takes an address for a new instance on the node; negative as ipam_take_address() says. */
 static int take(Engine *e, const char *grid_id, const char *node_id, const char *instance_id, uint32_t *ret,
                 KError *reterr) {
