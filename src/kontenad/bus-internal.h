@@ -13,9 +13,11 @@
 #define MASTER_PATH   "/io/kontena/Master1"
 #define MANAGER_IFACE "io.kontena.Master1.Manager"
 
-/* The object that a property is just being read of. One for each kind; the next lookup replaces it. */
+/* The object that a property is just being read of. One for each kind; the next lookup replaces it. Rows that many objects
+ * have in common are kept for one turn of the loop, in which the store is as it was. */
 typedef struct Found {
         BusFace *face;
+        uint64_t turn;
         json_object *row; /* as operations show it */
         GridRow *grid;
         ServiceRow *service;

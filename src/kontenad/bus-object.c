@@ -433,18 +433,40 @@ static int find_service(sd_bus *bus, const char *path, const char *interface, vo
 }
 
 static int find_owner(Found *f, const char *grid_id, const char *service_id) {
+        Store *s = f->face->master->store;
+        uint64_t turn = 0;
         int r;
 
-        r = store_get_grid(f->face->master->store, grid_id, &f->grid);
-        if (r < 0)
-                return r;
-        r = store_get_service(f->face->master->store, service_id, &f->service);
-        return r == -ENOENT ? 0 : r;
+        (void) sd_event_get_iteration(f->face->master->event, &turn);
+        if (turn != f->turn || !f->grid || !streq(f->grid->id, grid_id)) {
+                f->grid = grid_row_free(f->grid);
+                r = store_get_grid(s, grid_id, &f->grid);
+                if (r < 0)
+                        return r;
+        }
+        if (turn != f->turn || !f->service || !streq(f->service->id, service_id)) {
+                f->service = service_row_free(f->service);
+                r = store_get_service(s, service_id, &f->service);
+                if (r < 0 && r != -ENOENT)
+                        return r;
+        }
+
+        f->turn = turn;
+        return 0;
+}
+
+/* Keeps the owners: find_owner() looks whether they are the right ones. */
+static Found *look_for_part(BusFace *face, StoreKind kind) {
+        Found *f = face->found + kind;
+
+        json_object_put(TAKE_PTR(f->row));
+        f->deploy = deploy_row_free(f->deploy);
+        return f;
 }
 
 static int find_instance(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
                 sd_bus_error *error) {
-        Found *f = look_anew(userdata, STORE_INSTANCE);
+        Found *f = look_for_part(userdata, STORE_INSTANCE);
         _cleanup_(instance_row_freep) InstanceRow *i = NULL;
         _cleanup_free_ char *id = NULL;
         int r;
@@ -462,7 +484,7 @@ static int find_instance(sd_bus *bus, const char *path, const char *interface, v
 
 static int find_deploy(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
                 sd_bus_error *error) {
-        Found *f = look_anew(userdata, STORE_DEPLOY);
+        Found *f = look_for_part(userdata, STORE_DEPLOY);
         _cleanup_free_ char *id = NULL;
         int r;
 

@@ -2,6 +2,7 @@
 #include "master.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 
 #include "bus-face.h"
 #include "ca.h"
@@ -153,6 +154,7 @@ int master_new(sd_event *event, Master **ret, KError *reterr) {
                 r = bus_face_new(m, &m->bus_face, reterr);
         if (r < 0)
                 return r;
+        (void) malloc_trim(0);
 
         *ret = TAKE_PTR(m);
         return 0;
@@ -200,8 +202,10 @@ int master_loop(Master *m) {
                 if (r < 0)
                         return r;
                 took = now_monotonic() - started;
-                if (took > SLOW_TURN_USEC)
+                if (took > SLOW_TURN_USEC) {
+                        (void) malloc_trim(0); /* what takes long takes memory, too */
                         log_debug("A turn of the event loop took %" PRIu64 " ms.", took / USEC_PER_MSEC);
+                }
         }
 
         r = sd_event_get_exit_code(m->event, &code);
