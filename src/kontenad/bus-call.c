@@ -30,7 +30,7 @@ struct BusCall {
 
 static void on_polkit(const PolkitPeer *peer, const KError *error, void *userdata) {
         BusCaller *c = userdata;
-        _cleanup_(polkit_query_freep) PolkitQuery *q = TAKE_PTR(c->query);
+        _cleanup_(polkit_query_freep) _unused_ PolkitQuery *answered = TAKE_PTR(c->query);
 
         c->base.uid = peer->uid;
         c->base.pid = peer->pid;

@@ -610,7 +610,6 @@ static void test_every_operation_asks(void **state) {
         CALL_OK(b, "service.deploy", "{" WEB "}");
         for (size_t i = 0; (o = operation_by_index(i)); i++) {
                 _cleanup_json_ json_object *params = json_object_new_object();
-                _cleanup_free_ char *deploy = NULL;
 
                 if (o->flags & OPERATION_OPEN)
                         continue;

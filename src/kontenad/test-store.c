@@ -419,7 +419,6 @@ static void test_second_process_is_refused(void **state) {
         pid = fork();
         if (pid == 0) {
                 _cleanup_free_ char *message = NULL;
-                _cleanup_(sd_event_unrefp) sd_event *event = NULL;
                 Bench mine = { .path = b->path };
 
                 (void) sd_event_new(&mine.event);
@@ -459,7 +458,6 @@ static void test_killed_writer_loses_nothing_acknowledged(void **state) {
         srandom(4711);
 
         for (unsigned round = 0; round < rounds; round++) {
-                _cleanup_free_ char *message = NULL;
                 int fds[2], status;
                 pid_t pid;
 
