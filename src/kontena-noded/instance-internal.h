@@ -57,7 +57,7 @@ struct Instance {
         uint64_t image_rev;
         uint64_t prepared_generation; /* its configuration is written */
         InstanceOperation operation;
-        sd_event_source *wake, *retry, *revive;
+        sd_event_source *wake, *retry, *revive, *stable;
         bool removing;
 
         /* what is shown */

@@ -11,6 +11,9 @@
 /* systemd sends SIGKILL after the grace period; what lies beyond is systemd's own slowness. */
 #define STOP_SLACK_USEC (60 * USEC_PER_SEC)
 
+/* Who ends sooner after the first start has never run. */
+#define SETTLE_USEC     (3 * USEC_PER_SEC)
+
 int instance_watch_unit(Instance *i, const char *name) {
         int r;
 
@@ -32,6 +35,7 @@ void instance_interrupt(Instance *i) {
         i->probe = probe_cancel(i->probe);
         i->retry = sd_event_source_disable_unref(i->retry);
         i->revive = sd_event_source_disable_unref(i->revive);
+        i->stable = sd_event_source_disable_unref(i->stable);
 }
 
 /* What runs now, as opposed to what was seen last: a start that we did not make ourselves counts as well. */
@@ -85,13 +89,14 @@ static char *describe_end(const Instance *i, const UnitState *s) {
 }
 
 static void handle_crash(Instance *i, const UnitState *s) {
-        bool first = !i->record.ready && i->record.restarts == 0;
+        uint64_t delay, uptime = now_monotonic() - i->running_since;
+        bool first = i->record.restarts == 0 && uptime < SETTLE_USEC;
         _cleanup_free_ char *end = NULL;
-        uint64_t delay;
         int r;
 
         i->crash_handled = true;
         i->was_running = false;
+        i->stable = sd_event_source_disable_unref(i->stable);
         i->last_exit_status = s->exec_main_code == CLD_EXITED ? s->exec_main_status
                                                               : 128 + s->exec_main_status;
         i->record.restarts++;
@@ -101,13 +106,13 @@ static void handle_crash(Instance *i, const UnitState *s) {
                 i->record.oom_kills++;
         (void) instance_save(i);
 
-        delay = backoff_next(&i->backoff, now_monotonic() - i->running_since);
+        delay = backoff_next(&i->backoff, uptime);
         end = describe_end(i, s);
         instance_say(i, "warning", "service:instance_crash",
                         "The container %s, it is started again in %" PRIu64 " s.", strna(end),
                         delay / USEC_PER_SEC);
 
-        /* A deploy that never came to run has failed, although the back-off goes on. */
+        /* A deploy whose container does not stay has failed, although the back-off goes on. */
         if (i->probe || first) {
                 _cleanup_kerror_ KError error = KERROR_NULL;
 
@@ -120,6 +125,9 @@ static void handle_crash(Instance *i, const UnitState *s) {
                                         strna(end));
                 instance_fail(i, &error);
                 i->retry = sd_event_source_disable_unref(i->retry);
+        } else if (!i->failed) {
+                kerror_done(&i->error);
+                (void) kerror_set(&i->error, K_RUNTIME, "The container %s.", strna(end));
         }
 
         r = sd_event_add_time_relative(
@@ -292,12 +300,20 @@ static void on_probe_done(Probe *p, const KError *error, void *userdata) {
         instance_step(i);
 }
 
+static int on_stable(sd_event_source *s, uint64_t usec, void *userdata) {
+        Instance *i = userdata;
+
+        i->stable = sd_event_source_disable_unref(i->stable);
+        instance_step(i);
+        return 0;
+}
+
 /* It runs and it is the right one. */
 static int settle(Instance *i, KError *reterr) {
         char text[64];
         int r;
 
-        if (i->probe)
+        if (i->probe || i->stable)
                 return SYNC_WAIT;
         if (!i->record.ready && i->want->spec->wait_for_port > 0) {
                 r = probe_start(i->host->event, i->want->address, i->want->spec->wait_for_port,
@@ -314,7 +330,17 @@ static int settle(Instance *i, KError *reterr) {
                 i->record.ready = true;
                 (void) instance_save(i);
         }
-        if (i->failed) {
+        /* One that has failed by ending must stay for a while before it counts as running again. */
+        if (i->failed && i->backoff.crashes > 0 && i->want->spec->wait_for_port == 0) {
+                uint64_t uptime = now_monotonic() - i->running_since;
+
+                if (uptime < SETTLE_USEC) {
+                        r = sd_event_add_time_relative(i->host->event, &i->stable, CLOCK_MONOTONIC,
+                                        SETTLE_USEC - uptime, USEC_PER_SEC / 10, on_stable, i);
+                        return r < 0 ? r : SYNC_WAIT;
+                }
+        }
+        if (i->failed || kerror_is_set(&i->error)) {
                 i->failed = false;
                 kerror_done(&i->error);
                 i->host->changed(i, i->host->userdata);
