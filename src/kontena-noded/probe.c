@@ -8,13 +8,15 @@
 #include "parse-util.h"
 #include "string-util.h"
 
+/* Most programs listen some milliseconds after their start; those that do not are asked once a second. */
+#define PROBE_FIRST_USEC    (20 * USEC_PER_MSEC)
 #define PROBE_INTERVAL_USEC USEC_PER_SEC
 
 struct Probe {
         sd_event *event;
         struct sockaddr_in address;
         char *text; /* for the sentence */
-        uint64_t deadline;
+        uint64_t deadline, interval;
         int fd;
         int last_error;
         sd_event_source *io, *timer;
@@ -39,11 +41,17 @@ static void finish(Probe *p, const KError *error) {
         probe_cancel(p);
 }
 
-static void attempt_done(Probe *p, int error) {
+static void next_in(Probe *p, uint64_t usec) {
+        (void) sd_event_source_set_time_relative(p->timer, usec);
+        (void) sd_event_source_set_enabled(p->timer, SD_EVENT_ONESHOT);
+}
+
+static void attempt_failed(Probe *p, int error) {
         p->io = sd_event_source_disable_unref(p->io);
         p->fd = safe_close(p->fd);
-        if (error != 0)
-                p->last_error = error;
+        p->last_error = error;
+        next_in(p, p->interval);
+        p->interval = MIN(p->interval * 2, PROBE_INTERVAL_USEC);
 }
 
 static int on_connected(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
@@ -53,29 +61,26 @@ static int on_connected(sd_event_source *s, int fd, uint32_t revents, void *user
 
         if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0)
                 error = errno;
-        attempt_done(p, error);
         if (error == 0)
                 finish(p, NULL);
+        else
+                attempt_failed(p, error);
         return 0;
 }
 
-/* Returns 1 when connected at once. */
 static int attempt(Probe *p) {
         int r;
 
         p->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (p->fd < 0)
                 return -errno;
-        if (connect(p->fd, (struct sockaddr *) &p->address, sizeof(p->address)) >= 0)
-                return 1;
-        if (errno != EINPROGRESS) {
-                attempt_done(p, errno);
-                return 0;
-        }
-
+        if (connect(p->fd, (struct sockaddr *) &p->address, sizeof(p->address)) < 0 && errno != EINPROGRESS)
+                return -errno;
         r = sd_event_add_io(p->event, &p->io, p->fd, EPOLLOUT, on_connected, p);
         if (r < 0)
-                attempt_done(p, -r);
+                return r;
+
+        next_in(p, PROBE_INTERVAL_USEC); /* it has a second */
         return 0;
 }
 
@@ -84,26 +89,21 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         Probe *p = userdata;
         int r;
 
-        if (p->fd >= 0) /* its second is over */
-                attempt_done(p, ETIMEDOUT);
-
         if (usec >= p->deadline) {
-                errno = p->last_error;
+                errno = p->fd >= 0 ? ETIMEDOUT : p->last_error;
                 (void) kerror_set(&error, K_TIMEOUT, "Nothing listens on %s: %m", p->text);
                 finish(p, &error);
                 return 0;
         }
 
-        r = attempt(p);
-        if (r > 0) {
-                finish(p, NULL);
-                return 0;
+        if (p->fd >= 0) {
+                p->io = sd_event_source_disable_unref(p->io);
+                p->fd = safe_close(p->fd);
+                p->last_error = ETIMEDOUT;
         }
+        r = attempt(p);
         if (r < 0)
-                p->last_error = -r;
-
-        (void) sd_event_source_set_time(s, usec + PROBE_INTERVAL_USEC);
-        (void) sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+                attempt_failed(p, -r);
         return 0;
 }
 
@@ -136,6 +136,7 @@ int probe_start(sd_event *event, const char *address, uint16_t port, uint64_t ti
         if (r < 0)
                 return r;
         p->deadline = now + timeout_usec;
+        p->interval = PROBE_FIRST_USEC;
         r = sd_event_add_time(event, &p->timer, CLOCK_MONOTONIC, now, 10 * USEC_PER_MSEC, on_timer, p);
         if (r < 0)
                 return r;

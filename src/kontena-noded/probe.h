@@ -6,7 +6,7 @@
 #include "kerror.h"
 #include "macro.h"
 
-/* Waits until something listens on a TCP port: a connection attempt each second, each given a second. */
+/* Waits until something listens on a TCP port: a connection attempt each second (at first more often), each given a second. */
 typedef struct Probe Probe;
 
 /* Called once from the event loop; error NULL: it listens. The probe is freed after. */
