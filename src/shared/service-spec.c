@@ -9,6 +9,7 @@
 #include "kontena-limits.h"
 #include "names.h"
 #include "parse-util.h"
+#include "service-spec-internal.h"
 
 /* Below this a container's own runtime does not get through exec(). */
 #define MEMORY_MIN     (4U * 1024U * 1024U)
@@ -25,55 +26,6 @@ static const char *const strategy_table[_STRATEGY_MAX] = {
 };
 
 DEFINE_STRING_TABLE_LOOKUP(strategy, Strategy);
-
-/* include/uapi/linux/capability.h, by number. */
-static const char *const capability_table[] = {
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "DAC_READ_SEARCH",
-        "FOWNER",
-        "FSETID",
-        "KILL",
-        "SETGID",
-        "SETUID",
-        "SETPCAP",
-        "LINUX_IMMUTABLE",
-        "NET_BIND_SERVICE",
-        "NET_BROADCAST",
-        "NET_ADMIN",
-        "NET_RAW",
-        "IPC_LOCK",
-        "IPC_OWNER",
-        "SYS_MODULE",
-        "SYS_RAWIO",
-        "SYS_CHROOT",
-        "SYS_PTRACE",
-        "SYS_PACCT",
-        "SYS_ADMIN",
-        "SYS_BOOT",
-        "SYS_NICE",
-        "SYS_RESOURCE",
-        "SYS_TIME",
-        "SYS_TTY_CONFIG",
-        "MKNOD",
-        "LEASE",
-        "AUDIT_WRITE",
-        "AUDIT_CONTROL",
-        "SETFCAP",
-        "MAC_OVERRIDE",
-        "MAC_ADMIN",
-        "SYSLOG",
-        "WAKE_ALARM",
-        "BLOCK_SUSPEND",
-        "AUDIT_READ",
-        "PERFMON",
-        "BPF",
-        "CHECKPOINT_RESTORE",
-};
-
-const char *capability_to_name(unsigned number) {
-        return number < ELEMENTSOF(capability_table) ? capability_table[number] : NULL;
-}
 
 /* Field names, for the refusal of others. */
 static const char *const fields[] = {
@@ -136,40 +88,6 @@ ServiceSpec *service_spec_free(ServiceSpec *s) {
         free(s->stop_signal);
         free(s);
         return NULL;
-}
-
-int signal_from_string(const char *s) {
-        unsigned n;
-
-        if (isempty(s))
-                return -EINVAL;
-
-        if (isdigit((unsigned char) s[0])) {
-                if (safe_atou(s, &n) < 0 || n == 0 || n >= (unsigned) NSIG)
-                        return -EINVAL;
-                return (int) n;
-        }
-
-        if (strncasecmp(s, "SIG", 3) == 0)
-                s += 3;
-
-        if (strncasecmp(s, "RTMIN", 5) == 0) {
-                n = 0;
-                if (s[5] == '+' && safe_atou(s + 6, &n) < 0)
-                        return -EINVAL;
-                if ((s[5] != '+' && s[5] != '\0') || n > (unsigned) (SIGRTMAX - SIGRTMIN))
-                        return -EINVAL;
-                return SIGRTMIN + (int) n;
-        }
-
-        for (int i = 1; i < NSIG; i++) {
-                const char *name = sigabbrev_np(i);
-
-                if (name && strcasecmp(name, s) == 0)
-                        return i;
-        }
-
-        return -EINVAL;
 }
 
 static int refuse_unknown(
@@ -320,141 +238,6 @@ static int env_validate(const char *s, KError *reterr) {
         return 0;
 }
 
-static int path_validate(const char *what, const char *path, KError *reterr) {
-        if (path[0] != '/' || strlen(path) >= 4096 || !string_is_printable(path))
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "%s '%.256s' is not an absolute path.", what,
-                                path);
-
-        /* ".." would mean a different place on the host than in the container. */
-        for (const char *p = path; (p = strstr(p, "/..")); p += 3)
-                if (p[3] == '/' || p[3] == '\0')
-                        return kerror_set(reterr, K_INVALID_ARGUMENT, "%s '%s' must not contain '..'.", what,
-                                        path);
-
-        return 0;
-}
-
-void volume_mount_done(VolumeMount *v) {
-        v->source = mfree(v->source);
-        v->path = mfree(v->path);
-        v->propagation = mfree(v->propagation);
-}
-
-int volume_mount_parse(const char *s, VolumeMount *ret, KError *reterr) {
-        _cleanup_(volume_mount_done) VolumeMount v = {};
-        _cleanup_strv_free_ char **parts = NULL, **flags = NULL;
-        const char *path;
-        size_t n;
-        int r;
-
-        r = strv_split(s, ":", &parts);
-        if (r < 0)
-                return r;
-        n = strv_length(parts);
-        if (n == 0 || n > 3 || s[0] == ':' || endswith(s, ":") || strstr(s, "::"))
-                return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                "Volume '%s' is not '/path', 'name:/path' or '/host:/path', with ':flags' "
-                                "perhaps.",
-                                s);
-
-        if (n == 1)
-                v.type = VOLUME_ANONYMOUS;
-        else if (parts[0][0] == '/')
-                v.type = VOLUME_BIND;
-        else
-                v.type = VOLUME_NAMED;
-        path = n == 1 ? parts[0] : parts[1];
-
-        r = path_validate("The path of a volume", path, reterr);
-        if (r < 0)
-                return r;
-        if (strspn(path, "/") == strlen(path))
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "A volume cannot be mounted at '/'.");
-        if (v.type == VOLUME_BIND)
-                r = path_validate("The source of a volume", parts[0], reterr);
-        else if (v.type == VOLUME_NAMED)
-                r = name_validate("volume", parts[0], reterr);
-        if (r < 0)
-                return r;
-
-        if (n == 3) {
-                r = strv_split(parts[2], ",", &flags);
-                if (r < 0)
-                        return r;
-        }
-        STRV_FOREACH(f, flags)
-        if (streq(*f, "ro"))
-                v.read_only = true;
-        else if (streq(*f, "nocopy"))
-                v.no_copy = true;
-        else if (STR_IN_SET(*f, "private", "rprivate", "slave", "rslave", "shared", "rshared") &&
-                        v.type == VOLUME_BIND) {
-                r = free_and_strdup(&v.propagation, *f);
-                if (r < 0)
-                        return r;
-        } else if (!STR_IN_SET(*f, "rw", "z", "Z"))
-                return kerror_set(
-                                reterr, K_INVALID_ARGUMENT, "Volume '%s' has the unknown flag '%s'.", s, *f);
-
-        v.path = strdup(path);
-        if (!v.path)
-                return -ENOMEM;
-        if (v.type != VOLUME_ANONYMOUS) {
-                v.source = strdup(parts[0]);
-                if (!v.source)
-                        return -ENOMEM;
-        }
-
-        *ret = v;
-        v = (VolumeMount){};
-        return 0;
-}
-
-void device_mapping_done(DeviceMapping *d) {
-        d->host = mfree(d->host);
-        d->inside = mfree(d->inside);
-        d->access = mfree(d->access);
-}
-
-int device_mapping_parse(const char *s, DeviceMapping *ret, KError *reterr) {
-        _cleanup_(device_mapping_done) DeviceMapping d = {};
-        _cleanup_strv_free_ char **parts = NULL;
-        const char *access = "rwm";
-        size_t n;
-        int r;
-
-        r = strv_split(s, ":", &parts);
-        if (r < 0)
-                return r;
-        n = strv_length(parts);
-        if (n == 0 || n > 3 || s[0] == ':' || endswith(s, ":") || strstr(s, "::"))
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "Device '%s' is not HOST[:INSIDE[:rwm]].", s);
-
-        STRV_FOREACH(p, parts) {
-                if (p == parts + 2)
-                        break;
-                r = path_validate("Device", *p, reterr);
-                if (r < 0)
-                        return r;
-        }
-        if (n == 3) {
-                access = parts[2];
-                if (strspn(access, "rwm") != strlen(access) || strlen(access) > 3)
-                        return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                        "The access of device '%s' is not made of r, w and m.", s);
-        }
-
-        d.host = strdup(parts[0]);
-        d.inside = strdup(n >= 2 ? parts[1] : parts[0]);
-        d.access = strdup(access);
-        if (!d.host || !d.inside || !d.access)
-                return -ENOMEM;
-
-        *ret = d;
-        d = (DeviceMapping){};
-        return 0;
-}
-
 /* Any case, with or without CAP_, in; upper case without, out. */
 static int capabilities_normalize(const char *key, char **l, KError *reterr) {
         STRV_FOREACH(i, l) {
@@ -467,8 +250,8 @@ static int capabilities_normalize(const char *key, char **l, KError *reterr) {
                         memmove(s, s + 4, strlen(s + 4) + 1);
 
                 known = streq(s, "ALL");
-                for (size_t k = 0; k < ELEMENTSOF(capability_table) && !known; k++)
-                        known = streq(capability_table[k], s);
+                for (unsigned k = 0; capability_to_name(k) && !known; k++)
+                        known = streq(capability_to_name(k), s);
                 if (!known)
                         return kerror_set(reterr, K_INVALID_ARGUMENT,
                                         "'%s' names the unknown capability '%.64s'.", key, s);
@@ -650,7 +433,7 @@ static int parse_process(json_object *o, ServiceSpec *s, KError *reterr) {
                                        strpbrk(s->user, " /") || s->user[0] == ':'))
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "'user' is not USER or USER:GROUP.");
         if (s->working_dir) {
-                r = path_validate("The working directory", s->working_dir, reterr);
+                r = spec_path_validate("The working directory", s->working_dir, reterr);
                 if (r < 0)
                         return r;
         }
@@ -789,9 +572,9 @@ static int parse_labels_and_links(json_object *o, ServiceSpec *s, KError *reterr
         if (r < 0)
                 return r;
         STRV_FOREACH(l, s->labels)
-        if (isempty(*l) || strlen(*l) > LABEL_LENGTH_MAX || !string_is_printable(*l))
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "A label has 1 to %u printable characters.",
-                                LABEL_LENGTH_MAX);
+                if (isempty(*l) || strlen(*l) > LABEL_LENGTH_MAX || !string_is_printable(*l))
+                        return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                        "A label has 1 to %u printable characters.", LABEL_LENGTH_MAX);
 
         r = find_entries(o, "links", &s->links, reterr);
         if (r < 0)
