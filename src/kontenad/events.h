@@ -8,11 +8,11 @@
  * signal on the bus (sent when the row is committed). May be called inside or outside of a transaction; a store that cannot be
  * written leaves the journal entry. Returns 0 or what the store said. */
 typedef struct EventInfo {
-        const char *severity;                            /* "debug" "info" "warning" "error" */
-        const char *type;                                /* "service:deploy" */
-        const char *grid_id, *node_id, *service_id;      /* NULL: has none */
-        int64_t instance;                                /* <= 0: none */
-        uint64_t time;                                   /* 0: now */
+        const char *severity;                       /* "debug" "info" "warning" "error" */
+        const char *type;                           /* "service:deploy" */
+        const char *grid_id, *node_id, *service_id; /* NULL: has none */
+        int64_t instance;                           /* <= 0: none */
+        uint64_t time;                              /* 0: now */
 } EventInfo;
 
 int events_add(Master *m, const EventInfo *e, const char *format, ...) _printf_(3, 4);

@@ -196,10 +196,10 @@ static void become_read_only(Store *s, int error) {
                         *slash = '\0';
         }
         reason = ERRNO_IS_DISK_SPACE(-error) ? strprintf("The disk with %s is full, changes are refused "
-                                                        "until there is room.",
-                                                              strnull(directory))
-                                            : strprintf("%s cannot be written (%s), changes are refused.",
-                                                              strnull(directory), strerror(error));
+                                                         "until there is room.",
+                                                               strnull(directory))
+                                             : strprintf("%s cannot be written (%s), changes are refused.",
+                                                               strnull(directory), strerror(error));
         s->read_only_reason = reason ? TAKE_PTR(reason) : NULL;
         if (!s->read_only_reason)
                 return;

@@ -32,20 +32,21 @@ typedef enum StoreChange { STORE_ADDED, STORE_CHANGED, STORE_REMOVED } StoreChan
 /* Called once for each changed row after the commit that changed it, from the event loop (not from inside
  * store_commit()), in order of the changes, one call for several changes of one row. For STORE_REMOVED grid_id is still given,
  * the row is gone. */
-typedef void (*store_watch_t)(Store *s, StoreKind kind, StoreChange change, const char *id, const char *grid_id, void *userdata);
+typedef void (*store_watch_t)(Store *s, StoreKind kind, StoreChange change, const char *id,
+                const char *grid_id, void *userdata);
 
 int store_open(sd_event *event, const char *path, Store **ret, KError *reterr);
 Store *store_close(Store *s);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Store *, store_close);
 int store_watch(Store *s, store_watch_t callback, void *userdata);
-const char *store_read_only_reason(Store *s);            /* NULL: can be written */
+const char *store_read_only_reason(Store *s); /* NULL: can be written */
 
 /* Becoming read-only and writable again is told as a change of STORE_KEY_VALUE "read-only". */
 
 int store_begin(Store *s, KError *reterr);
 bool store_in_transaction(Store *s);
-int store_commit(Store *s, KError *reterr);              /* on failure everything is rolled back */
-void store_rollback(Store *s);                           /* no-op outside of a transaction */
+int store_commit(Store *s, KError *reterr); /* on failure everything is rolled back */
+void store_rollback(Store *s);              /* no-op outside of a transaction */
 /* { _cleanup_(store_rollbackp) Store *t = s; … r = store_commit(s); } */
 static inline void store_rollbackp(Store **s) {
         if (*s)
@@ -58,46 +59,63 @@ typedef struct GridRow {
         char *id, *name, *subnet, *supernet;
         char **trusted_subnets, **default_affinity;
         uint32_t initial_size;
-        char *token_id;                                  /* first 8 characters of the secret */
-        uint8_t token_hash[32];                          /* keyed hash of the secret */
-        void *token_sealed;                              /* the secret, sealed with the master's key */
+        char *token_id;         /* first 8 characters of the secret */
+        uint8_t token_hash[32]; /* keyed hash of the secret */
+        void *token_sealed;     /* the secret, sealed with the master's key */
         size_t token_sealed_size;
-        uint64_t revision;                               /* rises with each change */
+        uint64_t revision; /* rises with each change */
         uint64_t created_at, updated_at;
 } GridRow;
 
-typedef enum NodeAvailability { NODE_ACTIVE, NODE_DRAIN, _NODE_AVAILABILITY_MAX, _NODE_AVAILABILITY_INVALID = -EINVAL } NodeAvailability;
+typedef enum NodeAvailability {
+        NODE_ACTIVE,
+        NODE_DRAIN,
+        _NODE_AVAILABILITY_MAX,
+        _NODE_AVAILABILITY_INVALID = -EINVAL
+} NodeAvailability;
 const char *node_availability_to_string(NodeAvailability a);
 NodeAvailability node_availability_from_string(const char *s);
 
 typedef struct NodeRow {
         char *id, *grid_id, *name;
-        uint32_t number;                                 /* 1..254, lowest free */
-        char *node_key;                                  /* SHA-256 of the public key in hex; NULL before the first join */
-        char *machine_id;                                /* Kontena-Node-Id */
-        uint8_t token_hash[32];                          /* all zero: no token of its own */
+        uint32_t number;        /* 1..254, lowest free */
+        char *node_key;         /* SHA-256 of the public key in hex; NULL before the first join */
+        char *machine_id;       /* Kontena-Node-Id */
+        uint8_t token_hash[32]; /* all zero: no token of its own */
         char **labels;
         NodeAvailability availability;
         bool connected;
         uint64_t connected_at, disconnected_at, last_seen_at, created_at, updated_at;
-        json_object *report;                             /* last REPORT, NULL before the first */
-        char **blocks;                                   /* "10.81.128.0/25", in order of allotment */
+        json_object *report; /* last REPORT, NULL before the first */
+        char **blocks;       /* "10.81.128.0/25", in order of allotment */
 } NodeRow;
 
-typedef enum ServiceState { SERVICE_INITIALIZED, SERVICE_RUNNING, SERVICE_STOPPED, _SERVICE_STATE_MAX, _SERVICE_STATE_INVALID = -EINVAL } ServiceState;
+typedef enum ServiceState {
+        SERVICE_INITIALIZED,
+        SERVICE_RUNNING,
+        SERVICE_STOPPED,
+        _SERVICE_STATE_MAX,
+        _SERVICE_STATE_INVALID = -EINVAL
+} ServiceState;
 const char *service_state_to_string(ServiceState s);
 ServiceState service_state_from_string(const char *s);
 
 typedef struct ServiceRow {
         char *id, *grid_id, *stack, *name;
         ServiceState state;
-        uint64_t revision;                               /* service_rev: rises when spec changes, not with count alone */
-        uint64_t deploy_rev;                             /* of the last deploy that was started */
+        uint64_t revision;   /* service_rev: rises when spec changes, not with count alone */
+        uint64_t deploy_rev; /* of the last deploy that was started */
         json_object *spec;
-        uint64_t created_at, updated_at, deployed_at;    /* updated_at > deployed_at: outdated */
+        uint64_t created_at, updated_at, deployed_at; /* updated_at > deployed_at: outdated */
 } ServiceRow;
 
-typedef enum InstanceDesired { INSTANCE_RUNNING, INSTANCE_STOPPED, INSTANCE_TERMINATED, _INSTANCE_DESIRED_MAX, _INSTANCE_DESIRED_INVALID = -EINVAL } InstanceDesired;
+typedef enum InstanceDesired {
+        INSTANCE_RUNNING,
+        INSTANCE_STOPPED,
+        INSTANCE_TERMINATED,
+        _INSTANCE_DESIRED_MAX,
+        _INSTANCE_DESIRED_INVALID = -EINVAL
+} InstanceDesired;
 const char *instance_desired_to_string(InstanceDesired d);
 InstanceDesired instance_desired_from_string(const char *s);
 
@@ -105,17 +123,17 @@ InstanceDesired instance_desired_from_string(const char *s);
  * itself removed): only rows that are not TERMINATED count as "instance number n of the service". Stateful moves never overlap. */
 typedef struct InstanceRow {
         char *id, *grid_id, *service_id;
-        char *node_id;                                   /* NULL: not placed */
+        char *node_id; /* NULL: not placed */
         uint32_t number;
         InstanceDesired desired;
-        uint64_t deploy_rev, service_rev;                /* wanted */
+        uint64_t deploy_rev, service_rev; /* wanted */
         bool force;
-        char *address;                                   /* NULL until placed, and with host network */
-        json_object *spec;                               /* what it was deployed with */
+        char *address;     /* NULL until placed, and with host network */
+        json_object *spec; /* what it was deployed with */
         /* Observed, as of the last STATUS */
         char *state, *progress, *error_code, *error, *unit, *image_digest, *health;
         uint64_t observed_deploy_rev, observed_service_rev, epoch, started_at, status_at;
-        int64_t pid, exit_status, restarts, oom_kills;   /* exit_status -1: none */
+        int64_t pid, exit_status, restarts, oom_kills; /* exit_status -1: none */
         uint64_t created_at;
 } InstanceRow;
 
@@ -133,10 +151,10 @@ const char *deploy_state_to_string(DeployState s);
 DeployState deploy_state_from_string(const char *s);
 #define DEPLOY_STATE_IS_FINAL(s) ((s) >= DEPLOY_SUCCESS)
 
-typedef struct DeployStepRow {                           /* one instance of one deploy */
+typedef struct DeployStepRow { /* one instance of one deploy */
         char *deploy_id, *instance_id, *node_id;
         uint32_t number;
-        char *state;                                     /* waiting starting running error */
+        char *state; /* waiting starting running error */
         char *error;
         uint64_t started_at, finished_at;
 } DeployStepRow;
@@ -148,36 +166,36 @@ typedef struct DeployRow {
         char *reason;
         bool force;
         uint64_t created_at, started_at, finished_at;
-        DeployStepRow **steps;                           /* by number; filled by get, not by list */
+        DeployStepRow **steps; /* by number; filled by get, not by list */
         size_t n_steps;
 } DeployRow;
 
 typedef struct EventRow {
-        uint64_t id;                                     /* rises */
+        uint64_t id; /* rises */
         uint64_t time;
         char *grid_id, *severity, *type, *message;
-        char *node_id, *service_id, *stack, *service;    /* NULL where it has none */
-        int64_t instance;                                /* -1: none */
+        char *node_id, *service_id, *stack, *service; /* NULL where it has none */
+        int64_t instance;                             /* -1: none */
 } EventRow;
 
 /* For each kind: free, get by id and by name (-ENOENT), list, put (insert or replace by id), delete. Lists are arrays of
  * pointers that *_list_free() frees with their rows. */
-#define STORE_DECLARE_ROW(Type, name)                                                                        \
-        Type *name##_row_free(Type *row);                                                                    \
-        DEFINE_TRIVIAL_CLEANUP_FUNC(Type *, name##_row_free);                                                \
-        typedef struct Type##List {                                                                          \
-                Type **rows;                                                                                 \
-                size_t n;                                                                                    \
-        } Type##List;                                                                                        \
-        void name##_row_list_done(Type##List *l);                                                            \
-        int store_put_##name(Store *s, const Type *row);                                                     \
-        int store_delete_##name(Store *s, const char *id);                                                   \
+#define STORE_DECLARE_ROW(Type, name)                                                                       \
+        Type *name##_row_free(Type *row);                                                                   \
+        DEFINE_TRIVIAL_CLEANUP_FUNC(Type *, name##_row_free);                                               \
+        typedef struct Type##List {                                                                         \
+                Type **rows;                                                                                \
+                size_t n;                                                                                   \
+        } Type##List;                                                                                       \
+        void name##_row_list_done(Type##List *l);                                                           \
+        int store_put_##name(Store *s, const Type *row);                                                    \
+        int store_delete_##name(Store *s, const char *id);                                                  \
         int store_get_##name(Store *s, const char *id, Type **ret)
 STORE_DECLARE_ROW(GridRow, grid);
 STORE_DECLARE_ROW(NodeRow, node);
 STORE_DECLARE_ROW(ServiceRow, service);
 STORE_DECLARE_ROW(InstanceRow, instance);
-STORE_DECLARE_ROW(DeployRow, deploy);                    /* put writes the deploy alone, not its steps */
+STORE_DECLARE_ROW(DeployRow, deploy); /* put writes the deploy alone, not its steps */
 
 int store_find_grid(Store *s, const char *name, GridRow **ret);
 int store_find_grid_by_token_id(Store *s, const char *token_id, GridRow **ret);
@@ -187,16 +205,17 @@ int store_find_node(Store *s, const char *grid_id, const char *name, NodeRow **r
 int store_find_node_by_key(Store *s, const char *node_key, NodeRow **ret);
 int store_find_node_by_machine_id(Store *s, const char *grid_id, const char *machine_id, NodeRow **ret);
 int store_list_nodes(Store *s, const char *grid_id, NodeRowList *ret);
-int store_next_node_number(Store *s, const char *grid_id, uint32_t *ret);     /* lowest free; -E2BIG: the grid is full */
+int store_next_node_number(
+                Store *s, const char *grid_id, uint32_t *ret); /* lowest free; -E2BIG: the grid is full */
 
 int store_find_service(Store *s, const char *grid_id, const char *stack, const char *name, ServiceRow **ret);
 int store_list_services(Store *s, const char *grid_id /* NULL: all grids */, ServiceRowList *ret);
 
 /* Counted by the database, for lists of many. */
 typedef struct ServiceSummary {
-        uint32_t instances, running;                     /* instances that are not TERMINATED; of these, in state running */
-        bool deploying;                                  /* has an unfinished deploy */
-        char *error;                                     /* of the lowest instance that has one, NULL: none */
+        uint32_t instances, running; /* instances that are not TERMINATED; of these, in state running */
+        bool deploying;              /* has an unfinished deploy */
+        char *error;                 /* of the lowest instance that has one, NULL: none */
         uint32_t error_number;
 } ServiceSummary;
 void service_summary_done(ServiceSummary *s);
@@ -206,7 +225,7 @@ typedef struct GridSummary {
         uint32_t nodes, nodes_online, services;
 } GridSummary;
 int store_summarize_grid(Store *s, const char *grid_id, GridSummary *ret);
-int store_count_instances_of_node(Store *s, const char *node_id, uint32_t *ret);      /* not TERMINATED */
+int store_count_instances_of_node(Store *s, const char *node_id, uint32_t *ret); /* not TERMINATED */
 
 /* A service that is removed vanishes at once. Its placed instances become TERMINATED rows whose service_id names nothing any
  * more; they keep their address reserved until their node says that they are gone, or is itself removed. store_delete_service()
@@ -217,13 +236,15 @@ int store_list_instances_of_grid(Store *s, const char *grid_id, InstanceRowList 
 int store_list_instances_of_service(Store *s, const char *service_id, InstanceRowList *ret);
 int store_list_instances_of_node(Store *s, const char *node_id, InstanceRowList *ret);
 
-int store_list_deploys(Store *s, const char *service_id, uint32_t limit, DeployRowList *ret);      /* newest first */
-int store_list_unfinished_deploys(Store *s, DeployRowList *ret);                                     /* oldest first, with steps */
+int store_list_deploys(
+                Store *s, const char *service_id, uint32_t limit, DeployRowList *ret); /* newest first */
+int store_list_unfinished_deploys(Store *s, DeployRowList *ret); /* oldest first, with steps */
 int store_put_deploy_step(Store *s, const DeployStepRow *step);
 DeployStepRow *deploy_step_row_free(DeployStepRow *row);
 
-int store_add_event(Store *s, const EventRow *e);        /* id is given by the store; old ones are pruned */
-int store_get_event(Store *s, uint64_t id, EventRow **ret);              /* the id that the watch is told is this number in decimal */
+int store_add_event(Store *s, const EventRow *e); /* id is given by the store; old ones are pruned */
+int store_get_event(Store *s, uint64_t id,
+                EventRow **ret); /* the id that the watch is told is this number in decimal */
 EventRow *event_row_free(EventRow *row);
 DEFINE_TRIVIAL_CLEANUP_FUNC(EventRow *, event_row_free);
 typedef struct EventRowList {
@@ -232,14 +253,14 @@ typedef struct EventRowList {
 } EventRowList;
 void event_row_list_done(EventRowList *l);
 typedef struct EventFilter {
-        const char *grid_id, *node_id, *service_id;      /* NULL: any */
+        const char *grid_id, *node_id, *service_id; /* NULL: any */
         uint64_t since, after_id;
         uint32_t limit;
 } EventFilter;
-int store_list_events(Store *s, const EventFilter *f, EventRowList *ret);                           /* oldest first */
+int store_list_events(Store *s, const EventFilter *f, EventRowList *ret); /* oldest first */
 
 /* Small values: rotating counters, the CA's sealed key, … */
 int store_get_value(Store *s, const char *key, void **ret, size_t *ret_size);
 int store_put_value(Store *s, const char *key, const void *value, size_t size);
 
-int store_add_audit(Store *s, json_object *record);      /* appends; columns come with the API issue */
+int store_add_audit(Store *s, json_object *record); /* appends; columns come with the API issue */
