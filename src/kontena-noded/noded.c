@@ -296,10 +296,17 @@ static int make_directories(const NodeConfig *c) {
 static int new_host(Manager *m) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         char *run;
+        int r;
 
         if (runtime_oci_new(m->config->runtime, &m->runtime, &error) < 0) {
                 log_error("%s No container can be started.", kerror_message(&error));
                 m->runtime_error = strdup(kerror_message(&error));
+        }
+
+        if (m->runtime) {
+                r = runtime_version_ask(m->runtime, m->event, &m->version_query);
+                if (r < 0)
+                        log_warning_errno(r, "Cannot ask '%s' for its version: %m", m->runtime->program);
         }
 
         run = strjoin(m->config->run_directory, "/instances");
@@ -479,6 +486,7 @@ Manager *manager_free(Manager *m) {
         image_store_free(m->images);
         unit_manager_free(m->units);
         fd_store_free(m->fds);
+        runtime_version_free(m->version_query);
         runtime_free(m->runtime);
         sd_event_source_disable_unref(m->reconcile);
         sd_event_source_disable_unref(m->report);

@@ -35,6 +35,7 @@ struct Manager {
         PullManager *pulls;
         Network *network;
         Runtime *runtime;
+        VersionQuery *version_query;
         char *runtime_error;
         Channel *channel;
         Desired *desired;

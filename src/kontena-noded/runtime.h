@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <systemd/sd-event.h>
+
 #include "image-store.h"
 #include "instance-want.h"
 #include "kerror.h"
@@ -50,6 +52,13 @@ struct Runtime {
 int runtime_oci_new(const char *name, Runtime **ret, KError *reterr);
 Runtime *runtime_free(Runtime *rt);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Runtime *, runtime_free);
+
+/* Asks the program for its version; rt->version is set when it has answered. rt must live longer. */
+typedef struct VersionQuery VersionQuery;
+int runtime_version_ask(Runtime *rt, sd_event *event, VersionQuery **ret);
+VersionQuery *runtime_version_free(VersionQuery *q);
+DEFINE_TRIVIAL_CLEANUP_FUNC(VersionQuery *, runtime_version_free);
+char *runtime_version_parse(const char *text);
 
 /* The last message of a log of JSON lines, as OCI runtimes write it. For tests and the fuzzer. */
 char *runtime_log_message(const char *text, size_t size);

@@ -101,5 +101,24 @@ static void test_reason_of_the_runtime(void **state) {
         }
 }
 
+static void test_version_of_the_runtime(void **state) {
+        static const struct {
+                const char *text, *version;
+        } table[] = {
+                { "crun version 1.8.1\ncommit: f8a0\n", "1.8.1" },
+                { "runc version 1.1.5+ds1\n", "1.1.5+ds1" },
+                { "something\nversion 1", NULL },
+                { "", NULL },
+                { "crun version ", NULL },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+                _cleanup_free_ char *version = runtime_version_parse(table[i].text);
+
+                ASSERT_STREQ(version, table[i].version);
+        }
+}
+
 KONTENA_TESTS(cmocka_unit_test(test_any_bytes_become_text), cmocka_unit_test(test_parameters),
-                cmocka_unit_test(test_one_view_too_many), cmocka_unit_test(test_reason_of_the_runtime))
+                cmocka_unit_test(test_one_view_too_many), cmocka_unit_test(test_reason_of_the_runtime),
+                cmocka_unit_test(test_version_of_the_runtime))
