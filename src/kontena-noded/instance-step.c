@@ -565,8 +565,12 @@ static int step(Instance *i, KError *reterr) {
                 return SYNC_WAIT;
         if (i->terminate)
                 return step_remove(i, reterr);
-        if (!i->want && !kerror_is_set(&i->want_error))
-                return SYNC_WAIT; /* nobody has said yet what is wanted: leave it alone */
+        if (!i->want && !kerror_is_set(&i->want_error)) {
+                /* Nobody has said yet what is wanted: it is left alone. */
+                if (i->unit && unit_state_is_running(unit_state(i->unit)))
+                        instance_set_state(i, INSTANCE_RUNNING, NULL);
+                return SYNC_WAIT;
+        }
         if (i->want && i->want->goal == GOAL_STOPPED)
                 return step_stop(i, reterr);
         return step_run(i, reterr);

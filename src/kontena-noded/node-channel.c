@@ -100,6 +100,7 @@ static int say_hello(Manager *m) {
 
 void manager_channel_state(Channel *c, ChannelState state, void *userdata) {
         _cleanup_free_ char *address = NULL;
+        InstanceEntry *e, *next;
         Manager *m = userdata;
         int r;
 
@@ -115,6 +116,9 @@ void manager_channel_state(Channel *c, ChannelState state, void *userdata) {
                 log_info("Connected to %s as '%s'.", strna(address), m->host.node_name);
                 m->was_connected = true;
                 reporter_open(m->reporter);
+                /* What changed between our greeting and the answer. */
+                HASH_ITER(hh, m->instances, e, next)
+                        reporter_instance_changed(m->reporter, e->id);
                 break;
         default:
                 if (m->was_connected)
