@@ -2,11 +2,13 @@
 """The XML in dbus/ is the contract of the master: what the running daemon shows, the table of operations, the polkit actions
 and the manual say the same."""
 
+import json
 import os
 import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -124,6 +126,89 @@ def test_objects_are_listed_with_their_properties(master: Master):
     text = master.call("/io/kontena/Master1", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
     for path in ("/io/kontena/Master1/grid/home", "/io/kontena/Master1/node/home/n1", "/io/kontena/Master1/service/home/null/web"):
         assert f'"{path}"' in text
+
+
+@pytest.fixture
+def signals(master: Master) -> Iterator[list[tuple[str, str, list[object]]]]:
+    """(path, member, arguments) of each signal of the master, as they come."""
+    seen: list[tuple[str, str, list[object]]] = []
+    monitor = subprocess.Popen(["busctl", "--address", master.environment["DBUS_SYSTEM_BUS_ADDRESS"], "--json=short", "monitor", "io.kontena.Master1"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+
+    def read() -> None:
+        assert monitor.stdout is not None
+        for line in monitor.stdout:
+            m = json.loads(line)
+            if m["type"] == "signal" and m["path"].startswith("/io/kontena"):
+                seen.append((m["path"], m["member"], m["payload"]["data"]))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    assert monitor.stderr is not None
+    monitor.stderr.readline()  # "Monitoring bus message stream."
+    try:
+        yield seen
+    finally:
+        monitor.terminate()
+        monitor.wait(10)
+        reader.join(10)
+
+
+def test_coming_changing_and_going_is_announced(master: Master, signals: list[tuple[str, str, list[object]]]):
+    service = "/io/kontena/Master1/service/fair/null/stand"
+    master.manager("CreateGrid", "sa{sv}", "fair", "0")
+    master.manager("CreateNode", "ssa{sv}", "fair", "n1", "0")
+    master.manager("CreateService", "sssa{sv}", "fair", "null", "stand", "1", "image", "s", "nginx")
+    master.manager("UpdateNode", "ssa{sv}", "fair", "n1", "1", "availability", "s", "drain")
+    master.manager("UpdateService", "sssa{sv}", "fair", "null", "stand", "1", "image", "s", "nginx:2")
+    deploy = master.manager("DeployService", "sssa{sv}", "fair", "null", "stand", "0").split('"')[1]
+    wait_for(lambda: any(p == deploy and m == "Finished" for p, m, _ in signals), lambda: str(signals))
+    second = master.manager("DeployService", "sssa{sv}", "fair", "null", "stand", "0").split('"')[1]
+    wait_for(lambda: any(p == second and m == "Finished" for p, m, _ in signals), lambda: str(signals))
+    master.manager("RemoveService", "sss", "fair", "null", "stand")
+    master.manager("RemoveNode", "ssb", "fair", "n1", "false")
+    master.manager("RemoveGrid", "s", "fair")
+
+    def gone(path: str) -> bool:
+        return any(m == "InterfacesRemoved" and a[0] == path for _, m, a in signals)
+
+    wait_for(lambda: gone("/io/kontena/Master1/grid/fair"), lambda: str(signals))
+    added = {str(a[0]): a[1] for _, m, a in signals if m == "InterfacesAdded"}
+    assert {"/io/kontena/Master1/grid/fair", "/io/kontena/Master1/node/fair/n1", service, deploy, second} <= set(added)
+    assert added[service]["io.kontena.Master1.Service"]["Image"]["data"] == "nginx"  # type: ignore[index]
+    changed = [(p, a[1]) for p, m, a in signals if m == "PropertiesChanged"]
+    assert any(p.endswith("/node/fair/n1") and v["Availability"]["data"] == "drain" for p, v in changed)  # type: ignore[index]
+    assert any(p == service and v.get("Image", {}).get("data") == "nginx:2" for p, v in changed)  # type: ignore[attr-defined]
+    counts = [v for p, v in changed if p == service and "Deploying" in v]  # type: ignore[operator]
+    assert counts and counts[-1]["Deploying"]["data"] is False  # type: ignore[index]
+    finished = [(p, a) for p, m, a in signals if m == "Finished"]
+    assert [p for p, _ in finished] == [deploy, second]  # once each
+    assert finished[0][1][0] == "error" and "No node fits" in str(finished[0][1][1])
+    assert gone(deploy) and gone(second) and gone(service) and gone("/io/kontena/Master1/node/fair/n1")
+    assert any(m == "Event" and a[0] == "fair" and a[1]["type"]["data"] == "service:create" for _, m, a in signals)  # type: ignore[index]
+
+
+def test_a_ping_is_no_change(master: Master, signals: list[tuple[str, str, list[object]]]):
+    """What was not announced did not change: an update that says what is so already is silent for the node."""
+    master.manager("CreateGrid", "sa{sv}", "calm", "0")
+    master.manager("CreateNode", "ssa{sv}", "calm", "n1", "0")
+    master.manager("UpdateNode", "ssa{sv}", "calm", "n1", "1", "availability", "s", "active")
+    master.manager("UpdateNode", "ssa{sv}", "calm", "n1", "1", "labels", "as", "1", "az=a")
+    wait_for(lambda: any(m == "PropertiesChanged" and p.endswith("/calm/n1") for p, m, _ in signals))
+    assert [a[1]["Labels"]["data"] for p, m, a in signals if m == "PropertiesChanged" and p.endswith("/calm/n1")] == [["az=a"]]  # type: ignore[index]
+
+
+def test_bad_requests_are_refused_by_name(master: Master):
+    def error(*words: str) -> str:
+        r = subprocess.run(["gdbus", "call", "--address", master.environment["DBUS_SYSTEM_BUS_ADDRESS"], "--dest", "io.kontena.Master1",
+                            "--object-path", "/io/kontena/Master1", "--method", *words], capture_output=True, text=True)  # fmt: skip
+        return r.stderr
+
+    if not shutil.which("gdbus"):
+        pytest.skip("no gdbus")
+    assert "io.kontena.Error.NoSuchGrid" in error("io.kontena.Master1.Manager.GetGrid", "nowhere")
+    assert "io.kontena.Error.InvalidArgument" in error("io.kontena.Master1.Manager.CreateGrid", "x", "{}")
+    assert "io.kontena.Error.InvalidArgument" in error("io.kontena.Master1.Manager.CreateGrid", "good", "{'colour': <'red'>}")
 
 
 def operations() -> dict[str, str]:
