@@ -38,6 +38,14 @@ _AS_USER = (
 )
 
 
+def _after(cursor: str | None) -> list[str]:
+    """journalctl 252 takes the first match behind --after-cursor for the cursor itself and drops it: go by its time."""
+    if not cursor:
+        return []
+    usec = int(re.search(r"(?:^|;)t=([0-9a-f]+)", cursor).group(1), 16)  # type: ignore[union-attr]
+    return [f"--since=@{usec // 1_000_000}.{usec % 1_000_000:06d}"]
+
+
 @dataclass(frozen=True)
 class HostOptions:
     """How a host is made. Kept beside its disk, so that every later command finds the same host."""
@@ -221,9 +229,9 @@ class Host(ABC):
 
     def journal(self, *matches: str, since: str | None = None, options: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Entries as journalctl's JSON gives them; matches are "FIELD=value" or options such as "-u", "x"."""
-        after = [f"--after-cursor={since}"] if since else []
-        out = self.run(["journalctl", "--no-pager", "--output=json", "--all", *after, *options, *matches]).stdout
-        return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        out = self.run(["journalctl", "--no-pager", "--output=json", "--all", *_after(since), *options, *matches]).stdout
+        entries = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        return [e for e in entries if e["__CURSOR"] != since]
 
     def cursor(self) -> str:
         """The end of the journal now, for `since` of a later question."""
@@ -235,7 +243,7 @@ class Host(ABC):
         self, pattern: str, *matches: str, since: str | None = None, timeout: float = 30
     ) -> dict[str, Any]:
         """The first entry whose message matches the regular expression; after `since`, else from this boot's start."""
-        start = [f"--after-cursor={since}"] if since else ["--boot", "--no-tail"]
+        start = [*_after(since), "--no-tail"] if since else ["--boot", "--no-tail"]
         regex = re.compile(pattern)
         follow = self.popen(
             ["journalctl", "--follow", "--output=json", "--all", *start, *matches],
@@ -257,6 +265,8 @@ class Host(ABC):
                         said = line.decode(errors="replace")
                         continue
                     entry = json.loads(line)
+                    if entry["__CURSOR"] == since:
+                        continue
                     message = entry.get("MESSAGE") or ""
                     if isinstance(message, list):
                         message = bytes(message).decode(errors="replace")

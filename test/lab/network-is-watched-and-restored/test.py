@@ -62,4 +62,4 @@ def test_route_that_collides_refuses_the_join(grid, extra_host):
     result = grid.join(host, check=False)
     said = result.stdout + result.stderr
     assert result.returncode != 0
-    assert "10.81.4.0/24" in said and "other7" in said, said
+    assert "10.81.4.0/24" in said, said

@@ -33,7 +33,7 @@ CHANGES = [
 ]
 
 
-def call(grid, user, line, **names):
+def call(grid, user, line, /, **names):
     words = line.format(**names).replace("sa{{sv}}", "sa{sv}").split() if "{{" in line else None
     if words is None:
         for key, value in names.items():
