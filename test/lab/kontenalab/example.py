@@ -51,7 +51,7 @@ def what_to_try(lab: Lab) -> str:
         (f"run {host} journalctl --no-pager KONTENA_SERVICE=echo", "its output is in the journal"),
         (f"run {host} systemd-cgls --no-pager --unit kontena.slice", "the grid's slice"),
         ("run master busctl tree io.kontena.Master1", "everything is an object"),
-        ("run master kontenactl service scale web 5", "watch it"),
+        ("run master kontenactl service scale echo 3", "watch it"),
         (f"kill {redis['node']}", "power loss of the node that has redis; then: start"),
         (f"start {redis['node']}", "its data is still there"),
         ("shell node1", "look around"),

@@ -82,11 +82,11 @@ class Grid:
 
     def create(self, name: str, image: str, *options: str) -> None:
         """Make and deploy; options are kontenactl's, the command of the container after "--". A shell that is process 1 does
-        not heed SIGTERM, so a second is all it gets unless the test says otherwise."""
+        not heed SIGTERM, so a second is all that busybox gets unless the test says otherwise."""
         image = image if "/" in image else f"registry:5000/{image}"
         command = list(options[options.index("--"):]) if "--" in options else []
         before = list(options[: options.index("--")]) if "--" in options else list(options)
-        if not any(o.startswith("--stop-timeout") for o in before):
+        if "busybox" in image and not any(o.startswith("--stop-timeout") for o in before):
             before.append("--stop-timeout=1")
         self.ctl("service", "create", *before, name, image, *command)
         self.deploy(name)
@@ -112,7 +112,9 @@ class Grid:
         return self.json("service", "show", name)
 
     def instances(self, name: str) -> list[dict[str, Any]]:
-        return sorted(self.service_json(name)["instances"], key=lambda i: i["number"])
+        """Those that are wanted; what an old node still has to remove is left out."""
+        wanted = [i for i in self.service_json(name)["instances"] if i["desired"] != "terminated"]
+        return sorted(wanted, key=lambda i: i["number"])
 
     def instance(self, name: str, number: int = 1) -> dict[str, Any]:
         return next(i for i in self.instances(name) if i["number"] == number)
