@@ -95,7 +95,8 @@ void instance_remove_old_generations(Instance *i); /* by a job nobody waits for 
 /* instance.c */
 void instance_set_state(Instance *i, InstanceState state, const char *progress);
 void instance_fail(Instance *i, KError *error); /* consumes the error's content */
-void instance_say(Instance *i, const char *severity, const char *type, const char *format, ...)
-                _printf_(4, 5);
+/* message_id: of message-id.h, or NULL. */
+void instance_say(Instance *i, const char *message_id, const char *severity, const char *type,
+                const char *format, ...) _printf_(5, 6);
 int instance_save(Instance *i);
-void instance_log(Instance *i, int level, const char *format, ...) _printf_(3, 4);
+void instance_log(Instance *i, const char *message_id, int level, const char *format, ...) _printf_(4, 5);

@@ -7,6 +7,7 @@
 #include "instance-internal.h"
 #include "kontena-limits.h"
 #include "log.h"
+#include "message-id.h"
 
 /* systemd sends SIGKILL after the grace period; what lies beyond is systemd's own slowness. */
 #define STOP_SLACK_USEC (60 * USEC_PER_SEC)
@@ -91,6 +92,7 @@ static char *describe_end(const Instance *i, const UnitState *s) {
 static void handle_crash(Instance *i, const UnitState *s) {
         uint64_t delay, uptime = now_monotonic() - i->running_since;
         bool first = i->record.restarts == 0 && uptime < SETTLE_USEC;
+        bool oom = streq_ptr(s->result, "oom-kill");
         _cleanup_free_ char *end = NULL;
         int r;
 
@@ -102,15 +104,15 @@ static void handle_crash(Instance *i, const UnitState *s) {
         i->record.restarts++;
         i->record.main_pid = 0;
         i->record.ready = false;
-        if (streq_ptr(s->result, "oom-kill"))
+        if (oom)
                 i->record.oom_kills++;
         (void) instance_save(i);
 
         delay = backoff_next(&i->backoff, uptime);
         end = describe_end(i, s);
-        instance_say(i, "warning", "service:instance_crash",
-                        "The container %s, it is started again in %" PRIu64 " s.", strna(end),
-                        delay / USEC_PER_SEC);
+        instance_say(i, oom ? MESSAGE_INSTANCE_OOM : MESSAGE_INSTANCE_CRASHED, "warning",
+                        "service:instance_crash", "The container %s, it is started again in %" PRIu64 " s.",
+                        strna(end), delay / USEC_PER_SEC);
 
         /* A deploy whose container does not stay has failed, although the back-off goes on. */
         if (i->probe || first) {
@@ -258,7 +260,7 @@ static void on_pull_done(Pull *p, int result, Image *image, const KError *error,
                 return;
         }
         if (result > 0)
-                instance_say(i, "warning", "service:create_instance",
+                instance_say(i, NULL, "warning", "service:create_instance",
                                 "Image '%s' could not be asked for, the one of an earlier pull is used: %s",
                                 i->want->spec->image, kerror_message(error));
 

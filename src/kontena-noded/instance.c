@@ -229,7 +229,7 @@ bool instance_is_wanted(const Instance *i) {
         return !i->terminate;
 }
 
-void instance_log(Instance *i, int level, const char *format, ...) {
+void instance_log(Instance *i, const char *message_id, int level, const char *format, ...) {
         _cleanup_free_ char *message = NULL, *service = NULL, *id = NULL, *grid = NULL;
         va_list ap;
 
@@ -242,12 +242,13 @@ void instance_log(Instance *i, int level, const char *format, ...) {
         if (!message || !service || !id || !grid)
                 return;
 
-        (void) log_struct(level, 0, FIELDS(grid, service, id), "%s/%s-%u: %s", instance_stack(i),
+        (void) log_struct(level, 0, FIELDS(grid, service, id, message_id), "%s/%s-%u: %s", instance_stack(i),
                         instance_service(i), instance_number(i), message);
 }
 
 /* An event for the master, and the same sentence in the journal. */
-void instance_say(Instance *i, const char *severity, const char *type, const char *format, ...) {
+void instance_say(Instance *i, const char *message_id, const char *severity, const char *type,
+                const char *format, ...) {
         _cleanup_free_ char *message = NULL;
         int level = streq(severity, "error") ? LOG_ERR : streq(severity, "warning") ? LOG_WARNING : LOG_INFO;
         va_list ap;
@@ -258,7 +259,7 @@ void instance_say(Instance *i, const char *severity, const char *type, const cha
         if (!message)
                 return;
 
-        instance_log(i, level, "%s", message);
+        instance_log(i, message_id, level, "%s", message);
         i->host->event_happened(i,
                         &(InstanceEvent){ .severity = severity, .type = type, .message = message },
                         i->host->userdata);
@@ -285,7 +286,7 @@ void instance_fail(Instance *i, KError *error) {
                 (void) kerror_set(&i->error, K_INTERNAL,
                                 "The instance cannot be brought to its desired state.");
         if (news)
-                instance_say(i, "error", "service:create_instance", "%s", kerror_message(&i->error));
+                instance_say(i, NULL, "error", "service:create_instance", "%s", kerror_message(&i->error));
         i->host->changed(i, i->host->userdata);
 
         i->retry = sd_event_source_disable_unref(i->retry);

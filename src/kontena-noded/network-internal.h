@@ -68,7 +68,8 @@ struct Network {
 extern const LinkType *const network_link_types[]; /* NULL-terminated */
 const LinkType *network_find_link_type(const char *name, size_t *ret_index);
 
-void network_event(Network *n, const char *severity, const char *format, ...) _printf_(3, 4);
+void network_event(Network *n, const char *message_id, const char *severity, const char *format, ...)
+                _printf_(4, 5);
 /* Says it once for each desired state. */
 void network_warn_once(Network *n, const char *format, ...) _printf_(2, 3);
 

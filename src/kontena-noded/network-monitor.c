@@ -14,8 +14,8 @@
 /* Each failure once, however often it is tried. */
 static void report_failure(Network *n, const char *failure) {
         if (free_and_strdup(&n->failure, failure) > 0)
-                network_event(n, "error", "The grid's network on this machine is not as it should be: %s",
-                                failure);
+                network_event(n, NULL, "error",
+                                "The grid's network on this machine is not as it should be: %s", failure);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {

@@ -6,6 +6,7 @@
 #include "file-util.h"
 #include "kontena-limits.h"
 #include "log.h"
+#include "message-id.h"
 #include "netns.h"
 #include "network-internal.h"
 #include "string-util.h"
@@ -322,7 +323,7 @@ static void run_all(Run *run, KError *reterr) {
 static void report_repair(Network *n) {
         _cleanup_free_ char *what = strv_join(n->changes, ", ");
 
-        network_event(n, "warning",
+        network_event(n, MESSAGE_NETWORK_RESTORED, "warning",
                         "Somebody changed the grid's network on this machine, restored (%zu changes): %s%s.",
                         n->n_changes, strempty(what), n->n_changes > strv_length(n->changes) ? ", ..." : "");
 }
@@ -356,7 +357,8 @@ int network_reconcile(Network *n, KError *reterr) {
                 network_schedule(n);
         else if (n->failure) {
                 n->failure = mfree(n->failure);
-                network_event(n, "info", "The grid's network on this machine is as it should be again.");
+                network_event(n, NULL, "info",
+                                "The grid's network on this machine is as it should be again.");
         }
         return MIN(run.result, 0);
 }

@@ -24,7 +24,7 @@ const LinkType *network_find_link_type(const char *name, size_t *ret_index) {
         return NULL;
 }
 
-void network_event(Network *n, const char *severity, const char *format, ...) {
+void network_event(Network *n, const char *message_id, const char *severity, const char *format, ...) {
         _cleanup_free_ char *message = NULL;
         va_list ap;
 
@@ -32,7 +32,7 @@ void network_event(Network *n, const char *severity, const char *format, ...) {
         message = strvprintf(format, ap);
         va_end(ap);
         if (message && n->on_event)
-                n->on_event(n, severity, message, n->userdata);
+                n->on_event(n, message_id, severity, message, n->userdata);
 }
 
 void network_warn_once(Network *n, const char *format, ...) {
@@ -45,7 +45,7 @@ void network_warn_once(Network *n, const char *format, ...) {
         if (!message || strv_contains(n->warned, message))
                 return;
         if (strv_extend(&n->warned, message) >= 0)
-                network_event(n, "warning", "%s", message);
+                network_event(n, NULL, "warning", "%s", message);
 }
 
 static void on_change(const char *what, void *userdata) {
@@ -61,7 +61,7 @@ static void on_firewall_touched(void *userdata) {
 }
 
 static void on_dns_failed(const char *message, void *userdata) {
-        network_event(userdata, "error", "%s", message);
+        network_event(userdata, NULL, "error", "%s", message);
 }
 
 static int copy_config(Network *n, const NetworkConfig *config) {

@@ -16,7 +16,9 @@
 typedef struct Network Network;
 
 /* Events that somebody should see: "firewall rules were flushed by somebody, restored". */
-typedef void (*network_event_t)(Network *n, const char *severity, const char *message, void *userdata);
+/* message_id: "MESSAGE_ID=..." of message-id.h, or NULL. */
+typedef void (*network_event_t)(Network *n, const char *message_id, const char *severity,
+                const char *message, void *userdata);
 
 typedef struct NetworkConfig {
         const char *state_directory;    /* /var/lib/kontena/node */

@@ -21,4 +21,6 @@ int manager_send(const char *method, json_object *params, void *userdata);
 
 /* noded.c */
 void manager_update_status(Manager *m);
-void manager_say(Manager *m, const char *severity, const char *type, const char *format, ...) _printf_(4, 5);
+/* message_id: of message-id.h, or NULL. */
+void manager_say(Manager *m, const char *message_id, const char *severity, const char *type,
+                const char *format, ...) _printf_(5, 6);

@@ -20,7 +20,8 @@
 #define COLLECT_AGAIN_USEC (50 * USEC_PER_MSEC)
 #define STATUS_DELAY_USEC  (100 * USEC_PER_MSEC)
 
-void manager_say(Manager *m, const char *severity, const char *type, const char *format, ...) {
+void manager_say(Manager *m, const char *message_id, const char *severity, const char *type,
+                const char *format, ...) {
         int level = streq(severity, "error") ? LOG_ERR : streq(severity, "warning") ? LOG_WARNING : LOG_INFO;
         _cleanup_json_ json_object *event = json_object_new_object();
         _cleanup_free_ char *message = NULL;
@@ -32,7 +33,7 @@ void manager_say(Manager *m, const char *severity, const char *type, const char 
         if (!message || !event)
                 return;
 
-        (void) log_full_errno(level, 0, "%s", message);
+        (void) log_struct(level, 0, FIELDS(message_id), "%s", message);
         if (json_add_string(event, "severity", severity) < 0 || json_add_string(event, "type", type) < 0 ||
                         json_add_string(event, "message", message) < 0 ||
                         json_add_string(event, "service", NULL) < 0 ||
@@ -128,8 +129,9 @@ static int instance_status_by_id(const char *id, json_object **ret, void *userda
         return i ? instance_status(i, ret) : -ENOENT;
 }
 
-static void on_network_event(Network *n, const char *severity, const char *message, void *userdata) {
-        manager_say(userdata, severity, "node:network", "%s", message);
+static void on_network_event(Network *n, const char *message_id, const char *severity, const char *message,
+                void *userdata) {
+        manager_say(userdata, message_id, severity, "node:network", "%s", message);
 }
 
 static int on_report(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -452,7 +454,7 @@ int manager_start(Manager *m) {
         if (r > 0)
                 manager_schedule_reconcile(m); /* what it had, whether or not there is a master (trap 14) */
         else if (r < 0)
-                manager_say(m, "error", "node:state",
+                manager_say(m, NULL, "error", "node:state",
                                 "What this machine has to run is not known until the master tells it; what "
                                 "runs is left alone. %s",
                                 kerror_message(&error));

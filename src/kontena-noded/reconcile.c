@@ -8,6 +8,7 @@
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "log.h"
+#include "message-id.h"
 #include "noded-internal.h"
 
 /* Updates come in bursts; one write to the disk and one look at everything serve many. */
@@ -75,10 +76,10 @@ int manager_load_instances(Manager *m) {
         return 0;
 }
 
-static void network_failed(Manager *m, const KError *error) {
+static void network_failed(Manager *m, int r, const KError *error) {
         if (free_and_strdup(&m->network_error, kerror_message(error)) > 0)
-                manager_say(m, "error", "node:network", "The network cannot be set up: %s",
-                                kerror_message(error));
+                manager_say(m, r == -EADDRINUSE ? MESSAGE_SUBNET_COLLISION : NULL, "error", "node:network",
+                                "The network cannot be set up: %s", kerror_message(error));
 }
 
 static int reconcile_network(Manager *m) {
@@ -94,7 +95,7 @@ static int reconcile_network(Manager *m) {
         if (r >= 0)
                 r = network_reconcile(m->network, &error);
         if (r < 0) {
-                network_failed(m, &error);
+                network_failed(m, r, &error);
                 return r;
         }
 
@@ -186,7 +187,7 @@ static int on_reconcile(sd_event_source *s, uint64_t usec, void *userdata) {
         /* On disk before it is acted upon; a full disk keeps what runs, and is tried again. */
         r = desired_save(m->desired, &error);
         if (r < 0) {
-                manager_say(m, "error", "node:state", "%s", kerror_message(&error));
+                manager_say(m, NULL, "error", "node:state", "%s", kerror_message(&error));
                 again = true;
         } else {
                 take_node_name(m);
