@@ -3,110 +3,110 @@
 
 /* Every bound on what somebody else can fill. Each has a test for the refusal above it. */
 
-#define LOG_FIELDS_MAX                16U
+#define LOG_FIELDS_MAX                       16U
 
 /* Names */
-#define GRID_NAME_MIN                 3U
-#define NAME_LENGTH_MAX               63U /* grid, node, stack, service: one DNS label */
-#define FQDN_LENGTH_MAX               64U /* <service>-<count>.<stack>.<grid>.kontena.local */
+#define GRID_NAME_MIN                        3U
+#define NAME_LENGTH_MAX                      63U /* grid, node, stack, service: one DNS label */
+#define FQDN_LENGTH_MAX                      64U /* <service>-<count>.<stack>.<grid>.kontena.local */
 
 /* Store and model */
-#define GRIDS_MAX                     1024U
-#define NODES_PER_GRID_MAX            254U
-#define SERVICES_PER_GRID_MAX         4096U
-#define INSTANCES_PER_SERVICE_MAX     1000U
-#define LABELS_MAX                    64U
-#define LABEL_LENGTH_MAX              256U
-#define DEPLOYS_KEPT_PER_SERVICE      100U
-#define EVENTS_KEPT                   100000U
+#define GRIDS_MAX                            1024U
+#define NODES_PER_GRID_MAX                   254U
+#define SERVICES_PER_GRID_MAX                4096U
+#define INSTANCES_PER_SERVICE_MAX            1000U
+#define LABELS_MAX                           64U
+#define LABEL_LENGTH_MAX                     256U
+#define DEPLOYS_KEPT_PER_SERVICE             100U
+#define EVENTS_KEPT                          100000U
 
 /* A service's settings */
-#define ENV_ENTRIES_MAX               1024U
-#define ENV_ENTRY_SIZE_MAX            131072U
-#define PORTS_MAX                     128U
-#define LIST_ENTRIES_MAX              128U            /* affinity, links, volumes, devices, ... */
-#define SPEC_SIZE_MAX                 (1024U * 1024U) /* the JSON of one service */
+#define ENV_ENTRIES_MAX                      1024U
+#define ENV_ENTRY_SIZE_MAX                   131072U
+#define PORTS_MAX                            128U
+#define LIST_ENTRIES_MAX                     128U            /* affinity, links, volumes, devices, ... */
+#define SPEC_SIZE_MAX                        (1024U * 1024U) /* the JSON of one service */
 
 /* Node channel */
-#define FRAME_SIZE_MAX                (16U * 1024U * 1024U)
-#define JSON_DEPTH_MAX                32U
-#define CHANNEL_CALLS_MAX             1024U /* outstanding requests, each way */
-#define CHANNEL_QUEUE_BYTES_MAX       (32U * 1024U * 1024U)
-#define CHANNEL_CALL_TIMEOUT_USEC     (5U * 1000000U)
-#define CHANNEL_PING_USEC             (30U * 1000000U)
-#define CHANNEL_PONG_TIMEOUT_USEC     (5U * 1000000U)
-#define CHANNEL_BACKOFF_MAX_USEC      (90U * 1000000U)
-#define CHANNEL_UNAUTHENTICATED_MAX   64U /* connections that have not yet said who they are */
+#define FRAME_SIZE_MAX                       (16U * 1024U * 1024U)
+#define JSON_DEPTH_MAX                       32U
+#define CHANNEL_CALLS_MAX                    1024U /* outstanding requests, each way */
+#define CHANNEL_QUEUE_BYTES_MAX              (32U * 1024U * 1024U)
+#define CHANNEL_CALL_TIMEOUT_USEC            (5U * 1000000U)
+#define CHANNEL_PING_USEC                    (30U * 1000000U)
+#define CHANNEL_PONG_TIMEOUT_USEC            (5U * 1000000U)
+#define CHANNEL_BACKOFF_MAX_USEC             (90U * 1000000U)
+#define CHANNEL_UNAUTHENTICATED_MAX          64U /* connections that have not yet said who they are */
 
 /* The master's port */
 #define LISTENER_CONNECTIONS_MAX             4096U
-#define LISTENER_CONNECTIONS_PER_ADDRESS_MAX 1024U       /* many nodes behind one gateway */
+#define LISTENER_CONNECTIONS_PER_ADDRESS_MAX 1024U /* many nodes behind one gateway */
 #define LISTENER_ROUTES_MAX                  512U
 #define LISTENER_HEAD_SIZE_MAX               32768U
 #define LISTENER_BODY_SIZE_MAX               (4U * 1024U * 1024U)
-#define LISTENER_HEAD_TIMEOUT_USEC           (15ULL * 1000000ULL)       /* from accept to the end of the request's head */
+#define LISTENER_HEAD_TIMEOUT_USEC           (15ULL * 1000000ULL) /* from accept to the end of the request's head */
 
 /* Images */
-#define MANIFEST_SIZE_MAX             (4U * 1024U * 1024U)
-#define IMAGE_LAYERS_MAX              127U /* overlayfs takes 500, Docker 127 */
-#define IMAGE_ENTRIES_MAX             2000000U
-#define IMAGE_SIZE_MAX                (256ULL * 1024ULL * 1024ULL * 1024ULL)
-#define IMAGE_REFERENCE_MAX           512U
-#define IMAGE_PATH_MAX                4095U /* of one entry in a layer */
-#define IMAGE_DEPTH_MAX               256U  /* of directories; noded opens as many to remove them */
-#define IMAGE_XATTRS_MAX              256U  /* of one entry */
-#define REGISTRIES_MAX                64U   /* with settings of their own; mirrors of one as well */
-#define REGISTRY_REDIRECTS_MAX        5U
-#define PULLS_RUNNING_MAX             3U
-#define PULLS_WAITING_MAX             1024U
-#define PULL_ATTEMPTS_MAX             10U /* of one request to a registry */
+#define MANIFEST_SIZE_MAX                    (4U * 1024U * 1024U)
+#define IMAGE_LAYERS_MAX                     127U /* overlayfs takes 500, Docker 127 */
+#define IMAGE_ENTRIES_MAX                    2000000U
+#define IMAGE_SIZE_MAX                       (256ULL * 1024ULL * 1024ULL * 1024ULL)
+#define IMAGE_REFERENCE_MAX                  512U
+#define IMAGE_PATH_MAX                       4095U /* of one entry in a layer */
+#define IMAGE_DEPTH_MAX                      256U  /* of directories; noded opens as many to remove them */
+#define IMAGE_XATTRS_MAX                     256U  /* of one entry */
+#define REGISTRIES_MAX                       64U   /* with settings of their own; mirrors of one as well */
+#define REGISTRY_REDIRECTS_MAX               5U
+#define PULLS_RUNNING_MAX                    3U
+#define PULLS_WAITING_MAX                    1024U
+#define PULL_ATTEMPTS_MAX                    10U /* of one request to a registry */
 
 /* Deploys */
-#define DEPLOY_TIMEOUT_USEC           (30ULL * 60ULL * 1000000ULL)
-#define INSTANCE_DEPLOY_TIMEOUT_USEC  (300ULL * 1000000ULL)
-#define WAIT_FOR_PORT_TIMEOUT_USEC    (300ULL * 1000000ULL)
-#define DEPLOY_NODE_GRACE_USEC        (60ULL * 1000000ULL) /* an instance's node may be away that long */
-#define DEPLOY_STEPS_MAX              20U                  /* under way at once, of one deploy */
-#define DEPLOYED_INSTANCES_MAX        10000U /* of one service on the daemon strategy: count times nodes */
-#define AFFINITY_LENGTH_MAX           512U
-#define REGEX_REPETITIONS_MAX         256U  /* product of the {n,m} of one expression, a + is 2 */
+#define DEPLOY_TIMEOUT_USEC                  (30ULL * 60ULL * 1000000ULL)
+#define INSTANCE_DEPLOY_TIMEOUT_USEC         (300ULL * 1000000ULL)
+#define WAIT_FOR_PORT_TIMEOUT_USEC           (300ULL * 1000000ULL)
+#define DEPLOY_NODE_GRACE_USEC               (60ULL * 1000000ULL) /* an instance's node may be away that long */
+#define DEPLOY_STEPS_MAX                     20U                  /* under way at once, of one deploy */
+#define DEPLOYED_INSTANCES_MAX               10000U /* of one service on the daemon strategy: count times nodes */
+#define AFFINITY_LENGTH_MAX                  512U
+#define REGEX_REPETITIONS_MAX                256U /* product of the {n,m} of one expression, a + is 2 */
 
 /* What a node says about itself and its instances */
-#define STATUS_TEXT_MAX               4096U /* longer errors are cut */
-#define STATUSES_PER_MESSAGE_MAX      8192U
-#define REPORT_SIZE_MAX               (256U * 1024U)
-#define NODE_EVENTS_PER_MINUTE_MAX    120U /* of one node; more are counted, not stored */
-#define REFUSALS_REMEMBERED_MAX       256U /* the same refusal is an event once in a while only */
-#define REFUSAL_EVENTS_PER_MINUTE_MAX 30U
+#define STATUS_TEXT_MAX                      4096U /* longer errors are cut */
+#define STATUSES_PER_MESSAGE_MAX             8192U
+#define REPORT_SIZE_MAX                      (256U * 1024U)
+#define NODE_EVENTS_PER_MINUTE_MAX           120U /* of one node; more are counted, not stored */
+#define REFUSALS_REMEMBERED_MAX              256U /* the same refusal is an event once in a while only */
+#define REFUSAL_EVENTS_PER_MINUTE_MAX        30U
 
 /* Logs */
-#define LOG_LINES_MAX                 10000U
-#define LOG_STREAMS_MAX               64U
-#define LOG_STREAM_BYTES_MAX         (8U * 1024U * 1024U) /* kept of one view while it waits for all nodes */
+#define LOG_LINES_MAX                        10000U
+#define LOG_STREAMS_MAX                      64U
+#define LOG_STREAM_BYTES_MAX                 (8U * 1024U * 1024U) /* kept of one view while it waits for all nodes */
 
 /* D-Bus */
-#define BUS_JSON_VALUES_MAX           1000000U /* in one argument or result */
-#define BUS_CALLS_MAX                 1024U    /* method calls that have no answer yet */
-#define BUS_CALLS_PER_PEER_MAX        64U
+#define BUS_JSON_VALUES_MAX                  1000000U /* in one argument or result */
+#define BUS_CALLS_MAX                        1024U    /* method calls that have no answer yet */
+#define BUS_CALLS_PER_PEER_MAX               64U
 
 /* Configuration */
-#define CONF_FILE_SIZE_MAX            (1024U * 1024U)
-#define CONF_FILES_MAX                256U
+#define CONF_FILE_SIZE_MAX                   (1024U * 1024U)
+#define CONF_FILES_MAX                       256U
 
 /* Audit */
-#define AUDIT_KEPT                    100000U
+#define AUDIT_KEPT                           100000U
 
 /* Network */
-#define RTNL_LIST_MAX                 65536U /* links, addresses, routes, neighbours of the machine */
-#define BLOCKS_PER_NODE_MAX           128U   /* address blocks */
-#define DNS_NAMES_MAX                 32768U
-#define DNS_RECORDS_MAX               131072U /* pairs of name and address */
-#define REPORT_ADDRESSES_MAX          256U
-#define REPORT_ROUTES_MAX             1024U
-#define NETWORK_INSTANCES_MAX         4096U
-#define CONNTRACK_FORGET_MAX         16384U              /* flows forgotten when a UDP port changes */
-#define NETWORK_PORTS_MAX             4096U  /* published on one node */
+#define RTNL_LIST_MAX                        65536U /* links, addresses, routes, neighbours of the machine */
+#define BLOCKS_PER_NODE_MAX                  128U   /* address blocks */
+#define DNS_NAMES_MAX                        32768U
+#define DNS_RECORDS_MAX                      131072U /* pairs of name and address */
+#define REPORT_ADDRESSES_MAX                 256U
+#define REPORT_ROUTES_MAX                    1024U
+#define NETWORK_INSTANCES_MAX                4096U
+#define CONNTRACK_FORGET_MAX                 16384U /* flows forgotten when a UDP port changes */
+#define NETWORK_PORTS_MAX                    4096U  /* published on one node */
 
 /* Node daemon */
-#define NODE_INSTANCES_MAX            4096U
-#define NODE_EVENTS_QUEUED_MAX        1000U /* while the master is away */
+#define NODE_INSTANCES_MAX                   4096U
+#define NODE_EVENTS_QUEUED_MAX               1000U /* while the master is away */

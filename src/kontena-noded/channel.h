@@ -14,11 +14,11 @@
 typedef struct Channel Channel;
 
 typedef enum ChannelState {
-        CHANNEL_IDLE,                                    /* not joined */
+        CHANNEL_IDLE, /* not joined */
         CHANNEL_CONNECTING,
-        CHANNEL_OPEN,                                    /* upgrade done, hello not yet answered */
+        CHANNEL_OPEN, /* upgrade done, hello not yet answered */
         CHANNEL_READY,
-        CHANNEL_WAITING,                                 /* for the next attempt */
+        CHANNEL_WAITING, /* for the next attempt */
         _CHANNEL_STATE_MAX,
         _CHANNEL_STATE_INVALID = -EINVAL,
 } ChannelState;
@@ -27,13 +27,14 @@ ChannelState channel_state_from_string(const char *s);
 
 /* A request or notification of the master. For a request call channel_reply() or channel_reply_error() once, now or later;
  * id 0 is a notification. */
-typedef void (*channel_method_t)(Channel *c, uint64_t id, const char *method, json_object *params, void *userdata);
+typedef void (*channel_method_t)(
+                Channel *c, uint64_t id, const char *method, json_object *params, void *userdata);
 typedef void (*channel_state_changed_t)(Channel *c, ChannelState state, void *userdata);
 /* result is NULL on error (time-out and loss of the connection too). Called exactly once for each call. */
 typedef void (*channel_result_t)(Channel *c, json_object *result, const KError *error, void *userdata);
 
 typedef struct ChannelConfig {
-        const char *state_directory;                     /* join.conf, ca.pem, key.pem, certificate.pem are there */
+        const char *state_directory; /* join.conf, ca.pem, key.pem, certificate.pem are there */
         const char *node_name;
         char *const *labels;
 } ChannelConfig;
@@ -54,7 +55,8 @@ const char *channel_master_url(Channel *c);
 const char *channel_node_id(Channel *c);
 
 /* params are consumed. -ENOTCONN unless open; -ENOBUFS over CHANNEL_CALLS_MAX / CHANNEL_QUEUE_BYTES_MAX. */
-int channel_call(Channel *c, const char *method, json_object *params, uint64_t timeout_usec, channel_result_t done, void *userdata);
+int channel_call(Channel *c, const char *method, json_object *params, uint64_t timeout_usec,
+                channel_result_t done, void *userdata);
 int channel_notify(Channel *c, const char *method, json_object *params);
 int channel_reply(Channel *c, uint64_t id, json_object *result);
 int channel_reply_error(Channel *c, uint64_t id, const KError *error);

@@ -127,7 +127,9 @@ static const ConfItem items[] = {
 };
 
 static void on_odd_line(const ConfSource *where, int r, const char *message, void *userdata) {
-        log_warning("%s:%u: %s%s%s%s%s: %s", where->path, where->line, where->section ? "[" : "", strempty(where->section), where->section ? "] " : "", strempty(where->key), where->key ? "=" : "", message);
+        log_warning("%s:%u: %s%s%s%s%s: %s", where->path, where->line, where->section ? "[" : "",
+                        strempty(where->section), where->section ? "] " : "", strempty(where->key),
+                        where->key ? "=" : "", message);
 }
 
 static int set_default(char **field, const char *value) {

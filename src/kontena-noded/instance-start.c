@@ -184,7 +184,7 @@ void instance_open_output(Instance *i) {
         if (r >= 0)
                 r = output_open(i->host->event, i->host->fds, run, name, setup.identifier, setup.log_fields,
                                 &i->output);
-        if (r < 0 && r != -ENOENT)                       /* made by an older version of ours */
+        if (r < 0 && r != -ENOENT) /* made by an older version of ours */
                 log_warning_errno(r, "What instance '%s' writes to /dev/stdout by name is not read: %m",
                                 i->id);
 }

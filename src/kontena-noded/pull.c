@@ -103,7 +103,7 @@ static Job *job_free(Job *j) {
                 return NULL;
 
         DL_FOREACH_SAFE(j->pulls, p, next)
-        pull_free(p);
+                pull_free(p);
         job_disconnect(j);
         worker_free(j->worker);
         if (j->prev) {
@@ -134,9 +134,9 @@ PullManager *pull_manager_free(PullManager *m) {
                 return NULL;
 
         DL_FOREACH_SAFE(m->jobs, j, next)
-        job_free(j);
+                job_free(j);
         DL_FOREACH_SAFE(m->deferred, p, next_pull)
-        pull_free(p);
+                pull_free(p);
         HASH_ITER(hh, m->fresh, f, next_fresh)
                 fresh_remove(m, f);
         pull_config_done(&m->config);
@@ -247,8 +247,8 @@ static void job_tell_progress(Job *j) {
         j->telling = false;
 
         DL_FOREACH_SAFE(j->pulls, p, next)
-        if (p->cancelled)
-                pull_free(p);
+                if (p->cancelled)
+                        pull_free(p);
 }
 
 /* 1: the fetch came to its end. */

@@ -23,7 +23,8 @@ typedef struct Driver {
         const char *path;
 } Driver;
 
-static void on_event(Network *n, const char *message_id, const char *severity, const char *message, void *userdata) {
+static void on_event(Network *n, const char *message_id, const char *severity, const char *message,
+                void *userdata) {
         (void) printf("event %s: %s\n", severity, message);
         (void) fflush(stdout);
 }

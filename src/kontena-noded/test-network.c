@@ -42,7 +42,8 @@ typedef struct Fixture {
         char *last;
 } Fixture;
 
-static void on_event(Network *n, const char *message_id, const char *severity, const char *message, void *userdata) {
+static void on_event(Network *n, const char *message_id, const char *severity, const char *message,
+                void *userdata) {
         Fixture *f = userdata;
 
         f->events++;

@@ -78,6 +78,25 @@ def test_layers_are_kept():
     assert found == []
 
 
+def formatting_errors(files: list[Path]) -> list[str]:
+    r = subprocess.run(["clang-format", "--dry-run", "-Werror", "--style=file", *map(str, files)], capture_output=True, text=True)
+    found = re.findall(r"^(.*?:\d+):\d+: error: ", r.stderr, re.MULTILINE)
+    return found or ([f"clang-format: {r.stderr.strip() or r.returncode}"] if r.returncode else [])
+
+
+def test_form_is_that_of_clang_format(tmp_path: Path):
+    """Versions differ in what they make of one style; that of Debian 12 decides."""
+    if not shutil.which("clang-format"):
+        pytest.skip("no clang-format")
+    version = subprocess.run(["clang-format", "--version"], capture_output=True, text=True, check=True).stdout
+    if " version 14." not in version:
+        pytest.skip(f"not clang-format 14: {version.strip()}")
+    assert formatting_errors(SOURCES + sorted(ROOT.glob("test/*/*.[ch]"))) == []
+    shutil.copy(ROOT / ".clang-format", tmp_path)
+    (tmp_path / "x.c").write_text("int  f(void);\n")
+    assert len(formatting_errors([tmp_path / "x.c"])) == 1
+
+
 def header_error(header: Path) -> str:
     flags = subprocess.run(["pkg-config", "--cflags", "libsystemd", "json-c", "gnutls", "libnftables", "libmnl", "sqlite3", "libmicrohttpd"],
                            capture_output=True, text=True, check=True).stdout.split()  # fmt: skip
