@@ -184,14 +184,16 @@ static int on_reconcile(sd_event_source *s, uint64_t usec, void *userdata) {
         if (!desired_is_complete(m->desired))
                 return 0;
 
-        /* On disk before it is acted upon; a full disk keeps what runs, and is tried again. */
+        /* On disk before it is acted upon. With a full disk that would be a trap: the removal which makes room could never be
+         * carried out, and the reason of a start that fails never be told. So it is acted upon, and written when it can be. */
         r = desired_save(m->desired, &error);
         if (r < 0) {
                 manager_say(m, NULL, "error", "node:state", "%s", kerror_message(&error));
                 again = true;
-        } else {
+        }
+        if (r >= 0 || ERRNO_IS_DISK_SPACE(r) || r == -EROFS) {
                 take_node_name(m);
-                again = reconcile_network(m) < 0;
+                again = reconcile_network(m) < 0 || again;
                 reconcile_instances(m);
                 retain_namespaces(m);
                 /* Those that failed for want of the network need not wait for their turn. */
