@@ -60,6 +60,8 @@ def test_route_that_collides_refuses_the_join(grid, extra_host):
     host = extra_host("node4")
     host.run("ip link add other7 type bridge && ip link set other7 up && ip route add 10.81.4.0/24 dev other7")
     result = grid.join(host, check=False)
+    host.run("systemctl stop kontena-noded")
+    grid.ctl("node", "remove", "--force", "node4", check=False)
     said = result.stdout + result.stderr
     assert result.returncode != 0
     assert "10.81.4.0/24" in said, said
