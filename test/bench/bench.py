@@ -2,12 +2,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """From `deploy` to all instances running on one node, and what the daemons weigh: Kontena beside Docker Swarm.
 
-Each runs alone on a host of its own, of the same kind, with manager and worker on that host, the image already
-there, an overlay network, and `sleep infinity` in busybox. Time counts from just before the command that asks for
-the service until the last container's process was started, by the host's clock and each system's own record. Memory is
-the resident set of everything that is not a container's own process.
+Each has a host of its own, of the same kind, with manager and worker on that host, the image already there, an overlay
+network, and `sleep infinity` in busybox. The rounds alternate, so that both meet the same noise; the one that is not
+measured has nothing deployed.
 
-    ./lab bench                      10 and 50 instances, three rounds, medians and ratios
+Time counts from just before the command that asks for the service until the last container's process was started, by
+the host's clock and each system's own record (the unit's ActiveEnterTimestamp, the container's StartedAt). Docker says
+both in one command, `docker service create`; so our time takes in `kontenactl service create` and `… deploy`.
+
+Memory is the sum of the resident sets of all daemons and helpers of either system: every process in its units and
+those of its programs, wherever they run, but not the containers' own processes. What the rest of the host (systemd,
+journald, the bus, …) grows by when the instances come is shown apart, for both.
+
+    ./lab bench                      10 and 50 instances, five rounds, medians and ratios
     ./lab bench --only swarm --counts 10 --rounds 1
 """
 
@@ -31,14 +38,16 @@ from kontenalab import console  # noqa: E402
 IMAGE = "registry:5000/busybox:1"
 DEADLINE = 600
 
-# program and resident size in kB of each process
+# resident size in kB, program and control group of each process
 _MEMORY = r"""
 for p in /proc/[0-9]*; do
     rss=$(sed -n 's/^Rss: *\([0-9]*\).*/\1/p' $p/smaps_rollup 2>/dev/null)
-    [ -n "$rss" ] && echo "$(basename "$(readlink $p/exe)") $rss"
+    [ -n "$rss" ] && echo "$rss $(basename "$(readlink $p/exe)") $(sed -n 's/^0:://p' $p/cgroup)"
 done
 true
 """
+_PAYLOAD = "busybox"
+_OURSELVES = "lab.scope"    # the commands of this program
 
 
 @dataclass
@@ -48,6 +57,7 @@ class Figures:
     seconds: float
     daemons_kb: int             # resident, with nothing deployed
     deployed_kb: int            # resident, with all instances up
+    rest_kb: int                # by how much the rest of the host has grown meanwhile
     processes: dict[str, int]   # resident by program, with all instances up
 
     @property
@@ -57,7 +67,8 @@ class Figures:
 
 class Contender(ABC):
     name: str
-    programs: tuple[str, ...]
+    programs: tuple[str, ...]   # what belongs to it by name,
+    units: tuple[str, ...]      # and by unit or slice
 
     def __init__(self, host: Host):
         self.host = host
@@ -78,39 +89,51 @@ class Contender(ABC):
     def remove(self) -> None:
         """Take the service away and wait until nothing of it is left."""
 
-    def memory(self) -> dict[str, int]:
-        found: dict[str, int] = {}
+    def memory(self) -> tuple[dict[str, int], int]:
+        """Resident by program of this system, and the sum of all else but the containers."""
+        mine: dict[str, int] = {}
+        rest = 0
         for line in self.host.run(_MEMORY).stdout.splitlines():
-            program, _, rss = line.rpartition(" ")
-            if program.startswith(self.programs):
-                found[program] = found.get(program, 0) + int(rss)
-        return found
+            rss, program, group = line.split(" ", 2)
+            if program == _PAYLOAD or _OURSELVES in group:
+                continue
+            if program.startswith(self.programs) or any(u in group for u in self.units):
+                mine[program] = mine.get(program, 0) + int(rss)
+            else:
+                rest += int(rss)
+        return mine, rest
 
     def measure(self, count: int) -> Figures:
-        before = self.memory()
+        before, rest_before = self.settled_memory()
         asked = float(self.host.run(f"date +%s.%N; {self.deploy(count)} >/dev/null", timeout=DEADLINE).stdout.split()[0])
-        wait_until(lambda: len(self.started()) >= count, DEADLINE, f"{count} instances on {self.name}", 0.2)
+        # Looking costs time as well: seldom.
+        wait_until(lambda: len(self.started()) >= count, DEADLINE, f"{count} instances on {self.name}", 1)
         seconds = max(self.started()) - asked
-        after = self.settled_memory()
+        after, rest_after = self.settled_memory()
         self.remove()
-        return Figures(self.name, count, round(seconds, 2), sum(before.values()), sum(after.values()), after)
+        return Figures(
+            self.name, count, round(seconds, 3), sum(before.values()), sum(after.values()), rest_after - rest_before, after
+        )  # fmt: skip
 
-    def settled_memory(self) -> dict[str, int]:
+    def settled_memory(self) -> tuple[dict[str, int], int]:
         """When two readings a second apart agree within two percent."""
         last = self.memory()
 
         def settled() -> bool:
             nonlocal last
             previous, last = last, self.memory()
-            return abs(sum(last.values()) - sum(previous.values())) <= 0.02 * sum(previous.values())
+            was = sum(previous[0].values())
+            return abs(sum(last[0].values()) - was) <= 0.02 * was
 
+        time.sleep(1)
         wait_until(settled, 30, f"memory of {self.name} to settle", 1)
         return last
 
 
 class Kontena(Contender):
     name = "kontena"
-    programs = ("kontena", "dnsmasq", "crun", "runc")
+    programs = ("kontena", "dnsmasq", "crun", "runc", "systemd-journal-remote")
+    units = ("kontena",)
 
     def prepare(self) -> None:
         self.host.write("/etc/kontena/noded.conf.d/lab.conf", "[Images]\nRegistryCA=/etc/kontena/lab-ca.pem\n")
@@ -119,12 +142,15 @@ class Kontena(Contender):
         self.remove("warm")
 
     def deploy_and_wait(self, service: str, count: int) -> None:
-        self._ctl("service", "create", f"--instances={count}", service, IMAGE, "--", "sleep", "infinity")
+        self._ctl("service", "create", "--stop-timeout=1", f"--instances={count}", service, IMAGE, "--", "sleep", "infinity")
         self._ctl("service", "deploy", service)
 
     def deploy(self, count: int) -> str:
-        self._ctl("service", "create", f"--instances={count}", "bench", IMAGE, "--", "sleep", "infinity")
-        return "kontenactl --no-pager service deploy --no-wait bench"
+        return (
+            f"export KONTENA_GRID=bench; "
+            f"kontenactl service create --stop-timeout=1 --instances={count} bench {IMAGE} -- sleep infinity && "
+            f"kontenactl service deploy --no-wait bench"
+        )
 
     def started(self) -> list[float]:
         shown = self.host.run(
@@ -149,17 +175,19 @@ class Kontena(Contender):
 
 class Swarm(Contender):
     name = "swarm"
-    programs = ("dockerd", "containerd", "docker-proxy", "docker-init", "runc")
+    programs = ("dockerd", "containerd", "docker-proxy", "docker-init", "runc", "crun")
+    units = ("docker", "containerd")
 
     def prepare(self) -> None:
         self.host.run("systemctl start docker", timeout=120)
+        self.host.run("docker swarm leave --force", check=False)  # of an earlier run with --keep
         self.host.run(f"docker swarm init --advertise-addr {self.host.address}")
         self.host.run("docker network create --driver overlay bench", timeout=60)
         self.host.run(f"docker pull --quiet {IMAGE}", timeout=120)
 
     def deploy(self, count: int) -> str:
         return (
-            f"docker service create --detach --quiet --no-resolve-image --name bench --network bench "
+            f"docker service create --detach --quiet --no-resolve-image --stop-grace-period 1s --name bench --network bench "
             f"--endpoint-mode dnsrr --replicas {count} {IMAGE} sleep infinity"
         )
 
@@ -197,16 +225,17 @@ def _utc(text: str, form: str) -> float:
     return float(calendar.timegm(time.strptime(text, form)))
 
 
-def measure_all(make: Callable[[], Contender], counts: list[int], rounds: int) -> list[Figures]:
-    contender = make()
-    with console.step(f"Preparing {contender.name}"):
-        contender.prepare()
+def measure_all(contenders: list[Contender], counts: list[int], rounds: int) -> list[Figures]:
+    for contender in contenders:
+        with console.step(f"Preparing {contender.name}"):
+            contender.prepare()
     found = []
     for count in counts:
         for number in range(rounds):
-            with console.step(f"{contender.name}: {count} instances, round {number + 1}"):
-                found.append(contender.measure(count))
-            console.say(f"    {found[-1].seconds:.2f} s")
+            for contender in contenders:
+                with console.step(f"{contender.name}: {count} instances, round {number + 1} of {rounds}"):
+                    found.append(contender.measure(count))
+                console.say(f"    {found[-1].seconds:.2f} s")
     return found
 
 
@@ -217,22 +246,29 @@ def median(figures: list[Figures], system: str, count: int) -> Figures | None:
     middle = sorted(mine, key=lambda f: f.seconds)[len(mine) // 2]
     return Figures(
         system, count, statistics.median(f.seconds for f in mine), int(statistics.median(f.daemons_kb for f in mine)),
-        int(statistics.median(f.deployed_kb for f in mine)), middle.processes,
+        int(statistics.median(f.deployed_kb for f in mine)), int(statistics.median(f.rest_kb for f in mine)),
+        middle.processes,
     )  # fmt: skip
 
 
 def report(figures: list[Figures], counts: list[int]) -> None:
     console.say("")
+    console.say("From the request to all instances running, one node; resident memory. Medians; ratio: swarm to kontena.")
     console.say(f"{'':26}{'kontena':>12}{'swarm':>12}{'ratio':>9}")
     rows: list[tuple[str, str, Callable[[Figures], float]]] = [
         ("time, s", "{:.2f}", lambda f: f.seconds),
         ("daemons alone, MB", "{:.1f}", lambda f: f.daemons_kb / 1024),
         ("all with instances, MB", "{:.1f}", lambda f: f.deployed_kb / 1024),
-        ("per instance, MB", "{:.2f}", lambda f: f.per_instance_kb / 1024),
+        ("per instance, MB", "{:.3f}", lambda f: f.per_instance_kb / 1024),
+        ("rest of the host grew, MB", "{:.1f}", lambda f: f.rest_kb / 1024),
     ]
     for count in counts:
         console.say(f"{count} instances")
         ours, theirs = (median(figures, system, count) for system in ("kontena", "swarm"))
+        for system in ("kontena", "swarm"):
+            times = sorted(f.seconds for f in figures if f.system == system and f.instances == count)
+            if times:
+                console.say(f"  {system}, each round: {', '.join(f'{t:.2f}' for t in times)} s")
         for title, form, value in rows:
             left = form.format(value(ours)) if ours else "-"
             right = form.format(value(theirs)) if theirs else "-"
@@ -246,24 +282,21 @@ def report(figures: list[Figures], counts: list[int]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 50])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=["kontena", "swarm"])
     parser.add_argument("--json", type=Path, help="write every round's figures there")
     parser.add_argument("--keep", action="store_true", help="leave the hosts running afterwards")
     args = parser.parse_args()
 
     lab = Lab()
-    figures: list[Figures] = []
-    contenders: dict[str, Callable[[], Contender]] = {
-        "kontena": lambda: Kontena(lab.boot(["master"])[0]),
-        "swarm": lambda: Swarm(lab.boot(["node1"], tree="docker", project=False)[0]),
-    }
     try:
         lab.boot(["registry"])
-        for name, make in contenders.items():
-            if args.only in (None, name):
-                figures += measure_all(make, args.counts, args.rounds)
-                lab.host("master" if name == "kontena" else "node1").stop()  # the next one has the machine alone
+        contenders: list[Contender] = []
+        if args.only in (None, "kontena"):
+            contenders.append(Kontena(lab.boot(["master"])[0]))
+        if args.only in (None, "swarm"):
+            contenders.append(Swarm(lab.boot(["node1"], tree="docker", project=False)[0]))
+        figures = measure_all(contenders, args.counts, args.rounds)
     finally:
         if not args.keep:
             lab.down()
