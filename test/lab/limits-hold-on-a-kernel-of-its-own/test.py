@@ -74,3 +74,14 @@ def test_reboot_brings_instances_back(grid, vm):
         assert grid.instance(name)["address"] == instance["address"]
         wait_until(lambda: len(grid.inside(grid.instance(name), "cat /data/starts").stdout.splitlines()) == 2,
                    30, "the data of before", 0.5)  # fmt: skip
+
+
+def test_wrong_clock_is_named_on_both_sides(grid, vm):
+    vm.run("systemctl stop systemd-timesyncd", check=False)
+    vm.run("date -s '+1 hour' && systemctl restart kontena-noded")
+    try:
+        wait_until(lambda: "clock" in vm.run("systemctl status kontena-noded", check=False).stdout, 60, "the status", 0.5)
+        wait_until(lambda: any("clock" in e["message"] for e in grid.json("event", "list")), 10, "the event", 0.5)
+    finally:
+        vm.run("date -s '-1 hour' && systemctl restart kontena-noded")
+    grid.wait_node("vm1", "online", timeout=150)

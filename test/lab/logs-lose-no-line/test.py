@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Trap 16 and 17: no rate limit drops lines silently, a view survives what journald does, and a dead node does not hold it up."""
+
+import re
+import subprocess
+import time
+
+from kontenalab.grid import unique
+from kontenalab.process import wait_until
+
+BURST = 30000           # three times what journald lets an ordinary unit write in 30 s
+
+
+def test_burst_is_whole(grid):
+    name = unique("burst")
+    script = f"seq 1 {BURST}; echo done; exec sleep infinity"
+    with grid.service(name, "busybox:1", "--", "sh", "-c", script):
+        host = grid.host_of(grid.instance(name))
+        host.wait_journal("^done$", f"KONTENA_SERVICE={name}", timeout=60)
+        lines = host.run(f"journalctl -o cat KONTENA_SERVICE={name} _TRANSPORT=stdout | grep -c '^[0-9]'", timeout=120)
+        assert int(lines.stdout) == BURST
+        assert not host.journal("-u", "systemd-journald", "--grep", "Suppressed", options=["--boot"])
+
+
+def test_followed_view_survives_rotation_and_a_restart_of_journald(grid):
+    name = unique("counter")
+    script = "i=0; while :; do echo n=$i; i=$((i+1)); sleep 0.1; done"
+    with grid.service(name, "busybox:1", "--", "sh", "-c", script):
+        host = grid.host_of(grid.instance(name))
+        view = grid.popen("service", "logs", "-f", "-n", "1", "--output=cat", name, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+        try:
+            time.sleep(1)
+            host.run("journalctl --rotate")
+            time.sleep(1)
+            host.run("systemctl restart systemd-journald")
+            time.sleep(1)
+            host.run("journalctl --rotate --vacuum-files=1")
+            time.sleep(2)
+        finally:
+            view.terminate()
+            out = view.communicate(timeout=10)[0].decode()
+        numbers = [int(n) for n in re.findall(r"^n=(\d+)$", out, re.MULTILINE)]
+        assert len(numbers) > 25, out
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "a gap or a line twice"
+
+
+def test_view_does_not_wait_for_a_dead_node(grid):
+    name = unique("half")
+    with grid.service(name, "busybox:1", "--instances=3", "--", "sh", "-c", "echo here; exec sleep infinity"):
+        node = grid.lab.host("node2")
+        node.cut()
+        try:
+            grid.wait_node("node2", "offline", timeout=100)
+            started = time.monotonic()
+            shown = grid.ctl("service", "logs", name, timeout=30)
+            assert time.monotonic() - started < 6
+            assert shown.stdout.count("here") == 2
+            assert "node2" in shown.stderr, "the part that is missing is named"
+        finally:
+            node.heal()
+        wait_until(lambda: grid.nodes()["node2"]["state"] == "online", 100, "node2 online", 0.2)
