@@ -15,7 +15,7 @@ static const char *param(const OperationCall *c, const char *key) {
         return s;
 }
 
-/* "KEY=secret" becomes "KEY=": which variables were set is of interest, their values are nobody's business. */
+/* "KEY=secret" becomes "KEY": which variables were set is of interest, their values are nobody's business. */
 static json_object *without_values(json_object *env) {
         _cleanup_json_ json_object *l = json_object_new_array();
 
@@ -32,7 +32,7 @@ static json_object *without_values(json_object *env) {
         return TAKE_PTR(l);
 }
 
-static json_object *redact(json_object *o) {
+json_object *audit_without_values(json_object *o) {
         _cleanup_json_ json_object *copy = json_object_new_object();
 
         if (!copy)
@@ -44,7 +44,7 @@ static json_object *redact(json_object *o) {
                 if (streq(key, "env") && json_object_is_type(value, json_type_array))
                         v = without_values(value);
                 else if (json_object_is_type(value, json_type_object))
-                        v = redact(value);
+                        v = audit_without_values(value);
                 else
                         v = json_object_get(value);
                 if (value && !v)
@@ -80,7 +80,7 @@ json_object *audit_record(const OperationCall *c, const KError *error) {
                         json_add_string(o, "caller", c->caller->vtable->kind) < 0 ||
                         json_add_string(o, "name", strempty(c->caller->name)) < 0 ||
                         json_add_string(o, "address", strempty(c->caller->address)) < 0 ||
-                        json_add(o, "parameters", redact(c->parameters)) < 0)
+                        json_add(o, "parameters", audit_without_values(c->parameters)) < 0)
                 return NULL;
         if (c->caller->uid != (uid_t) -1)
                 r = json_add_u64(o, "uid", c->caller->uid);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "affinity.h"
+#include "audit.h"
 #include "deployer.h"
 #include "events.h"
 #include "file-util.h"
@@ -334,7 +335,7 @@ static int list_instances(OperationCall *c, json_object **ret) {
 }
 
 static int service_get(OperationCall *c, json_object **ret, KError *reterr) {
-        _cleanup_json_ json_object *o = NULL, *instances = NULL;
+        _cleanup_json_ json_object *o = NULL, *instances = NULL, *spec = NULL;
         int r;
 
         r = render_service(c->master, c->grid, c->service, &o);
@@ -343,7 +344,11 @@ static int service_get(OperationCall *c, json_object **ret, KError *reterr) {
         r = list_instances(c, &instances);
         if (r < 0)
                 return r;
-        r = json_add(o, "spec", json_object_get(c->service->spec));
+        /* Passwords stand in the environment of many services. */
+        spec = c->sees_values ? json_object_get(c->service->spec) : audit_without_values(c->service->spec);
+        if (!spec)
+                return -ENOMEM;
+        r = json_add(o, "spec", TAKE_PTR(spec));
         if (r >= 0)
                 r = json_add(o, "instances", TAKE_PTR(instances));
         if (r < 0)
@@ -527,7 +532,7 @@ const Operation service_operations[] = {
                         .method = "GetService",
                         .action = "io.kontena.master1.read",
                         .role = "member",
-                        .flags = OPERATION_GRID | OPERATION_SERVICE,
+                        .flags = OPERATION_GRID | OPERATION_SERVICE | OPERATION_VALUES,
                         .parameters = { SERVICE_PARAMETERS },
                         .results = { "" },
                         .perform = service_get,

@@ -10,7 +10,8 @@
 #include "log.h"
 #include "string-util.h"
 
-#define ACTION_READ "io.kontena.master1.read"
+#define ACTION_READ   "io.kontena.master1.read"
+#define ACTION_CHANGE "io.kontena.master1.manage-services"
 
 static const struct {
         const Operation *operations;
@@ -386,23 +387,7 @@ static void perform(OperationCall *c) {
 
 /* Step 3: may the caller? */
 
-static void on_authorized(const KError *denied, void *userdata) {
-        OperationCall *c = userdata;
-
-        if (kerror_is_set(denied)) {
-                audit_apart(c, denied);
-                answer(c, NULL, denied);
-                return;
-        }
-        if (kerror_is_set(&c->missing)) { /* the question was whether this may be told */
-                answer(c, NULL, &c->missing);
-                return;
-        }
-
-        perform(c);
-}
-
-static int authorize(OperationCall *c) {
+static int authorize(OperationCall *c, const char *action, bool interactive, authorize_done_t done) {
         const char *grid = NULL, *node = NULL, *stack = NULL, *service = NULL;
         AuthorizationRequest q;
 
@@ -418,20 +403,48 @@ static int authorize(OperationCall *c) {
                 (void) json_find_string(c->parameters, "name", &service, NULL);
 
         q = (AuthorizationRequest){
-                .action = c->operation->action,
+                .action = action,
                 .role = c->operation->role,
                 .grid = grid ?: (c->grid ? c->grid->name : NULL),
                 .node = node,
                 .stack = stack ?: (c->service ? c->service->stack : NULL),
                 .service = service ?: (c->service ? c->service->name : NULL),
-                .interactive = c->interactive,
+                .interactive = interactive,
         };
-        if (kerror_is_set(&c->missing)) {
-                q.action = ACTION_READ;
-                q.interactive = false; /* no password for a typing error */
+
+        return c->caller->vtable->authorize(c->caller, &q, done, c);
+}
+
+static void on_values_authorized(const KError *denied, void *userdata) {
+        OperationCall *c = userdata;
+
+        c->sees_values = !kerror_is_set(denied);
+        perform(c);
+}
+
+static void on_authorized(const KError *denied, void *userdata) {
+        OperationCall *c = userdata;
+
+        if (kerror_is_set(denied)) {
+                audit_apart(c, denied);
+                answer(c, NULL, denied);
+                return;
+        }
+        if (kerror_is_set(&c->missing)) { /* the question was whether this may be told */
+                answer(c, NULL, &c->missing);
+                return;
+        }
+        if (c->operation->flags & OPERATION_VALUES) { /* who only looks is not asked for a password */
+                _cleanup_kerror_ KError error = KERROR_NULL;
+                int r;
+
+                r = authorize(c, ACTION_CHANGE, /* interactive= */ false, on_values_authorized);
+                if (r < 0)
+                        fail(c, r, &error);
+                return;
         }
 
-        return c->caller->vtable->authorize(c->caller, &q, on_authorized, c);
+        perform(c);
 }
 
 void operation_call(Master *m, Caller *caller, const Operation *o, json_object *params, bool interactive,
@@ -479,6 +492,7 @@ void operation_call(Master *m, Caller *caller, const Operation *o, json_object *
         }
 
         if (!caller->vtable->authorize || (o->flags & OPERATION_OPEN)) {
+                c->sees_values = true;
                 if (kerror_is_set(&c->missing))
                         answer(c, NULL, &c->missing);
                 else
@@ -486,7 +500,10 @@ void operation_call(Master *m, Caller *caller, const Operation *o, json_object *
                 return;
         }
 
-        r = authorize(c);
+        if (kerror_is_set(&c->missing)) /* no password for a typing error */
+                r = authorize(c, ACTION_READ, /* interactive= */ false, on_authorized);
+        else
+                r = authorize(c, o->action, interactive, on_authorized);
         if (r < 0)
                 fail(c, r, &error);
 }

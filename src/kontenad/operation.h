@@ -28,6 +28,8 @@ typedef enum OperationFlags {
         OPERATION_SERVICE = 1 << 5, /* "stack" and "service" */
         OPERATION_DEPLOY = 1 << 6,  /* "deploy", an id; brings its grid and service */
         OPERATION_OPEN = 1 << 7,    /* without authorization: guarded by something only its owner knows */
+        OPERATION_VALUES =
+                        1 << 8, /* shows settings; what may be secret in them to those who may change them */
 } OperationFlags;
 
 typedef struct OperationParameter {
@@ -64,6 +66,7 @@ struct OperationCall {
         Caller *caller;
         json_object *parameters;
         bool interactive;
+        bool sees_values; /* with OPERATION_VALUES: the caller may change what is shown */
 
         /* Looked up as the flags say, fresh at the time of perform */
         GridRow *grid;

@@ -659,6 +659,38 @@ static void test_what_is_missing_is_told_to_readers_only(void **state) {
         caller_unref(&g->base);
 }
 
+static void test_values_of_the_environment_are_shown_to_who_may_change_them(void **state) {
+        static const char get[] = "{\"grid\":\"home\",\"stack\":\"null\",\"service\":\"db\"}";
+        Bench *b = *state;
+        Guest *g = guest_new();
+
+        CALL_OK(b, "grid.create", "{\"name\":\"home\"}");
+        CALL_OK(b, "service.create",
+                        "{\"grid\":\"home\",\"stack\":\"null\",\"name\":\"db\",\"spec\":{\"image\":"
+                        "\"postgres\","
+                        "\"env\":[\"PASSWORD=hunter2\"]}}");
+
+        call_as(b, &g->base, "service.get", get);
+        ASSERT_STREQ(g->asked, "read home/n/a/null/db interactive");
+        decide(g, K_OK);
+        ASSERT_EQ(b->answers, 0);
+        ASSERT_STREQ(g->asked, "manage-services home/n/a/null/db silent");
+        decide(g, K_INTERACTIVE_AUTHORIZATION_REQUIRED);
+        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_TRUE(strstr(json_text(b->result), "hunter2") == NULL);
+        ASSERT_TRUE(strstr(json_text(b->result), "PASSWORD") != NULL);
+
+        call_as(b, &g->base, "service.get", get);
+        decide(g, K_OK);
+        decide(g, K_OK);
+        ASSERT_TRUE(strstr(json_text(b->result), "PASSWORD=hunter2") != NULL);
+
+        CALL_OK(b, "service.get", get);
+        ASSERT_TRUE(strstr(json_text(b->result), "PASSWORD=hunter2") != NULL);
+        caller_unref(&g->base);
+}
+
 static void test_names_are_looked_up_again_after_the_password(void **state) {
         Bench *b = *state;
         Guest *g = guest_new();
@@ -702,5 +734,8 @@ KONTENA_TESTS(cmocka_unit_test(test_table_is_complete),
                 cmocka_unit_test_setup_teardown(test_every_operation_asks, setup, teardown),
                 cmocka_unit_test_setup_teardown(
                                 test_what_is_missing_is_told_to_readers_only, setup, teardown),
+                cmocka_unit_test_setup_teardown(
+                                test_values_of_the_environment_are_shown_to_who_may_change_them, setup,
+                                teardown),
                 cmocka_unit_test_setup_teardown(
                                 test_names_are_looked_up_again_after_the_password, setup, teardown))
