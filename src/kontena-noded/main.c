@@ -4,6 +4,7 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
+#include "event-util.h"
 #include "log.h"
 #include "noded.h"
 #include "string-util.h"
@@ -57,7 +58,7 @@ static int run(void) {
                 return r;
 
         (void) sd_notify(0, "READY=1");
-        r = sd_event_loop(event);
+        r = event_loop(event);
         (void) sd_notify(0, "STOPPING=1");
         if (r < 0)
                 return log_error_errno(r, "The event loop failed: %m");

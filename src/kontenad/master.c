@@ -7,6 +7,7 @@
 #include "bus-face.h"
 #include "ca.h"
 #include "deployer.h"
+#include "event-util.h"
 #include "file-util.h"
 #include "keyring.h"
 #include "listener.h"
@@ -19,8 +20,6 @@
 #include "settings.h"
 #include "store.h"
 #include "string-util.h"
-
-#define SLOW_TURN_USEC (50U * USEC_PER_MSEC)
 
 /* Faces first, then what they speak to. Sessions end before operations: who waits for a node is told that it is gone. */
 Master *master_free(Master *m) {
@@ -184,30 +183,5 @@ int master_reload(Master *m, KError *reterr) {
 }
 
 int master_loop(Master *m) {
-        int r, code = 0;
-
-        while (sd_event_get_state(m->event) != SD_EVENT_FINISHED) {
-                uint64_t started, took;
-
-                r = sd_event_prepare(m->event);
-                if (r == 0)
-                        r = sd_event_wait(m->event, UINT64_MAX);
-                if (r < 0)
-                        return r;
-                if (r == 0)
-                        continue;
-
-                started = now_monotonic();
-                r = sd_event_dispatch(m->event);
-                if (r < 0)
-                        return r;
-                took = now_monotonic() - started;
-                if (took > SLOW_TURN_USEC) {
-                        (void) malloc_trim(0); /* what takes long takes memory, too */
-                        log_debug("A turn of the event loop took %" PRIu64 " ms.", took / USEC_PER_MSEC);
-                }
-        }
-
-        r = sd_event_get_exit_code(m->event, &code);
-        return r < 0 ? r : code;
+        return event_loop(m->event);
 }
