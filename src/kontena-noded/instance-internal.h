@@ -6,7 +6,6 @@
 #include "instance-want.h"
 #include "instance.h"
 #include "job.h"
-#include "output.h"
 #include "probe.h"
 #include "volumes.h"
 
@@ -51,7 +50,6 @@ struct Instance {
         Pull *pull;
         Job *job, *garbage;
         Probe *probe;
-        Output *output; /* of the current generation */
         VolumePlan *volumes;
         Image *image; /* for image_rev */
         uint64_t image_rev;
@@ -85,7 +83,6 @@ int instance_make(Instance *i, uint64_t generation, Image *image, KError *reterr
 int instance_start(Instance *i, KError *reterr);
 int instance_add_network(Instance *i, KError *reterr);
 void instance_remove_network(Instance *i);
-void instance_open_output(Instance *i);
 char *instance_generation_directory(const Instance *i, uint64_t generation);
 char *instance_generation_run_directory(const Instance *i, uint64_t generation);
 void instance_unmount_all(Instance *i, uint64_t except_generation);

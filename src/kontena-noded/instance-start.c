@@ -7,6 +7,7 @@
 #include "file-util.h"
 #include "instance-internal.h"
 #include "log.h"
+#include "output.h"
 #include "parse-util.h"
 #include "rootfs.h"
 
@@ -166,29 +167,6 @@ void instance_remove_network(Instance *i) {
                                 kerror_message(&error));
 }
 
-/* What it writes by the names /dev/stdout and /dev/stderr. Without it the container works as well, so it is no error. */
-void instance_open_output(Instance *i) {
-        _cleanup_(unit_setup_done) UnitSetup setup = UNIT_SETUP_NULL;
-        _cleanup_free_ char *run = NULL, *name = NULL;
-        int r;
-
-        if (i->output || i->record.generation == 0 || !i->want)
-                return;
-        run = instance_generation_run_directory(i, i->record.generation);
-        name = strprintf("%s-%" PRIu64, i->id, i->record.generation);
-        if (!run || !name) {
-                (void) log_oom();
-                return;
-        }
-        r = unit_setup_from_want(i->want, strempty(i->record.image), NULL, &setup);
-        if (r >= 0)
-                r = output_open(i->host->event, i->host->fds, run, name, setup.identifier, setup.log_fields,
-                                &i->output);
-        if (r < 0 && r != -ENOENT) /* made by an older version of ours */
-                log_warning_errno(r, "What instance '%s' writes to /dev/stdout by name is not read: %m",
-                                i->id);
-}
-
 /* Asks systemd for the unit of the current generation, which is prepared. */
 int instance_start(Instance *i, KError *reterr) {
         _cleanup_free_ char *run = NULL, *root = NULL, *id = NULL;
@@ -212,11 +190,13 @@ int instance_start(Instance *i, KError *reterr) {
         r = unit_setup_from_want(i->want, i->record.image, i->image->stop_signal, &setup);
         if (r < 0)
                 return r;
+        r = output_setup(id, run, &setup);
+        if (r < 0)
+                return r;
         r = i->host->runtime->ops->setup(i->host->runtime, &container, &setup, reterr);
         if (r < 0)
                 return r;
 
-        instance_open_output(i);
         r = unit_start(i->unit, &setup, 90 * USEC_PER_SEC, instance_operation_done);
         if (r < 0)
                 return kerror_set_errno(
@@ -328,7 +308,6 @@ static void on_files_removed(Job *j, int r, void *userdata) {
         }
 
         i->unit = unit_free(i->unit);
-        i->output = output_close(i->output);
         instance_record_done(&i->record);
         i->prepared_generation = 0;
         if (!i->terminate) { /* wanted again meanwhile */

@@ -50,8 +50,6 @@ static void observe_running(Instance *i, const UnitState *s) {
         }
         i->crash_handled = false;
         i->revive = sd_event_source_disable_unref(i->revive);
-        instance_open_output(i);
-        output_set_pid(i->output, s->main_pid);
 
         if (i->record.main_pid == s->main_pid)
                 return;
@@ -430,7 +428,6 @@ static int switch_generation(Instance *i, KError *reterr) {
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Cannot remember the new container: %m");
 
-        i->output = output_close(i->output);
         i->backoff = (Backoff){};
         i->was_running = false;
         i->crash_handled = false;

@@ -31,7 +31,6 @@ Instance *instance_free(Instance *i) {
         i->garbage = job_cancel(i->garbage);
         i->wake = sd_event_source_disable_unref(i->wake);
         i->unit = unit_free(i->unit);
-        i->output = output_leave(i->output);
         image_unref(i->image);
         volume_plan_free(i->volumes);
         instance_record_done(&i->record);

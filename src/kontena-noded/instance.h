@@ -4,7 +4,6 @@
 #include <json-c/json.h>
 #include <systemd/sd-event.h>
 
-#include "fd-store.h"
 #include "image-store.h"
 #include "kerror.h"
 #include "macro.h"
@@ -43,7 +42,6 @@ typedef struct InstanceEvent {
 typedef struct InstanceHost {
         sd_event *event;
         UnitManager *units;
-        FdStore *fds; /* NULL: none */
         Network *network;
         ImageStore *images;
         PullManager *pulls;

@@ -126,7 +126,7 @@ static int get_field(sd_journal *j, const char *name, char **ret) {
 /* Returns 0 for an entry that is none of ours. */
 static int read_entry(LogStream *s, json_object **ret, size_t *ret_size) {
         _cleanup_free_ char *message = NULL, *service = NULL, *stack = NULL, *instance = NULL,
-                            *stream = NULL, *cursor = NULL, *name = NULL;
+                            *cursor = NULL, *name = NULL;
         _cleanup_json_ json_object *o = NULL;
         unsigned number = 0;
         uint64_t usec;
@@ -137,7 +137,6 @@ static int read_entry(LogStream *s, json_object **ret, size_t *ret_size) {
                         get_field(s->journal, "MESSAGE", &message) < 0)
                 return 0;
         (void) get_field(s->journal, "KONTENA_INSTANCE", &instance);
-        (void) get_field(s->journal, "KONTENA_STREAM", &stream);
         if (instance)
                 (void) safe_atou(instance, &number);
 
@@ -157,7 +156,7 @@ static int read_entry(LogStream *s, json_object **ret, size_t *ret_size) {
         if (r >= 0)
                 r = json_add_string(o, "service", name);
         if (r >= 0)
-                r = json_add_string(o, "stream", stream ?: "stdout");
+                r = json_add_string(o, "stream", "stdout"); /* the journal does not tell it from stderr */
         if (r >= 0)
                 r = json_add_string(o, "message", message);
         if (r >= 0)
@@ -302,14 +301,6 @@ static int add_matches(LogStream *s, const char *service, uint64_t instance, KEr
 
         /* What the containers wrote, by either way (see output.h), not what is said about them. */
         r = add_match(s->journal, "_TRANSPORT", "stdout");
-        if (r >= 0)
-                r = sd_journal_add_disjunction(s->journal);
-        if (r >= 0)
-                r = add_match(s->journal, "KONTENA_STREAM", "stdout");
-        if (r >= 0)
-                r = add_match(s->journal, "KONTENA_STREAM", "stderr");
-        if (r >= 0)
-                r = sd_journal_add_conjunction(s->journal);
         if (r < 0)
                 return r;
 

@@ -174,8 +174,6 @@ static int on_collect(sd_event_source *s, uint64_t usec, void *userdata) {
         Manager *m = userdata;
         int r;
 
-        fd_store_drop_rest(m->fds); /* by now every instance has taken what is its own */
-
         r = images_in_use(m, &used);
         if (r >= 0)
                 r = image_store_collect(m->images, used, now_monotonic(), m->config->image_keep_usec);
@@ -317,7 +315,6 @@ static int new_host(Manager *m) {
         m->host = (InstanceHost){
                 .event = m->event,
                 .units = m->units,
-                .fds = m->fds,
                 .network = m->network,
                 .images = m->images,
                 .pulls = m->pulls,
@@ -345,9 +342,6 @@ static int new_parts(Manager *m) {
         _cleanup_free_ char *path = NULL;
         int r;
 
-        r = fd_store_new(&m->fds);
-        if (r < 0)
-                return log_error_errno(r, "Cannot read what systemd kept for us: %m");
         r = unit_manager_new(m->event, m->bus, &m->units);
         if (r < 0)
                 return log_error_errno(r, "Cannot follow systemd's units: %m");
@@ -487,7 +481,6 @@ Manager *manager_free(Manager *m) {
         pull_manager_free(m->pulls);
         image_store_free(m->images);
         unit_manager_free(m->units);
-        fd_store_free(m->fds);
         runtime_version_free(m->version_query);
         runtime_free(m->runtime);
         sd_event_source_disable_unref(m->reconcile);

@@ -30,7 +30,6 @@ struct Manager {
         NodeConfig *config;
 
         UnitManager *units;
-        FdStore *fds;
         ImageStore *images;
         PullManager *pulls;
         Network *network;

@@ -6,6 +6,7 @@
 
 #include "json-util.h"
 #include "kontena-limits.h"
+#include "output.h"
 #include "seccomp-profile.h"
 
 #define DEFAULT_PATH     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -292,15 +293,18 @@ static int add_file(json_object *mounts, const char *directory, const char *name
 }
 
 /* See output.h. */
-static int add_output(json_object *mounts, const char *directory, const char *name) {
-        _cleanup_free_ char *source = NULL, *path = NULL;
+static int add_output(json_object *mounts, const char *directory) {
+        _cleanup_free_ char *source = NULL;
+        int r;
 
-        source = strjoin(directory, "/", name);
-        path = strjoin("/dev/", name);
-        if (!source || !path)
+        source = strjoin(directory, "/" OUTPUT_FIFO);
+        if (!source)
                 return -ENOMEM;
 
-        return add_mount(mounts, path, "bind", source, "bind,rprivate");
+        r = add_mount(mounts, "/dev/stdout", "bind", source, "bind,rprivate");
+        if (r >= 0)
+                r = add_mount(mounts, "/dev/stderr", "bind", source, "bind,rprivate");
+        return r;
 }
 
 static int add_volume(json_object *mounts, const OciMount *m) {
@@ -358,9 +362,7 @@ static int add_mounts(json_object *config, const OciInput *in) {
                         r = add_file(mounts, in->files_directory, files[i]);
         }
         if (r >= 0)
-                r = add_output(mounts, in->files_directory, "stdout");
-        if (r >= 0)
-                r = add_output(mounts, in->files_directory, "stderr");
+                r = add_output(mounts, in->files_directory);
         for (size_t i = 0; i < in->n_mounts && r >= 0; i++)
                 r = add_volume(mounts, in->mounts + i);
         if (r < 0)

@@ -1,238 +1,193 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "output.h"
 
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/epoll.h>
+#include <errno.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
-#include <systemd/sd-journal.h>
-#include <unistd.h>
+#include <syslog.h>
 
 #include "file-util.h"
-#include "log.h"
 #include "string-util.h"
+#include "unit-property.h"
 
-#define LINE_SIZE_MAX (48U * 1024U) /* as journald's LineMax= */
-#define READ_SIZE     4096U
-#define FIELDS_MAX    16U
+/* Whatever user the container runs as may write, and nobody there may read. systemd insists on the mode it is told. */
+#define FIFO_MODE    0622
 
-typedef enum OutputStream {
-        OUTPUT_STDOUT,
-        OUTPUT_STDERR,
-        _OUTPUT_STREAM_MAX,
-} OutputStream;
-
-static const char *const stream_names[_OUTPUT_STREAM_MAX] = { "stdout", "stderr" };
-
-typedef struct Pipe {
-        Output *output;
-        OutputStream stream;
-        int fd;
-        char *store_name;
-        sd_event_source *io;
-        char *line; /* its beginning, until the newline comes */
-        size_t length, room;
-} Pipe;
-
-struct Output {
-        Pipe pipes[_OUTPUT_STREAM_MAX];
-        char *identifier, *object_pid;
-        char **fields;
-};
+#define RESTART_USEC USEC_PER_SEC
 
 int output_make(const char *directory) {
-        for (size_t i = 0; i < _OUTPUT_STREAM_MAX; i++) {
-                _cleanup_free_ char *path = strjoin(directory, "/", stream_names[i]);
+        _cleanup_free_ char *path = strjoin(directory, "/" OUTPUT_FIFO);
 
-                if (!path)
-                        return -ENOMEM;
-                /* Whatever user the container runs as may write, and nobody there may read. */
-                if (mkfifo(path, 0622) < 0) {
-                        if (errno != EEXIST)
-                                return -errno;
-                } else if (chmod(path, 0622) < 0)
-                        return -errno;
-        }
-
+        if (!path)
+                return -ENOMEM;
+        if (mkfifo(path, FIFO_MODE) < 0)
+                return errno == EEXIST ? 0 : -errno;
+        if (chmod(path, FIFO_MODE) < 0)
+                return -errno;
         return 0;
 }
 
-static void send_line(Pipe *p, const char *line, size_t length) {
-        Output *o = p->output;
-        struct iovec iov[FIELDS_MAX + 6];
-        _cleanup_free_ char *message = NULL;
-        int n = 0, r;
-
-        if (length > 0 && line[length - 1] == '\r')
-                length--;
-        message = malloc(length + 8);
-        if (!message)
-                return;
-        memcpy(message, "MESSAGE=", 8);
-        memcpy(message + 8, line, length);
-
-        iov[n++] = (struct iovec){ message, length + 8 };
-        iov[n++] = (struct iovec){ (char *) "PRIORITY=6", 10 };
-        iov[n++] = (struct iovec){ o->identifier, strlen(o->identifier) };
-        iov[n++] = p->stream == OUTPUT_STDOUT ? (struct iovec){ (char *) "KONTENA_STREAM=stdout", 21 }
-                                              : (struct iovec){ (char *) "KONTENA_STREAM=stderr", 21 };
-        if (o->object_pid)
-                iov[n++] = (struct iovec){ o->object_pid, strlen(o->object_pid) };
-        for (size_t i = 0; o->fields && o->fields[i] && i < FIELDS_MAX; i++)
-                iov[n++] = (struct iovec){ o->fields[i], strlen(o->fields[i]) };
-
-        r = sd_journal_sendv(iov, n);
-        if (r < 0)
-                log_debug_errno(r, "Cannot pass on a line of a container: %m");
+int output_setup(const char *id, const char *directory, UnitSetup *setup) {
+        /* No dot in it: what is listed as "kontena-GRID-STACK.SERVICE-N.service" is instances only. */
+        setup->output = strjoin("kontena-output@", id);
+        setup->output_path = strjoin(directory, "/" OUTPUT_FIFO);
+        return setup->output && setup->output_path ? 0 : -ENOMEM;
 }
 
-/* Keeps what is not yet a line. */
-static int keep(Pipe *p, const char *data, size_t size) {
-        if (p->length + size > p->room) {
-                size_t room = MAX(p->length + size, (size_t) 256);
-                char *larger = realloc(p->line, room);
+int output_append_dependencies(const UnitSetup *s, sd_bus_message *m) {
+        _cleanup_free_ char *socket = NULL;
+        int r;
 
-                if (!larger)
-                        return -ENOMEM;
-                p->line = larger;
-                p->room = room;
-        }
-        memcpy(p->line + p->length, data, size);
-        p->length += size;
-        return 0;
-}
-
-static void flush_line(Pipe *p) {
-        if (p->length > 0)
-                send_line(p, p->line, p->length);
-        p->line = mfree(p->line);
-        p->length = p->room = 0;
-}
-
-static void take(Pipe *p, const char *data, size_t size) {
-        while (size > 0) {
-                const char *nl = memchr(data, '\n', size);
-                size_t n = nl ? (size_t) (nl - data) : size;
-
-                if (nl && p->length == 0)
-                        send_line(p, data, n);
-                else if (keep(p, data, n) < 0 || nl || p->length >= LINE_SIZE_MAX)
-                        flush_line(p);
-                n += nl ? 1 : 0;
-                data += n;
-                size -= n;
-        }
-}
-
-/* One read a turn: a container that writes without end does not keep us from the others. */
-static int on_readable(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
-        char buffer[READ_SIZE];
-        Pipe *p = userdata;
-        ssize_t n;
-
-        n = read(fd, buffer, sizeof(buffer));
-        if (n < 0) {
-                if (!ERRNO_IS_TRANSIENT(-errno)) {
-                        log_warning_errno(-errno, "Cannot read the output of a container any more: %m");
-                        p->io = sd_event_source_disable_unref(p->io);
-                }
+        if (!s->output)
                 return 0;
-        }
+        socket = strjoin(s->output, ".socket");
+        if (!socket)
+                return -ENOMEM;
 
-        take(p, buffer, (size_t) n);
-        return 0;
+        r = unit_append_names(m, "Wants", socket);
+        if (r >= 0)
+                r = unit_append_names(m, "After", socket);
+        return r;
 }
 
-static int pipe_open(Pipe *p, sd_event *event, FdStore *store, const char *directory, const char *name) {
-        _cleanup_free_ char *path = strjoin(directory, "/", stream_names[p->stream]);
+static int append_socket(const UnitSetup *s, sd_bus_message *m) {
+        _cleanup_free_ char *name = strjoin(s->output, ".socket"),
+                            *description = strjoin(s->description, ": /dev/stdout by name");
         int r;
 
-        p->store_name = strjoin(name, ".", stream_names[p->stream]);
-        if (!path || !p->store_name)
+        if (!name || !description)
                 return -ENOMEM;
 
-        p->fd = store ? fd_store_take(store, p->store_name) : -ENOENT;
-        if (p->fd < 0) {
-                p->fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
-                if (p->fd < 0)
-                        return -errno;
-                r = fd_store_put(p->store_name, p->fd);
-                if (r < 0)
-                        log_debug_errno(r, "systemd does not keep '%s' for us: %m", path);
-        }
-
-        r = sd_event_add_io(event, &p->io, p->fd, EPOLLIN, on_readable, p);
-        if (r < 0)
-                return r;
-        /* After what decides about containers. */
-        return sd_event_source_set_priority(p->io, SD_EVENT_PRIORITY_NORMAL + 10);
+        r = sd_bus_message_open_container(m, 'r', "sa(sv)");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", name);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(sv)");
+        if (r >= 0)
+                r = unit_append_string(m, "Description", description);
+        if (r >= 0)
+                r = unit_append_string(m, "CollectMode", "inactive-or-failed");
+        if (r >= 0)
+                r = unit_append_bool(m, "StopWhenUnneeded", true);
+        if (r >= 0)
+                r = unit_append_string(m, "Slice", s->slice);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "Listen", "a(ss)", 1, "FIFO", s->output_path);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "SocketMode", "u", (uint32_t) FIFO_MODE);
+        /* One comes with every start of an instance, and says nothing that the instance's unit does not. */
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "LogLevelMax", "i", (int32_t) LOG_NOTICE);
+        for (int i = 0; i < 2 && r >= 0; i++)
+                r = sd_bus_message_close_container(m);
+        return r;
 }
 
-int output_open(sd_event *event, FdStore *store, const char *directory, const char *name,
-                const char *identifier, char *const *fields, Output **ret) {
-        _cleanup_(output_leavep) Output *o = NULL;
+static int append_sandbox(sd_bus_message *m) {
+        static const char *const yes[] = { "NoNewPrivileges", "ProtectHome", "PrivateDevices",
+                "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs", "ProtectControlGroups",
+                "MemoryDenyWriteExecute", "LockPersonality", "RestrictRealtime", "RestrictSUIDSGID" };
+        int r = 0;
+
+        FOREACH_ARRAY(name, yes, ELEMENTSOF(yes))
+                if (r >= 0)
+                        r = streq(*name, "ProtectHome") ? unit_append_string(m, *name, "yes")
+                                                        : unit_append_bool(m, *name, true);
+        if (r >= 0)
+                r = unit_append_string(m, "ProtectSystem", "strict");
+        if (r >= 0)
+                r = unit_append_u64(m, "CapabilityBoundingSet", 0);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "RestrictAddressFamilies", "(bas)", 1, 0);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "SystemCallArchitectures", "as", 1, "native");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "SystemCallFilter", "(bas)", 1, 3, "@default",
+                                "@basic-io", "@file-system");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "(sv)", "SystemCallErrorNumber", "i", (int32_t) EPERM);
+        return r;
+}
+
+static int append_log(const UnitSetup *s, const char *instance_unit, sd_bus_message *m) {
+        _cleanup_strv_free_ char **fields = NULL;
         int r;
 
-        o = new0(Output, 1);
-        if (!o)
+        /* `journalctl -u` of the instance's unit shows what has this field, if it came from root. */
+        fields = strv_copy(s->log_fields);
+        if (!fields)
                 return -ENOMEM;
-        for (size_t i = 0; i < _OUTPUT_STREAM_MAX; i++)
-                o->pipes[i] = (Pipe){ .output = o, .stream = (OutputStream) i, .fd = -EBADF };
-        o->identifier = strjoin("SYSLOG_IDENTIFIER=", identifier);
-        o->fields = strv_copy(fields);
-        if (!o->identifier || !o->fields)
+        r = strv_extendf(&fields, "OBJECT_SYSTEMD_UNIT=%s", instance_unit);
+        if (r >= 0)
+                r = unit_append_string(m, "StandardOutput", "journal");
+        if (r >= 0)
+                r = unit_append_string(m, "StandardError", "journal");
+        if (r >= 0)
+                r = unit_append_string(m, "SyslogIdentifier", s->identifier);
+        if (r >= 0)
+                r = unit_append_bool(m, "SyslogLevelPrefix", false);
+        if (r >= 0)
+                r = unit_append_u64(m, "LogRateLimitIntervalUSec", 0);
+        if (r >= 0)
+                r = unit_append_log_fields(m, fields);
+        return r;
+}
+
+static int append_service(const UnitSetup *s, const char *instance_unit, sd_bus_message *m) {
+        /* The descriptor that systemd hands over can write as well, so with it there would never be an end of the file. */
+        char *const command[] = { (char *) "/bin/sh", (char *) "-c", (char *) "exec cat 3<&-", NULL };
+        _cleanup_free_ char *name = strjoin(s->output, ".service"),
+                            *description = strjoin(s->description, ": /dev/stdout by name");
+        int r;
+
+        if (!name || !description)
                 return -ENOMEM;
 
-        for (size_t i = 0; i < _OUTPUT_STREAM_MAX; i++) {
-                r = pipe_open(o->pipes + i, event, store, directory, name);
-                if (r < 0)
-                        return r;
-        }
-
-        *ret = TAKE_PTR(o);
-        return 0;
+        r = sd_bus_message_open_container(m, 'r', "sa(sv)");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", name);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "(sv)");
+        if (r >= 0)
+                r = unit_append_string(m, "Description", description);
+        if (r >= 0)
+                r = unit_append_string(m, "CollectMode", "inactive-or-failed");
+        /* When the machine is shut down, it is stopped by the end of what it reads: not before the container, as it would be with
+         * the default dependencies or in the grid's slice. */
+        if (r >= 0)
+                r = unit_append_bool(m, "DefaultDependencies", false);
+        if (r >= 0)
+                r = unit_append_string(m, "Slice", "system.slice");
+        if (r >= 0)
+                r = unit_append_string(m, "Type", "exec");
+        if (r >= 0)
+                r = unit_append_command(m, "ExecStart", command, false);
+        if (r >= 0)
+                r = unit_append_string(m, "StandardInputFile", s->output_path);
+        /* Killed, say, for lack of memory: the FIFO keeps what is written meanwhile. */
+        if (r >= 0)
+                r = unit_append_string(m, "Restart", "on-failure");
+        if (r >= 0)
+                r = unit_append_u64(m, "RestartUSec", RESTART_USEC);
+        if (r >= 0)
+                r = unit_append_u64(m, "StartLimitIntervalUSec", 0);
+        if (r >= 0)
+                r = append_log(s, instance_unit, m);
+        if (r >= 0)
+                r = append_sandbox(m);
+        for (int i = 0; i < 2 && r >= 0; i++)
+                r = sd_bus_message_close_container(m);
+        return r;
 }
 
-void output_set_pid(Output *o, uint32_t main_pid) {
-        if (!o)
-                return;
-        free(o->object_pid);
-        o->object_pid = main_pid > 0 ? strprintf("OBJECT_PID=%u", main_pid) : NULL;
-}
+int output_append_units(const UnitSetup *s, const char *instance_unit, sd_bus_message *m) {
+        int r;
 
-static Output *output_free(Output *o, bool for_good) {
-        if (!o)
-                return NULL;
-
-        FOREACH_ARRAY(p, o->pipes, _OUTPUT_STREAM_MAX) {
-                p->io = sd_event_source_disable_unref(p->io);
-                if (p->fd >= 0) {
-                        char buffer[READ_SIZE];
-                        ssize_t n;
-
-                        /* What was written last tells why it ended. */
-                        while (for_good && (n = read(p->fd, buffer, sizeof(buffer))) > 0)
-                                take(p, buffer, (size_t) n);
-                        flush_line(p);
-                        if (for_good)
-                                fd_store_remove(p->store_name);
-                }
-                p->fd = safe_close(p->fd);
-                free(p->line);
-                free(p->store_name);
-        }
-        strv_free(o->fields);
-        free(o->object_pid);
-        free(o->identifier);
-        free(o);
-        return NULL;
-}
-
-Output *output_close(Output *o) {
-        return output_free(o, true);
-}
-
-Output *output_leave(Output *o) {
-        return output_free(o, false);
+        r = sd_bus_message_open_container(m, 'a', "(sa(sv))");
+        if (r >= 0 && s->output)
+                r = append_socket(s, m);
+        if (r >= 0 && s->output)
+                r = append_service(s, instance_unit, m);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        return r;
 }

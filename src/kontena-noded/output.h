@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include <systemd/sd-event.h>
+#include <systemd/sd-bus.h>
 
-#include "fd-store.h"
-#include "macro.h"
+#include "unit-setup.h"
 
 /* A container's standard output is a socket of the journal, without us in between. But many images open /dev/stdout or /dev/stderr by
- * name (links from /var/log/nginx/, say), and sockets cannot be opened. So these two names are FIFOs in the container, and what
- * is written there goes to the journal with the same fields, by us. Both ends are held open by us and, over our restarts, by
- * systemd: no writer sees a broken pipe, nothing is lost, a full pipe makes it wait. */
-typedef struct Output Output;
+ * name (links from /var/log/nginx/, say), and sockets cannot be opened. So these two names are a FIFO in the container, and it is
+ * systemd's: a socket unit keeps it open, and starts a `cat` to the journal when somebody has written to it. No daemon of ours
+ * is needed. Whoever never opens these names costs no process.
+ *
+ * The instance's unit wants the socket unit, which stops when it is not needed any more: the two come and go together, whatever
+ * happens to us. cat reads on until all of the container has closed the FIFO, so the last words are not lost. */
 
-/* Makes the FIFOs <directory>/stdout and <directory>/stderr. */
+#define OUTPUT_FIFO "output"
+
+/* Makes the FIFO in the directory: then the container can start whatever happens to the socket unit. */
 int output_make(const char *directory);
 
-/* Begins to read. name is for the descriptor store; fields: "KONTENA_GRID=...", copied. */
-int output_open(sd_event *event, FdStore *store, const char *directory, const char *name,
-                const char *identifier, char *const *fields, Output **ret);
-void output_set_pid(Output *o, uint32_t main_pid); /* so that journalctl -u finds the lines */
-/* For good: the container is no more. */
-Output *output_close(Output *o);
-/* The daemon ends, the container does not. */
-Output *output_leave(Output *o);
-DEFINE_TRIVIAL_CLEANUP_FUNC(Output *, output_leave);
+/* Fills in the names of the units and of the FIFO; id: of the container. */
+int output_setup(const char *id, const char *directory, UnitSetup *setup);
+
+/* What goes into the unit of the instance, and the a(sa(sv)) of units beside it. */
+int output_append_dependencies(const UnitSetup *s, sd_bus_message *m);
+int output_append_units(const UnitSetup *s, const char *instance_unit, sd_bus_message *m);

@@ -5,7 +5,9 @@
 #include <signal.h>
 
 #include "file-util.h"
+#include "output.h"
 #include "string-util.h"
+#include "unit-property.h"
 
 /* How long the runtime may take to set up a container. */
 #define START_TIMEOUT_USEC (60U * USEC_PER_SEC)
@@ -22,6 +24,8 @@ void unit_setup_done(UnitSetup *s) {
         free(s->slice);
         free(s->pid_file);
         free(s->identifier);
+        free(s->output);
+        free(s->output_path);
         strv_free(s->create);
         strv_free(s->start);
         strv_free(s->delete);
@@ -108,61 +112,8 @@ int unit_setup_from_want(
         return 0;
 }
 
-static int append_string(sd_bus_message *m, const char *name, const char *value) {
-        return sd_bus_message_append(m, "(sv)", name, "s", value);
-}
-
-static int append_bool(sd_bus_message *m, const char *name, bool value) {
-        return sd_bus_message_append(m, "(sv)", name, "b", (int) value);
-}
-
-static int append_u64(sd_bus_message *m, const char *name, uint64_t value) {
-        return sd_bus_message_append(m, "(sv)", name, "t", value);
-}
-
 static int append_limit(sd_bus_message *m, const char *name, uint64_t value) {
-        return value == UINT64_MAX ? 0 : append_u64(m, name, value);
-}
-
-static int append_command(sd_bus_message *m, const char *name, char **argv, bool ignore_failure) {
-        int r;
-
-        r = sd_bus_message_open_container(m, 'r', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", name);
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', "a(sasb)");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'a', "(sasb)");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'r', "sasb");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", argv[0]);
-        if (r >= 0)
-                r = sd_bus_message_append_strv(m, argv);
-        if (r >= 0)
-                r = sd_bus_message_append(m, "b", (int) ignore_failure);
-        for (int i = 0; i < 4 && r >= 0; i++)
-                r = sd_bus_message_close_container(m);
-        return r;
-}
-
-static int append_log_fields(sd_bus_message *m, char *const *fields) {
-        int r;
-
-        r = sd_bus_message_open_container(m, 'r', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", "LogExtraFields");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', "aay");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'a', "ay");
-        STRV_FOREACH(f, fields)
-                if (r >= 0)
-                        r = sd_bus_message_append_array(m, 'y', *f, strlen(*f));
-        for (int i = 0; i < 3 && r >= 0; i++)
-                r = sd_bus_message_close_container(m);
-        return r;
+        return value == UINT64_MAX ? 0 : unit_append_u64(m, name, value);
 }
 
 static int append_devices(sd_bus_message *m, char *const *devices) {
@@ -194,68 +145,68 @@ static int append_devices(sd_bus_message *m, char *const *devices) {
 static int append_process(const UnitSetup *s, sd_bus_message *m) {
         int r;
 
-        r = append_string(m, "Type", "forking");
+        r = unit_append_string(m, "Type", "forking");
         if (r >= 0)
-                r = append_string(m, "PIDFile", s->pid_file);
+                r = unit_append_string(m, "PIDFile", s->pid_file);
         if (r >= 0)
-                r = append_command(m, "ExecStartPre", s->delete, true);
+                r = unit_append_command(m, "ExecStartPre", s->delete, true);
         /* Created, its PID read, then let go: so systemd is there to see how even the shortest life ended. */
         if (r >= 0)
-                r = append_command(m, "ExecStart", s->create, false);
+                r = unit_append_command(m, "ExecStart", s->create, false);
         if (r >= 0)
-                r = append_command(m, "ExecStartPost", s->start, false);
+                r = unit_append_command(m, "ExecStartPost", s->start, false);
         if (r >= 0)
-                r = append_command(m, "ExecStopPost", s->delete, true);
+                r = unit_append_command(m, "ExecStopPost", s->delete, true);
         if (r >= 0)
-                r = append_string(m, "KillMode", "mixed");
+                r = unit_append_string(m, "KillMode", "mixed");
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "KillSignal", "i", (int32_t) s->stop_signal);
         /* 0 would be "for ever". */
         if (r >= 0)
-                r = append_u64(m, "TimeoutStopUSec", MAX(s->stop_grace_usec, USEC_PER_MSEC));
+                r = unit_append_u64(m, "TimeoutStopUSec", MAX(s->stop_grace_usec, USEC_PER_MSEC));
         if (r >= 0)
-                r = append_u64(m, "TimeoutStartUSec", START_TIMEOUT_USEC);
+                r = unit_append_u64(m, "TimeoutStartUSec", START_TIMEOUT_USEC);
         if (r >= 0)
-                r = append_string(m, "Restart", "always");
+                r = unit_append_string(m, "Restart", "always");
         if (r >= 0)
-                r = append_u64(m, "RestartUSec", RESTART_USEC);
+                r = unit_append_u64(m, "RestartUSec", RESTART_USEC);
         /* The back-off is ours; a limit would end restarts for good. */
         if (r >= 0)
-                r = append_u64(m, "StartLimitIntervalUSec", 0);
+                r = unit_append_u64(m, "StartLimitIntervalUSec", 0);
         return r;
 }
 
 static int append_output(const UnitSetup *s, sd_bus_message *m) {
         int r;
 
-        r = append_string(m, "StandardInput", "null");
+        r = unit_append_string(m, "StandardInput", "null");
         if (r >= 0)
-                r = append_string(m, "StandardOutput", "journal");
+                r = unit_append_string(m, "StandardOutput", "journal");
         if (r >= 0)
-                r = append_string(m, "StandardError", "journal");
+                r = unit_append_string(m, "StandardError", "journal");
         if (r >= 0)
-                r = append_string(m, "SyslogIdentifier", s->identifier);
+                r = unit_append_string(m, "SyslogIdentifier", s->identifier);
         /* "<3>" at the beginning of a line is the container's text, not a level. */
         if (r >= 0)
-                r = append_bool(m, "SyslogLevelPrefix", false);
+                r = unit_append_bool(m, "SyslogLevelPrefix", false);
         /* Nothing is dropped silently (trap 16): the journal's size is bounded anyway. */
         if (r >= 0)
-                r = append_u64(m, "LogRateLimitIntervalUSec", 0);
+                r = unit_append_u64(m, "LogRateLimitIntervalUSec", 0);
         if (r >= 0)
-                r = append_log_fields(m, s->log_fields);
+                r = unit_append_log_fields(m, s->log_fields);
         return r;
 }
 
 static int append_resources(const UnitSetup *s, sd_bus_message *m) {
         int r;
 
-        r = append_string(m, "Slice", s->slice);
+        r = unit_append_string(m, "Slice", s->slice);
         if (r >= 0)
-                r = append_bool(m, "Delegate", true);
+                r = unit_append_bool(m, "Delegate", true);
         if (r >= 0)
-                r = append_u64(m, "LimitNOFILE", NOFILE_HARD);
+                r = unit_append_u64(m, "LimitNOFILE", NOFILE_HARD);
         if (r >= 0)
-                r = append_u64(m, "LimitNOFILESoft", NOFILE_SOFT);
+                r = unit_append_u64(m, "LimitNOFILESoft", NOFILE_SOFT);
         if (r >= 0)
                 r = append_limit(m, "MemoryMax", s->memory_max);
         if (r >= 0)
@@ -268,9 +219,9 @@ static int append_resources(const UnitSetup *s, sd_bus_message *m) {
                 r = append_limit(m, "TasksMax", s->tasks_max);
         /* Half a container is worse than none: all of it goes, and the result says why. */
         if (r >= 0)
-                r = append_string(m, "OOMPolicy", "kill");
+                r = unit_append_string(m, "OOMPolicy", "kill");
         if (r >= 0 && !s->all_devices)
-                r = append_string(m, "DevicePolicy", "closed");
+                r = unit_append_string(m, "DevicePolicy", "closed");
         if (r >= 0 && !s->all_devices)
                 r = append_devices(m, s->devices);
         return r;
@@ -283,14 +234,16 @@ int unit_setup_append(const UnitSetup *s, sd_bus_message *m) {
 
         r = sd_bus_message_open_container(m, 'a', "(sv)");
         if (r >= 0)
-                r = append_string(m, "Description", s->description);
+                r = unit_append_string(m, "Description", s->description);
         /* What has failed must not keep its name (trap 10); the result is read from the signal. */
         if (r >= 0)
-                r = append_string(m, "CollectMode", "inactive-or-failed");
+                r = unit_append_string(m, "CollectMode", "inactive-or-failed");
         if (r >= 0)
                 r = append_process(s, m);
         if (r >= 0)
                 r = append_output(s, m);
+        if (r >= 0)
+                r = output_append_dependencies(s, m);
         if (r >= 0)
                 r = append_resources(s, m);
         if (r >= 0)

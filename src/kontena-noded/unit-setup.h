@@ -12,6 +12,7 @@ typedef struct UnitSetup {
         char *description, *slice, *pid_file, *identifier;
         char **create, **start, **delete; /* argv of the runtime; delete runs before and after */
         char **log_fields;                /* "KONTENA_GRID=..." */
+        char *output, *output_path;       /* see output.h; NULL: none */
         int stop_signal;
         uint64_t stop_grace_usec;
         uint64_t memory_max, memory_swap_max, tasks_max; /* UINT64_MAX: unset */

@@ -5,6 +5,7 @@
 
 #include "file-util.h"
 #include "log.h"
+#include "output.h"
 #include "string-util.h"
 
 #define SYSTEMD_NAME      "org.freedesktop.systemd1"
@@ -394,7 +395,7 @@ int unit_start(Unit *u, const UnitSetup *setup, uint64_t timeout_usec, unit_done
         if (r >= 0)
                 r = unit_setup_append(setup, m);
         if (r >= 0)
-                r = sd_bus_message_append(m, "a(sa(sv))", 0);
+                r = output_append_units(setup, u->name, m);
         if (r < 0)
                 return r;
 
