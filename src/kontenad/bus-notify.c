@@ -109,6 +109,34 @@ static int grid_changed(BusFace *f, StoreChange change, const char *id) {
         return r;
 }
 
+/* Counts of a service are told once for many changes of its instances. */
+static int service_is_stale(BusFace *f, const char *id) {
+        Known *k = known_find(f->known, id);
+
+        if (!k)
+                return 0;
+        if (!known_add(&f->stale, id, k->path))
+                return -ENOMEM;
+        return sd_event_source_set_enabled(f->flush, SD_EVENT_ONESHOT);
+}
+
+/* What runs on a node counts while it is connected. */
+static int services_on_node_are_stale(BusFace *f, const char *node_id) {
+        _cleanup_(instance_row_list_done) InstanceRowList l = {};
+        int r;
+
+        r = store_list_instances_of_node(f->master->store, node_id, &l);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(i, l.rows, l.n) {
+                r = service_is_stale(f, (*i)->service_id);
+                if (r < 0)
+                        return r;
+        }
+
+        return 0;
+}
+
 /* Pings change the row and nothing that was announced. */
 static char *node_shown(const NodeRow *n) {
         _cleanup_free_ char *labels = strv_join(n->labels, ",");
@@ -146,6 +174,9 @@ static int node_changed(BusFace *f, StoreChange change, const char *id) {
                         return 0;
                 free(k->shown);
                 k->shown = TAKE_PTR(shown);
+                r = services_on_node_are_stale(f, id);
+                if (r < 0)
+                        return r;
                 return announce(f, change, path, NODE_IFACE,
                                 NAMES("State", "Availability", "Labels", "PrivateAddress", "Version"));
         }
@@ -183,17 +214,6 @@ static int service_changed(BusFace *f, StoreChange change, const char *id) {
         r = announce(f, STORE_REMOVED, k->path, SERVICE_IFACE, NULL);
         known_remove(&f->known, k);
         return r;
-}
-
-/* Counts of a service are told once for many changes of its instances. */
-static int service_is_stale(BusFace *f, const char *id) {
-        Known *k = known_find(f->known, id);
-
-        if (!k)
-                return 0;
-        if (!known_add(&f->stale, id, k->path))
-                return -ENOMEM;
-        return sd_event_source_set_enabled(f->flush, SD_EVENT_ONESHOT);
 }
 
 static int on_flush(sd_event_source *source, void *userdata) {

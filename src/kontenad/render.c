@@ -278,7 +278,9 @@ int render_deploy_steps(Master *m, const DeployRow *d, json_object **ret) {
                 _cleanup_(instance_row_freep) InstanceRow *i = NULL;
                 _cleanup_free_ char *node = node_name(m, (*step)->node_id);
                 _cleanup_json_ json_object *o = json_object_new_object();
-                bool open = STR_IN_SET((*step)->state, "waiting", "starting");
+                /* What became of its instance later is no business of a deploy that has ended. */
+                bool open = !DEPLOY_STATE_IS_FINAL(d->state) &&
+                            STR_IN_SET((*step)->state, "waiting", "starting");
                 int r = 0;
 
                 if (!o || !node)

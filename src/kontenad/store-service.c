@@ -92,8 +92,13 @@ int store_summarize_service(Store *s, const char *service_id, ServiceSummary *re
                 return r;
 
         r = store_prepare(s,
-                        "SELECT number, state = 'running', error FROM instances "
-                        "WHERE service_id = ? AND desired <> 'terminated' ORDER BY number",
+                        /* What a node that is away had last said is no news of now. The old container serves while
+                         * the image of the next is fetched. */
+                        "SELECT i.number, n.connected AND "
+                        "(i.state = 'running' OR (i.pid > 0 AND i.state IN ('pending', 'pulling'))), "
+                        "i.error "
+                        "FROM instances i LEFT JOIN nodes n ON n.id = i.node_id "
+                        "WHERE i.service_id = ? AND i.desired <> 'terminated' ORDER BY i.number",
                         &stmt);
         if (r < 0)
                 return r;

@@ -213,9 +213,10 @@ int store_list_services(Store *s, const char *grid_id /* NULL: all grids */, Ser
 
 /* Counted by the database, for lists of many. */
 typedef struct ServiceSummary {
-        uint32_t instances, running; /* instances that are not TERMINATED; of these, in state running */
-        bool deploying;              /* has an unfinished deploy */
-        char *error;                 /* of the lowest instance that has one, NULL: none */
+        uint32_t instances,
+                        running; /* instances that are not TERMINATED; of these, running on a connected node */
+        bool deploying;          /* has an unfinished deploy */
+        char *error;             /* of the lowest instance that has one, NULL: none */
         uint32_t error_number;
 } ServiceSummary;
 void service_summary_done(ServiceSummary *s);

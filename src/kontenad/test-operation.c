@@ -523,6 +523,44 @@ static void test_status_names_what_is_wrong(void **state) {
         ASSERT_TRUE(strstr(json_text(b->result), "Service 'web': Instance 1: No such image.") != NULL);
 }
 
+static void change_instance(Bench *b, const char *id, const char *state, int64_t pid) {
+        _cleanup_(instance_row_freep) InstanceRow *i = NULL;
+
+        ASSERT_OK(store_get_instance(b->m.store, id, &i));
+        ASSERT_OK(free_and_strdup(&i->state, state));
+        i->pid = pid;
+        ASSERT_OK(store_begin(b->m.store, NULL));
+        ASSERT_OK(store_put_instance(b->m.store, i));
+        ASSERT_OK(store_commit(b->m.store, NULL));
+}
+
+static void test_only_what_serves_counts_as_running(void **state) {
+        Bench *b = *state;
+        _cleanup_(grid_row_freep) GridRow *g = NULL;
+        _cleanup_(node_row_freep) NodeRow *n = NULL;
+
+        make_home(b);
+        place(b, "i1", "n1", 1, "running");
+        CALL_OK(b, "service.get", "{" WEB "}");
+        ASSERT_EQ(number(b, "running"), 0u); /* the node is away */
+
+        ASSERT_OK(store_find_grid(b->m.store, "home", &g));
+        ASSERT_OK(store_find_node(b->m.store, g->id, "n1", &n));
+        n->connected = true;
+        ASSERT_OK(store_begin(b->m.store, NULL));
+        ASSERT_OK(store_put_node(b->m.store, n));
+        ASSERT_OK(store_commit(b->m.store, NULL));
+        CALL_OK(b, "service.get", "{" WEB "}");
+        ASSERT_EQ(number(b, "running"), 1u);
+
+        change_instance(b, "i1", "pulling", 0);
+        CALL_OK(b, "service.get", "{" WEB "}");
+        ASSERT_EQ(number(b, "running"), 0u);
+        change_instance(b, "i1", "pulling", 77); /* its previous container serves meanwhile */
+        CALL_OK(b, "service.get", "{" WEB "}");
+        ASSERT_EQ(number(b, "running"), 1u);
+}
+
 static void test_events_are_found_by_what_they_are_about(void **state) {
         Bench *b = *state;
 
@@ -728,6 +766,7 @@ KONTENA_TESTS(cmocka_unit_test(test_table_is_complete),
                                 test_stop_start_and_remove_say_what_is_wanted, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_restart_asks_the_nodes, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_status_names_what_is_wrong, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_only_what_serves_counts_as_running, setup, teardown),
                 cmocka_unit_test_setup_teardown(
                                 test_events_are_found_by_what_they_are_about, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_nothing_happens_before_it_is_allowed, setup, teardown),
