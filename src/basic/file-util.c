@@ -157,6 +157,12 @@ int write_file_atomic(const char *path, const void *data, size_t size, mode_t mo
 int mkdir_p(const char *path, mode_t mode) {
         _cleanup_free_ char *copy = NULL;
 
+        /* Mostly it is there, or its parent is. */
+        if (mkdir(path, mode) >= 0 || errno == EEXIST)
+                return 0;
+        if (errno != ENOENT)
+                return -errno;
+
         copy = strdup(path);
         if (!copy)
                 return -ENOMEM;

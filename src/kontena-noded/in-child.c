@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -54,13 +55,11 @@ static int wait_readable(int fd, uint64_t timeout_usec) {
         }
 }
 
-int run_in_child(const char *name, in_child_t function, void *userdata, uint64_t timeout_usec,
+static int start_child(const char *name, in_child_t function, void *userdata, pid_t *ret_pid, int *ret_fd,
                 KError *reterr) {
         _cleanup_close_ int in = -EBADF, out = -EBADF;
         pid_t parent = getpid(), pid;
-        Result result = {};
-        ssize_t n = 0;
-        int fds[2], r;
+        int fds[2];
 
         if (pipe2(fds, O_CLOEXEC) < 0)
                 return kerror_set_errno(reterr, -errno, "Cannot make a pipe: %m.");
@@ -72,23 +71,137 @@ int run_in_child(const char *name, in_child_t function, void *userdata, uint64_t
                 return kerror_set_errno(reterr, -errno, "Cannot start a process '%s': %m.", name);
         if (pid == 0)
                 child_main(name, function, userdata, parent, out);
-        out = safe_close(out);
 
-        /* The result is smaller than the pipe, so it arrives as one piece. */
-        r = wait_readable(in, timeout_usec);
-        if (r < 0)
-                (void) kill(pid, SIGKILL);
-        else
-                n = loop_read(in, &result, sizeof(result) - 1);
+        *ret_pid = pid;
+        *ret_fd = TAKE_FD(in);
+        return 0;
+}
 
+static void reap(pid_t pid) {
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
                 ;
+}
 
-        if (r < 0)
-                return kerror_set_errno(reterr, r, "The process '%s' gave no result: %m.", name);
+/* The result is smaller than the pipe, so it arrives as one piece. */
+static int take_result(const char *name, int fd, KError *reterr) {
+        Result result = {};
+        ssize_t n;
+
+        n = loop_read(fd, &result, sizeof(result) - 1);
         if (n < (ssize_t) offsetof(Result, message) + 1)
                 return kerror_set(reterr, K_INTERNAL, "The process '%s' ended without a result.", name);
         if (result.r < 0 && result.code > K_OK && result.code < _K_ERROR_CODE_MAX)
                 (void) kerror_set(reterr, result.code, "%s", result.message);
         return result.r;
+}
+
+static int say_no_result(const char *name, int r, KError *reterr) {
+        return kerror_set_errno(reterr, r, "The process '%s' gave no result: %m.", name);
+}
+
+int run_in_child(const char *name, in_child_t function, void *userdata, uint64_t timeout_usec,
+                KError *reterr) {
+        _cleanup_close_ int fd = -EBADF;
+        pid_t pid;
+        int r;
+
+        r = start_child(name, function, userdata, &pid, &fd, reterr);
+        if (r < 0)
+                return r;
+
+        r = wait_readable(fd, timeout_usec);
+        if (r < 0) {
+                (void) kill(pid, SIGKILL);
+                r = say_no_result(name, r, reterr);
+        } else
+                r = take_result(name, fd, reterr);
+        reap(pid);
+        return r;
+}
+
+struct ChildCall {
+        const char *name;
+        sd_event_source *io, *timer;
+        pid_t pid;
+        int fd;
+        child_done_t done;
+        void *userdata;
+};
+
+static ChildCall *child_call_free(ChildCall *c) {
+        sd_event_source_disable_unref(c->io);
+        sd_event_source_disable_unref(c->timer);
+        safe_close(c->fd);
+        if (c->pid > 0)
+                reap(c->pid); /* killed, or at its last instruction */
+        return mfree(c);
+}
+
+ChildCall *child_call_cancel(ChildCall *c) {
+        if (!c)
+                return NULL;
+
+        if (c->pid > 0)
+                (void) kill(c->pid, SIGKILL);
+        return child_call_free(c);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(ChildCall *, child_call_cancel);
+
+static void child_call_end(ChildCall *c, int r, const KError *error) {
+        child_done_t done = c->done;
+        void *userdata = c->userdata;
+
+        child_call_free(c);
+        done(r, error, userdata);
+}
+
+static int on_result(sd_event_source *s, int fd, uint32_t events, void *userdata) {
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        ChildCall *c = userdata;
+        int r;
+
+        r = take_result(c->name, c->fd, &e);
+        child_call_end(c, r, &e);
+        return 0;
+}
+
+static int on_late(sd_event_source *s, uint64_t usec, void *userdata) {
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        ChildCall *c = userdata;
+        int r;
+
+        (void) kill(c->pid, SIGKILL);
+        r = say_no_result(c->name, -ETIMEDOUT, &e);
+        child_call_end(c, r, &e);
+        return 0;
+}
+
+int child_call_start(sd_event *event, const char *name, in_child_t function, void *arg,
+                uint64_t timeout_usec, child_done_t done, void *userdata, ChildCall **ret, KError *reterr) {
+        _cleanup_(child_call_cancelp) ChildCall *c = NULL;
+        int r;
+
+        assert(done);
+        assert(ret);
+
+        c = new0(ChildCall, 1);
+        if (!c)
+                return -ENOMEM;
+        c->name = name;
+        c->fd = -EBADF;
+        c->done = done;
+        c->userdata = userdata;
+
+        r = start_child(name, function, arg, &c->pid, &c->fd, reterr);
+        if (r < 0)
+                return r;
+        r = sd_event_add_io(event, &c->io, c->fd, EPOLLIN, on_result, c);
+        if (r >= 0)
+                r = sd_event_add_time_relative(
+                                event, &c->timer, CLOCK_MONOTONIC, timeout_usec, 0, on_late, c);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Cannot wait for the process '%s': %m.", name);
+
+        *ret = TAKE_PTR(c);
+        return 0;
 }

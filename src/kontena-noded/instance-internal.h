@@ -39,6 +39,7 @@ struct Instance {
 
         /* what there is */
         InstanceRecord record;
+        bool unsaved; /* the record has changed, and is written at the end of this turn */
         Unit *unit;
         bool was_running; /* seen by this daemon */
         bool crash_handled;
@@ -49,6 +50,8 @@ struct Instance {
         /* what is under way */
         Pull *pull;
         Job *job, *garbage;
+        NetworkCall *networking;
+        bool networked; /* looked at for the start that comes */
         Probe *probe;
         VolumePlan *volumes;
         Image *image; /* for image_rev */
@@ -81,7 +84,7 @@ int instance_watch_unit(Instance *i, const char *name);
 /* instance-start.c */
 int instance_make(Instance *i, uint64_t generation, Image *image, KError *reterr); /* SyncStep */
 int instance_start(Instance *i, KError *reterr);
-int instance_add_network(Instance *i, KError *reterr);
+int instance_add_network(Instance *i, KError *reterr); /* SyncStep */
 void instance_remove_network(Instance *i);
 char *instance_generation_directory(const Instance *i, uint64_t generation);
 char *instance_generation_run_directory(const Instance *i, uint64_t generation);

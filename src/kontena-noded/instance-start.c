@@ -143,17 +143,39 @@ static int set_ports(Instance *i, KError *reterr) {
         return network_ports_set(i->host->network, i->id, i->want->address, ports, s->n_ports, reterr);
 }
 
+static void on_network_added(int r, const KError *error, void *userdata) {
+        Instance *i = userdata;
+
+        i->networking = NULL;
+        if (r < 0) {
+                _cleanup_kerror_ KError copy = KERROR_NULL;
+
+                if (error && kerror_is_set(error))
+                        (void) kerror_set(&copy, error->code, "%s", kerror_message(error));
+                else
+                        (void) kerror_set_errno(&copy, r, "Cannot set up the instance's network: %m");
+                instance_fail(i, &copy);
+                return;
+        }
+        i->networked = true;
+        instance_wake(i);
+}
+
 /* Namespace and published ports; made already: looked at and repaired. */
 int instance_add_network(Instance *i, KError *reterr) {
         int r;
 
         if (i->want->spec->host_network)
-                return 0;
-        r = network_instance_add(i->host->network, i->id, i->want->address, reterr);
-        if (r < 0)
-                return r;
+                return SYNC_DONE;
+        if (!i->networked) {
+                r = network_instance_add_start(i->host->network, i->id, i->want->address, on_network_added,
+                                i, &i->networking, reterr);
+                return r < 0 ? r : SYNC_WAIT;
+        }
 
-        return set_ports(i, reterr);
+        i->networked = false;
+        r = set_ports(i, reterr);
+        return r < 0 ? r : SYNC_DONE;
 }
 
 void instance_remove_network(Instance *i) {
@@ -173,10 +195,6 @@ int instance_start(Instance *i, KError *reterr) {
         _cleanup_(unit_setup_done) UnitSetup setup = UNIT_SETUP_NULL;
         RuntimeContainer container;
         int r;
-
-        r = instance_add_network(i, reterr);
-        if (r < 0)
-                return r;
 
         run = instance_generation_run_directory(i, i->record.generation);
         root = run ? strjoin(run, "/rootfs") : NULL;
@@ -286,7 +304,7 @@ void instance_remove_old_generations(Instance *i) {
         };
         int r;
 
-        if (i->garbage || i->record.generation == 0)
+        if (i->garbage || i->record.generation <= 1) /* the first has none before it */
                 return;
         instance_unmount_all(i, i->record.generation);
         r = job_start(i->host->event, "kt-remove", carry_out_removal, &removal, on_garbage_removed, i,

@@ -33,6 +33,8 @@ void instance_interrupt(Instance *i) {
         i->pull = pull_cancel(i->pull);
         if (!i->removing)
                 i->job = job_cancel(i->job);
+        i->networking = network_call_cancel(i->networking);
+        i->networked = false;
         i->probe = probe_cancel(i->probe);
         i->retry = sd_event_source_disable_unref(i->retry);
         i->revive = sd_event_source_disable_unref(i->revive);
@@ -56,7 +58,7 @@ static void observe_running(Instance *i, const UnitState *s) {
         i->record.main_pid = s->main_pid;
         i->record.epoch++;
         i->record.started_at = now_realtime();
-        (void) instance_save(i);
+        i->unsaved = true;
         i->host->changed(i, i->host->userdata);
 }
 
@@ -265,7 +267,7 @@ static void on_pull_done(Pull *p, int result, Image *image, const KError *error,
         image_unref(i->image);
         i->image = image_ref(image);
         i->image_rev = i->want->deploy_rev;
-        instance_step(i);
+        instance_wake(i); /* many may have waited for this image: one in a turn of the loop */
 }
 
 static int pull(Instance *i, KError *reterr) {
@@ -328,7 +330,7 @@ static int settle(Instance *i, KError *reterr) {
 
         if (!i->record.ready) {
                 i->record.ready = true;
-                (void) instance_save(i);
+                i->unsaved = true;
         }
         /* One that has failed by ending must stay for a while before it counts as running again. */
         if (i->failed && i->backoff.crashes > 0 && i->want->spec->wait_for_port == 0) {
@@ -376,6 +378,9 @@ static int start_again(Instance *i, KError *reterr) {
                         return r;
         }
 
+        r = instance_add_network(i, reterr);
+        if (r != SYNC_DONE)
+                return r;
         if (i->record.stopped || i->record.main_pid > 0) {
                 i->record.stopped = false;
                 i->record.main_pid = 0;
@@ -454,12 +459,12 @@ static int deploy(Instance *i, KError *reterr) {
                   !streq_ptr(record->image_digest, i->image->digest) ||
                   !streq_ptr(record->address, w->address) || !streq_ptr(record->unit, w->unit);
         if (!replace) {
+                r = instance_add_network(i, reterr);
+                if (r != SYNC_DONE)
+                        return r;
                 record->deploy_rev = w->deploy_rev;
                 r = instance_save(i);
-                if (r < 0)
-                        return kerror_set_errno(reterr, r, "Cannot remember the deploy: %m");
-                r = instance_add_network(i, reterr);
-                return r < 0 ? r : SYNC_AGAIN;
+                return r < 0 ? kerror_set_errno(reterr, r, "Cannot remember the deploy: %m") : SYNC_AGAIN;
         }
 
         if (i->prepared_generation != record->generation + 1) {
@@ -501,7 +506,7 @@ static int step_run(Instance *i, KError *reterr) {
                 instance_set_state(i, INSTANCE_RESTARTING, NULL);
                 return operate(i, OPERATION_REVIVE, reterr);
         }
-        if (i->pull || i->job || i->retry)
+        if (i->pull || i->job || i->networking || i->retry)
                 return SYNC_WAIT;
         if (kerror_is_set(&i->want_error))
                 return kerror_set(reterr, i->want_error.code, "%s", kerror_message(&i->want_error));
@@ -589,6 +594,9 @@ void instance_step(Instance *i) {
                                                 &error, r, "Out of memory or in an unexpected state: %m");
                         instance_fail(i, &error);
                 }
+                /* Before the master hears of it. */
+                if (i->unsaved)
+                        (void) instance_save(i);
                 return;
         }
 }

@@ -303,6 +303,7 @@ int instance_save(Instance *i) {
                 r = instance_record_save(i->record_path, &i->record);
         if (r < 0)
                 return log_error_errno(r, "Cannot write '%s': %m", i->record_path);
+        i->unsaved = false;
         return 0;
 }
 

@@ -10,12 +10,12 @@
 #include <sys/vfs.h>
 
 #include "file-util.h"
-#include "in-child.h"
 #include "kontena-limits.h"
 #include "string-util.h"
 #include "sysctl.h"
 
 #define CHILD_TIMEOUT_USEC (20 * USEC_PER_SEC) /* the kernel can be slow while others are torn down */
+#define CHILD_NAME         "kontena-netns"
 #define INTERFACE          "eth0"
 
 static char *pin_path(const char *directory, const char *id) {
@@ -315,8 +315,7 @@ static int ensure_in_child(void *userdata, KError *reterr) {
         return w->changes > 0 ? NETNS_REPAIRED : NETNS_UNCHANGED;
 }
 
-int netns_ensure(const Netns *ns, KError *reterr) {
-        _cleanup_free_ char *path = NULL;
+static int prepare(const Netns *ns, char **ret_path, KError *reterr) {
         int r;
 
         assert(instance_id_is_valid(ns->id));
@@ -324,12 +323,31 @@ int netns_ensure(const Netns *ns, KError *reterr) {
         r = prepare_directory(ns->directory, reterr);
         if (r < 0)
                 return r;
-        path = pin_path(ns->directory, ns->id);
-        if (!path)
-                return -ENOMEM;
+        *ret_path = pin_path(ns->directory, ns->id);
+        return *ret_path ? 0 : -ENOMEM;
+}
 
-        return run_in_child("kontena-netns", ensure_in_child, &(Work){ .ns = ns, .path = path },
+int netns_ensure(const Netns *ns, KError *reterr) {
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        r = prepare(ns, &path, reterr);
+        if (r < 0)
+                return r;
+        return run_in_child(CHILD_NAME, ensure_in_child, &(Work){ .ns = ns, .path = path },
                         CHILD_TIMEOUT_USEC, reterr);
+}
+
+int netns_ensure_start(sd_event *event, const Netns *ns, child_done_t done, void *userdata, ChildCall **ret,
+                KError *reterr) {
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        r = prepare(ns, &path, reterr);
+        if (r < 0)
+                return r;
+        return child_call_start(event, CHILD_NAME, ensure_in_child, &(Work){ .ns = ns, .path = path },
+                        CHILD_TIMEOUT_USEC, done, userdata, ret, reterr);
 }
 
 int netns_remove(Netlink *nl, const char *directory, const char *id, KError *reterr) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include "in-child.h"
 #include "overlay.h"
 
 /* An instance's network namespace, pinned at DIRECTORY/kt-ID, with lo and eth0. The work is done in a child process; the
@@ -22,6 +23,8 @@ typedef enum NetnsResult { NETNS_UNCHANGED, NETNS_CREATED, NETNS_REPAIRED } Netn
 
 /* A NetnsResult or a negative errno. */
 int netns_ensure(const Netns *ns, KError *reterr);
+int netns_ensure_start(sd_event *event, const Netns *ns, child_done_t done, void *userdata, ChildCall **ret,
+                KError *reterr);
 /* Its veth is down at once, and gone when no process holds the namespace any more. */
 int netns_remove(Netlink *nl, const char *directory, const char *id, KError *reterr);
 /* Ids of those that are there. */

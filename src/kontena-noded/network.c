@@ -248,12 +248,13 @@ static int demand_grid(Network *n, KError *reterr) {
         return n->bridge.index > 0 ? 0 : network_reconcile(n, reterr);
 }
 
-int network_ensure_instance(Network *n, NetworkInstance *i, KError *reterr) {
-        const Ipv4Prefix *block = overlay_find_block(n->overlay, i->address);
-        Netns ns = {
+static Netns describe(const Network *n, const char *id, uint32_t address) {
+        const Ipv4Prefix *block = overlay_find_block(n->overlay, address);
+
+        return (Netns){
                 .directory = n->netns_directory,
-                .id = i->id,
-                .address = i->address,
+                .id = id,
+                .address = address,
                 .gateway = n->overlay->address,
                 /* Not in a block: it is reached, and reaches others, by way of the bridge's address. */
                 .length = block ? block->length : 32,
@@ -261,6 +262,10 @@ int network_ensure_instance(Network *n, NetworkInstance *i, KError *reterr) {
                 .bridge = n->bridge.name,
                 .bridge_index = n->bridge.index,
         };
+}
+
+int network_ensure_instance(Network *n, NetworkInstance *i, KError *reterr) {
+        Netns ns = describe(n, i->id, i->address);
 
         return netns_ensure(&ns, reterr);
 }
@@ -295,12 +300,9 @@ static int instance_get(Network *n, const char *id, NetworkInstance **ret, KErro
         return 0;
 }
 
-int network_instance_add(Network *n, const char *id, const char *address, KError *reterr) {
-        NetworkInstance *i = NULL;
-        uint32_t a;
+static int check_instance(
+                Network *n, const char *id, const char *address, uint32_t *ret_address, KError *reterr) {
         int r;
-
-        assert(n);
 
         r = check_id(id, reterr);
         if (r < 0)
@@ -308,11 +310,24 @@ int network_instance_add(Network *n, const char *id, const char *address, KError
         r = demand_grid(n, reterr);
         if (r < 0)
                 return r;
-        if (parse_ipv4(address, &a) < 0 || !ipv4_prefix_contains(&n->overlay->subnet, a) ||
-                        a == n->overlay->address)
+        if (parse_ipv4(address, ret_address) < 0 ||
+                        !ipv4_prefix_contains(&n->overlay->subnet, *ret_address) ||
+                        *ret_address == n->overlay->address)
                 return kerror_set(reterr, K_INVALID_ARGUMENT,
                                 "'%s' cannot be an instance's address in this grid.", address);
+        return 0;
+}
 
+int network_instance_add(Network *n, const char *id, const char *address, KError *reterr) {
+        NetworkInstance *i = NULL;
+        uint32_t a;
+        int r;
+
+        assert(n);
+
+        r = check_instance(n, id, address, &a, reterr);
+        if (r < 0)
+                return r;
         r = instance_get(n, id, &i, reterr);
         if (r < 0)
                 return r;
@@ -323,6 +338,76 @@ int network_instance_add(Network *n, const char *id, const char *address, KError
                 return r;
         }
         return r == NETNS_CREATED;
+}
+
+struct NetworkCall {
+        Network *network;
+        char *id;
+        uint32_t address;
+        ChildCall *child;
+        network_done_t done;
+        void *userdata;
+};
+
+NetworkCall *network_call_cancel(NetworkCall *c) {
+        if (!c)
+                return NULL;
+
+        child_call_cancel(c->child);
+        free(c->id);
+        return mfree(c);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(NetworkCall *, network_call_cancel);
+
+static void on_instance_added(int r, const KError *error, void *userdata) {
+        _cleanup_(network_call_cancelp) NetworkCall *c = userdata;
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        NetworkInstance *i = NULL;
+
+        c->child = NULL;
+        if (r >= 0) {
+                int k = instance_get(c->network, c->id, &i, &e);
+
+                if (k < 0)
+                        r = k;
+                else
+                        i->address = c->address; /* from now on it is watched */
+        } else if (kerror_is_set(error)) {
+                (void) kerror_set(&e, error->code, "%s", kerror_message(error));
+                kerror_prefix(&e, "Network of instance '%s'", c->id);
+        }
+        c->done(r < 0 ? r : r == NETNS_CREATED, &e, c->userdata);
+}
+
+int network_instance_add_start(Network *n, const char *id, const char *address, network_done_t done,
+                void *userdata, NetworkCall **ret, KError *reterr) {
+        _cleanup_(network_call_cancelp) NetworkCall *c = NULL;
+        uint32_t a;
+        Netns ns;
+        int r;
+
+        assert(n);
+        assert(done);
+        assert(ret);
+
+        r = check_instance(n, id, address, &a, reterr);
+        if (r < 0)
+                return r;
+        c = new0(NetworkCall, 1);
+        if (!c)
+                return -ENOMEM;
+        *c = (NetworkCall){ .network = n, .address = a, .done = done, .userdata = userdata };
+        c->id = strdup(id);
+        if (!c->id)
+                return -ENOMEM;
+
+        ns = describe(n, c->id, a);
+        r = netns_ensure_start(n->event, &ns, on_instance_added, c, &c->child, reterr);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(c);
+        return 0;
 }
 
 static void instance_forget(Network *n, const char *id) {
@@ -410,4 +495,8 @@ unsigned network_mtu(Network *n) {
 
 bool network_is_ready(Network *n) {
         return n->ready;
+}
+
+bool network_is_settled(Network *n) {
+        return n->settled;
 }

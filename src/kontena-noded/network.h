@@ -45,6 +45,13 @@ int network_reconcile(Network *n, KError *reterr);
 /* The namespace /run/netns/kt-ID with lo, eth0 (address, routes) and its veth on the bridge. Exists already: checked and
  * repaired. Returns 1 when it was made. */
 int network_instance_add(Network *n, const char *id, const char *address, KError *reterr);
+/* The same without waiting; done gets its result from the loop, and the call is over then. Cancel all calls before
+ * network_free(). */
+typedef struct NetworkCall NetworkCall;
+typedef void (*network_done_t)(int r, const KError *error, void *userdata);
+int network_instance_add_start(Network *n, const char *id, const char *address, network_done_t done,
+                void *userdata, NetworkCall **ret, KError *reterr);
+NetworkCall *network_call_cancel(NetworkCall *c);
 int network_instance_remove(Network *n, const char *id, KError *reterr);
 /* Removes namespaces and veths of instances that are not among ids. */
 int network_instances_retain(Network *n, char *const *ids, KError *reterr);
@@ -67,3 +74,5 @@ int network_report(Network *n, json_object *report);
 
 /* Once reconciled. */
 bool network_is_ready(Network *n);
+/* Nothing was set since it was reconciled. */
+bool network_is_settled(Network *n);

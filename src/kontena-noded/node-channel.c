@@ -28,6 +28,7 @@ static int take_full_state(Manager *m, json_object *o, KError *reterr) {
         if (r < 0)
                 return r;
 
+        m->retained = false;
         manager_schedule_reconcile(m);
         return 0;
 }

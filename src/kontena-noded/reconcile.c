@@ -92,7 +92,8 @@ static int reconcile_network(Manager *m) {
                 r = network_set_peers(m->network, desired_section(m->desired, "peers"), &error);
         if (r >= 0)
                 r = network_set_names(m->network, desired_section(m->desired, "names"), &error);
-        if (r >= 0)
+        /* As long as nothing is set anew, the monitor keeps it as it is. */
+        if (r >= 0 && !network_is_settled(m->network))
                 r = network_reconcile(m->network, &error);
         if (r < 0) {
                 network_failed(m, r, &error);
@@ -165,6 +166,9 @@ static void retain_namespaces(Manager *m) {
         _cleanup_strv_free_ char **ids = NULL;
         InstanceEntry *e, *next;
 
+        /* What is removed later takes its own namespace away. */
+        if (m->retained)
+                return;
         HASH_ITER(hh, m->instances, e, next)
                 if (strv_extend(&ids, e->id) < 0) {
                         (void) log_oom();
@@ -172,6 +176,8 @@ static void retain_namespaces(Manager *m) {
                 }
         if (network_instances_retain(m->network, ids, &error) < 0)
                 log_warning("Namespaces of former instances stay: %s", kerror_message(&error));
+        else
+                m->retained = true;
 }
 
 static int on_reconcile(sd_event_source *s, uint64_t usec, void *userdata) {

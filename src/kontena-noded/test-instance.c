@@ -110,6 +110,13 @@ static void unit_becomes(const char *active_state, uint32_t pid) {
         the_unit->state.main_pid = pid;
 }
 
+static sd_event *the_event;
+
+static void loop_until_idle(void) {
+        while (sd_event_run(the_event, 0) > 0)
+                ;
+}
+
 static void unit_finishes(const char *active_state, const char *failure) {
         _cleanup_kerror_ KError e = KERROR_NULL;
         Unit *u = the_unit;
@@ -121,6 +128,7 @@ static void unit_finishes(const char *active_state, const char *failure) {
         if (failure)
                 (void) kerror_set(&e, K_RUNTIME, "%s", failure);
         done(u, failure ? &e : NULL, u->userdata);
+        loop_until_idle();
 }
 
 static void container_dies(int code, int status, const char *result) {
@@ -178,6 +186,16 @@ int image_store_find(ImageStore *s, const char *reference, Image **ret) {
         *ret = new_image();
         return 1;
 }
+/* Network, mounts, runtime */
+const char *network_resolver_address(Network *n) {
+        return "10.81.0.1";
+}
+static struct FakeCall {
+        sd_event_source *source;
+        network_done_t done;
+        void *userdata;
+} the_call;
+
 static void pull_finishes(const char *failure) {
         _cleanup_kerror_ KError e = KERROR_NULL;
         pull_done_t done = the_pull.done;
@@ -188,20 +206,35 @@ static void pull_finishes(const char *failure) {
         if (failure) {
                 (void) kerror_set(&e, K_IMAGE, "%s", failure);
                 done((Pull *) &the_pull, -EBADMSG, NULL, &e, the_pull.userdata);
+                loop_until_idle();
                 return;
         }
         i = new_image();
         done((Pull *) &the_pull, 0, i, NULL, the_pull.userdata);
         image_unref(i);
+        loop_until_idle();
 }
 
-/* Network, mounts, runtime */
-const char *network_resolver_address(Network *n) {
-        return "10.81.0.1";
-}
-int network_instance_add(Network *n, const char *id, const char *address, KError *reterr) {
+static int on_call(sd_event_source *s, void *userdata) {
         note("net+");
+        the_call.source = sd_event_source_disable_unref(the_call.source);
+        the_call.done(0, NULL, the_call.userdata);
         return 0;
+}
+
+int network_instance_add_start(Network *n, const char *id, const char *address, network_done_t done,
+                void *userdata, NetworkCall **ret, KError *reterr) {
+        ASSERT_TRUE(!the_call.source);
+        the_call.done = done;
+        the_call.userdata = userdata;
+        ASSERT_OK(sd_event_add_defer(the_event, &the_call.source, on_call, NULL));
+        *ret = (NetworkCall *) &the_call;
+        return 0;
+}
+NetworkCall *network_call_cancel(NetworkCall *c) {
+        if (c)
+                the_call.source = sd_event_source_disable_unref(the_call.source);
+        return NULL;
 }
 int network_instance_remove(Network *n, const char *id, KError *reterr) {
         note("net-");
@@ -278,6 +311,8 @@ static void open_fixture(Fixture *f) {
                 .event_happened = on_event,
                 .removed = on_removed };
         ASSERT_OK(sd_event_new(&f->host.event));
+        the_event = f->host.event;
+        the_call.source = NULL;
         ASSERT_OK(instance_new(&f->host, "abc", &f->i));
         trail[0] = '\0';
         image_tag[0] = '1';
