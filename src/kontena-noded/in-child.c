@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -121,7 +120,7 @@ int run_in_child(const char *name, in_child_t function, void *userdata, uint64_t
 
 struct ChildCall {
         const char *name;
-        sd_event_source *io, *timer;
+        sd_event_source *child, *timer;
         pid_t pid;
         int fd;
         child_done_t done;
@@ -129,11 +128,11 @@ struct ChildCall {
 };
 
 static ChildCall *child_call_free(ChildCall *c) {
-        sd_event_source_disable_unref(c->io);
+        sd_event_source_disable_unref(c->child);
         sd_event_source_disable_unref(c->timer);
         safe_close(c->fd);
         if (c->pid > 0)
-                reap(c->pid); /* killed, or at its last instruction */
+                reap(c->pid); /* killed */
         return mfree(c);
 }
 
@@ -155,11 +154,12 @@ static void child_call_end(ChildCall *c, int r, const KError *error) {
         done(r, error, userdata);
 }
 
-static int on_result(sd_event_source *s, int fd, uint32_t events, void *userdata) {
+static int on_exit_of_child(sd_event_source *s, const siginfo_t *si, void *userdata) {
         _cleanup_kerror_ KError e = KERROR_NULL;
         ChildCall *c = userdata;
         int r;
 
+        c->pid = 0; /* the loop reaps it */
         r = take_result(c->name, c->fd, &e);
         child_call_end(c, r, &e);
         return 0;
@@ -195,7 +195,7 @@ int child_call_start(sd_event *event, const char *name, in_child_t function, voi
         r = start_child(name, function, arg, &c->pid, &c->fd, reterr);
         if (r < 0)
                 return r;
-        r = sd_event_add_io(event, &c->io, c->fd, EPOLLIN, on_result, c);
+        r = sd_event_add_child(event, &c->child, c->pid, WEXITED, on_exit_of_child, c);
         if (r >= 0)
                 r = sd_event_add_time_relative(
                                 event, &c->timer, CLOCK_MONOTONIC, timeout_usec, 0, on_late, c);

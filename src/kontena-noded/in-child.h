@@ -14,7 +14,7 @@ int run_in_child(const char *name, in_child_t function, void *userdata, uint64_t
                 KError *reterr);
 
 /* The same without waiting. The child works on a copy of what arg points to. done gets what run_in_child() would have
- * returned, from the loop; the call is over then, and its pointer void. */
+ * returned, from the loop; the call is over then, and its pointer void. SIGCHLD must be blocked. */
 typedef struct ChildCall ChildCall;
 typedef void (*child_done_t)(int r, const KError *error, void *userdata);
 int child_call_start(sd_event *event, const char *name, in_child_t function, void *arg,

@@ -167,6 +167,16 @@ static int step_aside(const RuntimeContainer *c, char ***l) {
         return r;
 }
 
+/* Does the runtime still know a container of this name, say because it was killed while it deleted it? */
+static bool is_stale(const Runtime *rt, const char *id) {
+        _cleanup_free_ char *path = NULL;
+
+        if (!STR_IN_SET(rt->name, "crun", "runc"))
+                return true; /* who knows */
+        path = strjoin("/run/", rt->name, "/", id);
+        return !path || access(path, F_OK) >= 0;
+}
+
 static int oci_setup(Runtime *rt, const RuntimeContainer *c, UnitSetup *setup, KError *reterr) {
         _cleanup_(device_list_done) DeviceList devices = {};
         _cleanup_free_ char *log = NULL;
@@ -207,6 +217,7 @@ static int oci_setup(Runtime *rt, const RuntimeContainer *c, UnitSetup *setup, K
                 r = strv_extend(&setup->delete, c->id);
         if (r < 0)
                 return r;
+        setup->stale = is_stale(rt, c->id);
 
         setup->pid_file = strjoin(c->directory, "/pid");
         log = strjoin(c->directory, "/runtime.log");

@@ -10,7 +10,8 @@
  * daemon-reload of systemd puts back what it took away (trap 9). */
 typedef struct UnitSetup {
         char *description, *slice, *pid_file, *identifier;
-        char **create, **start, **delete; /* argv of the runtime; delete runs before and after */
+        char **create, **start, **delete; /* argv of the runtime */
+        bool stale;                       /* something of an earlier run may be there: delete it first */
         char **log_fields;                /* "KONTENA_GRID=..." */
         char *output, *output_path;       /* see output.h; NULL: none */
         int stop_signal;
