@@ -57,6 +57,8 @@ struct Instance {
         Image *image; /* for image_rev */
         uint64_t image_rev;
         uint64_t prepared_generation; /* its configuration is written */
+        char *made_of;                /* digest of the image that the next generation's root stands on */
+        bool swept;                   /* no generation before the current one is left */
         InstanceOperation operation;
         sd_event_source *wake, *retry, *revive, *stable;
         bool removing;
@@ -88,8 +90,9 @@ int instance_add_network(Instance *i, KError *reterr); /* SyncStep */
 void instance_remove_network(Instance *i);
 char *instance_generation_directory(const Instance *i, uint64_t generation);
 char *instance_generation_run_directory(const Instance *i, uint64_t generation);
-void instance_unmount_all(Instance *i, uint64_t except_generation);
-int instance_remove_files(Instance *i);            /* by a job; then instance_step() */
+int instance_remove_files(Instance *i); /* by a job; then instance_step() */
+int instance_remove_attempts(
+                Instance *i, KError *reterr);      /* SyncStep: nothing newer than the current one is left */
 void instance_remove_old_generations(Instance *i); /* by a job nobody waits for */
 
 /* instance.c */

@@ -223,36 +223,11 @@ int instance_start(Instance *i, KError *reterr) {
         return 0;
 }
 
-void instance_unmount_all(Instance *i, uint64_t except_generation) {
-        _cleanup_(closedirp) DIR *d = NULL;
-        struct dirent *de;
-        int r;
+typedef int (*generation_func_t)(DIR *d, const char *path, const char *name, void *userdata);
 
-        d = opendir(i->run_directory);
-        if (!d)
-                return;
-
-        while ((de = readdir(d))) {
-                _cleanup_free_ char *root = NULL;
-                uint64_t generation;
-
-                if (safe_atou64(de->d_name, &generation) < 0 || generation == except_generation)
-                        continue;
-                root = strjoin(i->run_directory, "/", de->d_name, "/rootfs");
-                if (!root)
-                        return;
-                r = rootfs_unmount(root);
-                if (r < 0)
-                        log_warning_errno(r, "Cannot unmount '%s', ignoring it: %m", root);
-        }
-}
-
-typedef struct Removal {
-        const char *directory, *run_directory;
-        uint64_t keep; /* generation; 0: remove all */
-} Removal;
-
-static int remove_generations(const char *path, const char *prefix, uint64_t keep) {
+/* Calls f for each generation from first to last that has a directory there. A positive value ends it. */
+static int for_each_generation(const char *path, const char *prefix, uint64_t first, uint64_t last,
+                generation_func_t f, void *userdata) {
         _cleanup_(closedirp) DIR *d = NULL;
         struct dirent *de;
         int r = 0, k;
@@ -265,9 +240,12 @@ static int remove_generations(const char *path, const char *prefix, uint64_t kee
                 const char *number = startswith(de->d_name, prefix);
                 uint64_t generation;
 
-                if (!number || safe_atou64(number, &generation) < 0 || generation == keep)
+                if (!number || safe_atou64(number, &generation) < 0 || generation < first ||
+                                generation > last)
                         continue;
-                k = rm_rf_at(dirfd(d), de->d_name);
+                k = f(d, path, de->d_name, userdata);
+                if (k > 0)
+                        return k;
                 if (k < 0)
                         r = k;
         }
@@ -275,16 +253,54 @@ static int remove_generations(const char *path, const char *prefix, uint64_t kee
         return r;
 }
 
+static int found(DIR *d, const char *path, const char *name, void *userdata) {
+        return 1;
+}
+
+static bool has_generations(const Instance *i, uint64_t first, uint64_t last) {
+        return for_each_generation(i->run_directory, "", first, last, found, NULL) > 0 ||
+               for_each_generation(i->directory, GENERATION_PREFIX, first, last, found, NULL) > 0;
+}
+
+static int unmount_root(DIR *d, const char *path, const char *name, void *userdata) {
+        _cleanup_free_ char *root = NULL;
+        int r;
+
+        root = strjoin(path, "/", name, "/rootfs");
+        if (!root)
+                return -ENOMEM;
+        r = rootfs_unmount(root);
+        if (r < 0)
+                log_warning_errno(r, "Cannot unmount '%s', ignoring it: %m", root);
+        return 0;
+}
+
+static void unmount_generations(const Instance *i, uint64_t first, uint64_t last) {
+        (void) for_each_generation(i->run_directory, "", first, last, unmount_root, NULL);
+}
+
+typedef struct Removal {
+        const char *directory, *run_directory;
+        bool everything;
+        uint64_t first, last; /* generations, otherwise */
+} Removal;
+
+static int remove_generation(DIR *d, const char *path, const char *name, void *userdata) {
+        return rm_rf_at(dirfd(d), name);
+}
+
 static int carry_out_removal(void *arg) {
         const Removal *removal = arg;
         int r, q;
 
-        if (removal->keep > 0) {
-                r = remove_generations(removal->run_directory, "", removal->keep);
-                q = remove_generations(removal->directory, GENERATION_PREFIX, removal->keep);
-        } else {
+        if (removal->everything) {
                 r = rm_rf_at(AT_FDCWD, removal->run_directory);
                 q = rm_rf_at(AT_FDCWD, removal->directory);
+        } else {
+                r = for_each_generation(removal->run_directory, "", removal->first, removal->last,
+                                remove_generation, NULL);
+                q = for_each_generation(removal->directory, GENERATION_PREFIX, removal->first, removal->last,
+                                remove_generation, NULL);
         }
 
         return r < 0 ? r : q;
@@ -298,19 +314,51 @@ static void on_garbage_removed(Job *j, int r, void *userdata) {
                 log_warning_errno(r, "Old containers of instance '%s' are still on the disk: %m", i->id);
 }
 
+/* Never a later one than the current: that may be in the making by the time the job comes to it. */
 void instance_remove_old_generations(Instance *i) {
-        Removal removal = {
-                .directory = i->directory, .run_directory = i->run_directory, .keep = i->record.generation
-        };
+        Removal removal = { .directory = i->directory, .run_directory = i->run_directory };
         int r;
 
-        if (i->garbage || i->record.generation <= 1) /* the first has none before it */
+        i->swept = true;
+        if (i->garbage || i->record.generation <= 1 || /* the first has none before it */
+                        !has_generations(i, 0, i->record.generation - 1))
                 return;
-        instance_unmount_all(i, i->record.generation);
+        removal.last = i->record.generation - 1;
+        unmount_generations(i, 0, removal.last);
         r = job_start(i->host->event, "kt-remove", carry_out_removal, &removal, on_garbage_removed, i,
                         &i->garbage);
         if (r < 0)
                 log_warning_errno(r, "Cannot remove old containers of instance '%s': %m", i->id);
+}
+
+static void on_attempts_removed(Job *j, int r, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        Instance *i = userdata;
+
+        i->job = NULL;
+        if (r < 0) {
+                (void) kerror_set_errno(&error, r, "Cannot remove what an earlier attempt has left: %m");
+                instance_fail(i, &error);
+                return;
+        }
+        instance_step(i);
+}
+
+/* What was made for a container that never came to be stands on another image, perhaps. */
+int instance_remove_attempts(Instance *i, KError *reterr) {
+        Removal removal = { .directory = i->directory,
+                .run_directory = i->run_directory,
+                .first = i->record.generation + 1,
+                .last = UINT64_MAX };
+        int r;
+
+        if (!has_generations(i, removal.first, removal.last))
+                return SYNC_DONE;
+        unmount_generations(i, removal.first, removal.last);
+        r = job_start(i->host->event, "kt-remove", carry_out_removal, &removal, on_attempts_removed, i,
+                        &i->job);
+        return r < 0 ? kerror_set_errno(reterr, r, "Cannot remove what an earlier attempt has left: %m")
+                     : SYNC_WAIT;
 }
 
 static void on_files_removed(Job *j, int r, void *userdata) {
@@ -328,6 +376,7 @@ static void on_files_removed(Job *j, int r, void *userdata) {
         i->unit = unit_free(i->unit);
         instance_record_done(&i->record);
         i->prepared_generation = 0;
+        i->made_of = mfree(i->made_of);
         if (!i->terminate) { /* wanted again meanwhile */
                 instance_step(i);
                 return;
@@ -339,11 +388,13 @@ static void on_files_removed(Job *j, int r, void *userdata) {
 }
 
 int instance_remove_files(Instance *i) {
-        Removal removal = { .directory = i->directory, .run_directory = i->run_directory };
+        Removal removal = {
+                .directory = i->directory, .run_directory = i->run_directory, .everything = true
+        };
         int r;
 
         i->garbage = job_cancel(i->garbage);
-        instance_unmount_all(i, 0);
+        unmount_generations(i, 0, UINT64_MAX);
         instance_remove_network(i);
 
         r = job_start(i->host->event, "kt-remove", carry_out_removal, &removal, on_files_removed, i,

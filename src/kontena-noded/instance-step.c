@@ -349,6 +349,8 @@ static int settle(Instance *i, KError *reterr) {
         }
         i->image = image_unref(i->image);
         i->volumes = volume_plan_free(i->volumes);
+        if (!i->swept) /* a daemon before us ended too soon for it */
+                instance_remove_old_generations(i);
         instance_set_state(i, INSTANCE_RUNNING, NULL);
         return SYNC_DONE;
 }
@@ -437,6 +439,7 @@ static int switch_generation(Instance *i, KError *reterr) {
         i->was_running = false;
         i->crash_handled = false;
         i->last_exit_status = -1;
+        i->made_of = mfree(i->made_of);
         r = instance_watch_unit(i, w->unit);
         if (r < 0)
                 return r;
@@ -469,6 +472,15 @@ static int deploy(Instance *i, KError *reterr) {
 
         if (i->prepared_generation != record->generation + 1) {
                 instance_set_state(i, INSTANCE_CREATING, NULL);
+                if (!streq_ptr(i->made_of, i->image->digest)) {
+                        i->made_of = mfree(i->made_of);
+                        r = instance_remove_attempts(i, reterr);
+                        if (r != SYNC_DONE)
+                                return r;
+                        r = free_and_strdup(&i->made_of, i->image->digest);
+                        if (r < 0)
+                                return r;
+                }
                 r = instance_make(i, record->generation + 1, i->image, reterr);
                 if (r != SYNC_DONE)
                         return r;

@@ -39,6 +39,7 @@ Instance *instance_free(Instance *i) {
         kerror_done(&i->want_error);
         kerror_done(&i->error);
         free(i->progress);
+        free(i->made_of);
         free(i->record_path);
         free(i->run_directory);
         free(i->directory);

@@ -248,12 +248,18 @@ int network_ports_set(Network *n, const char *id, const char *address, const Net
 }
 int rootfs_mount(const Image *image, const char *data, const char *target, KError *reterr) {
         const char *last = strrchr(data, '/');
+        _cleanup_free_ char *path = strjoin(target, "/stands-on");
 
         note("mount:%s", last + 1);
-        return mkdir_p(target, 0755);
+        ASSERT_OK(mkdir_p(target, 0755));
+        /* What is mounted already is left as it is, as by the real one. */
+        return access(path, F_OK) >= 0 ? 0
+                                       : write_file_atomic(path, image->digest, strlen(image->digest), 0644);
 }
 int rootfs_unmount(const char *target) {
-        return 0;
+        _cleanup_free_ char *path = strjoin(target, "/stands-on");
+
+        return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 }
 int path_is_mount_point(const char *path) {
         return 0;
@@ -461,6 +467,70 @@ static void test_configuration_error_keeps_the_old_one(void **state) {
         ASSERT_TRUE(strstr(instance_error(f.i), "KEY=value"));
         ASSERT_EQ(instance_deploy_rev(f.i), 3);
         ASSERT_EQ(instance_main_pid(f.i), next_pid);
+        close_fixture(&f);
+}
+
+static void wait_for_job(Fixture *f) {
+        ASSERT_TRUE(sd_event_run(f->host.event, 5000000) > 0);
+        settle(f, 100000);
+}
+
+static void assert_stands_on(Fixture *f, const char *generation, const char *digest) {
+        _cleanup_free_ char *path = strjoin(f->run, "/abc/", generation, "/rootfs/stands-on"), *text = NULL;
+
+        ASSERT_OK(read_file(path, 64, &text, NULL));
+        ASSERT_STREQ(text, digest);
+}
+
+static void test_root_of_a_failed_attempt_is_not_used_for_another_image(void **state) {
+        Fixture f;
+
+        open_fixture(&f);
+        run_first(&f);
+        image_tag[0] = '2';
+        prepare_error = "The image has no user 'x'.";
+        want(&f, 2, 2, "");
+        pull_finishes(NULL);
+        ASSERT_TRAIL("pull mount:gen-2 ");
+        assert_stands_on(&f, "2", "sha256:2");
+
+        image_tag[0] = '3';
+        prepare_error = NULL;
+        want(&f, 3, 3, "");
+        pull_finishes(NULL);
+        wait_for_job(&f);
+        ASSERT_TRAIL("pull mount:gen-2 prepare stop ");
+        assert_stands_on(&f, "2", "sha256:3");
+        close_fixture(&f);
+}
+
+/* The daemon was killed between the record of the new container and the removal of the old one. */
+static void test_what_a_killed_daemon_left_is_removed(void **state) {
+        _cleanup_free_ char *old = NULL, *old_run = NULL;
+        Fixture f;
+
+        open_fixture(&f);
+        run_first(&f);
+        want(&f, 2, 2, "");
+        pull_finishes(NULL);
+        unit_finishes("inactive", NULL);
+        unit_finishes("active", NULL);
+        wait_for_job(&f);
+        old = strjoin(f.state, "/abc/gen-1/upper");
+        old_run = strjoin(f.run, "/abc/1/rootfs");
+        ASSERT_TRUE(access(old_run, F_OK) < 0);
+        ASSERT_OK(mkdir_p(old, 0700));
+        ASSERT_OK(mkdir_p(old_run, 0700));
+
+        instance_free(f.i);
+        ASSERT_OK(instance_new(&f.host, "abc", &f.i));
+        unit_becomes("active", next_pid);
+        want(&f, 2, 2, "");
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_RUNNING);
+        wait_for_job(&f);
+        ASSERT_TRUE(access(old, F_OK) < 0);
+        ASSERT_TRUE(access(old_run, F_OK) < 0);
+        assert_stands_on(&f, "2", "sha256:1");
         close_fixture(&f);
 }
 
@@ -720,6 +790,8 @@ int main(void) {
                 cmocka_unit_test(test_daemon_restart_adopts_what_runs),
                 cmocka_unit_test(test_reboot_starts_what_there_was),
                 cmocka_unit_test(test_unknown_wish_leaves_alone),
+                cmocka_unit_test(test_root_of_a_failed_attempt_is_not_used_for_another_image),
+                cmocka_unit_test(test_what_a_killed_daemon_left_is_removed),
         };
 
         return cmocka_run_group_tests(tests, block_children, NULL);
