@@ -170,33 +170,37 @@ int oci_env(const InstanceWant *want, const Image *image, const char *node_name,
         return 0;
 }
 
-static uint64_t capability_mask(char *const *names, unsigned last) {
+/* "ALL" is what this machine can give; one that is asked for by name is not left out silently, the runtime refuses it. */
+static uint64_t capability_mask(char *const *names, uint64_t available) {
+        const unsigned last = available > 0 ? 63U - (unsigned) __builtin_clzll(available) : 0;
         uint64_t mask = 0;
 
-        STRV_FOREACH(n, names)
+        STRV_FOREACH(n, names) {
+                if (streq(*n, "ALL"))
+                        mask |= available;
                 for (unsigned i = 0; i <= last && capability_to_name(i); i++)
-                        if (streq(*n, "ALL") || streq(*n, capability_to_name(i)))
+                        if (streq(*n, capability_to_name(i)))
                                 mask |= UINT64_C(1) << i;
+        }
 
         return mask;
 }
 
-uint64_t oci_capabilities(const ServiceSpec *spec, unsigned last) {
+uint64_t oci_capabilities(const ServiceSpec *spec, uint64_t available) {
         uint64_t mask = 0;
 
-        if (spec->privileged) {
-                for (unsigned i = 0; i <= last && capability_to_name(i); i++)
-                        mask |= UINT64_C(1) << i;
-                return mask;
-        }
+        if (spec->privileged)
+                return available;
 
         for (size_t i = 0; i < ELEMENTSOF(default_capabilities); i++)
                 mask |= UINT64_C(1) << default_capabilities[i];
+        mask &= available;
 
         /* "Drop all, add two" leaves two; "add all, drop two" leaves all but two. */
         if (strv_contains(spec->cap_drop, "ALL"))
-                return capability_mask(spec->cap_add, last);
-        return (mask | capability_mask(spec->cap_add, last)) & ~capability_mask(spec->cap_drop, last);
+                return capability_mask(spec->cap_add, available);
+        return (mask | capability_mask(spec->cap_add, available)) &
+               ~capability_mask(spec->cap_drop, available);
 }
 
 static int add_process(json_object *config, const OciInput *in, uint64_t capabilities, KError *reterr) {
@@ -581,7 +585,7 @@ int oci_config_build(const OciInput *in, json_object **ret, KError *reterr) {
         if (!config || !root)
                 return -ENOMEM;
 
-        capabilities = oci_capabilities(w->spec, in->last_capability);
+        capabilities = oci_capabilities(w->spec, in->capabilities);
         r = json_add_string(config, "ociVersion", "1.0.2");
         if (r >= 0)
                 r = add_process(config, in, capabilities, reterr);

@@ -40,8 +40,8 @@ typedef struct OciInput {
         size_t n_mounts;
         const OciDevice *devices;
         size_t n_devices;
-        unsigned last_capability; /* of the kernel */
-        bool with_device_rules;   /* the runtime has rules of its own that must be opened */
+        uint64_t capabilities;  /* what a container can have here at all */
+        bool with_device_rules; /* the runtime has rules of its own that must be opened */
 } OciInput;
 
 void oci_mounts_free(OciMount *mounts, size_t n);
@@ -53,7 +53,7 @@ int oci_config_build(const OciInput *in, json_object **ret, KError *reterr);
 int oci_args(const InstanceWant *want, const Image *image, char ***ret, KError *reterr);
 int oci_env(const InstanceWant *want, const Image *image, const char *node_name, const char *home,
                 char ***ret, KError *reterr);
-uint64_t oci_capabilities(const ServiceSpec *spec, unsigned last_capability);
+uint64_t oci_capabilities(const ServiceSpec *spec, uint64_t available);
 
 /* Contents of the files that every container gets. NULL on lack of memory. */
 char *oci_hosts_file(const InstanceWant *want);

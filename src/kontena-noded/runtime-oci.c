@@ -118,7 +118,7 @@ static int oci_prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
                                         .n_mounts = c->n_mounts,
                                         .devices = devices.devices,
                                         .n_devices = devices.n_devices,
-                                        .last_capability = rt->last_capability,
+                                        .capabilities = rt->capabilities,
                                         .with_device_rules = !is_crun(rt),
                         },
                         &config, reterr);
@@ -292,15 +292,23 @@ static char *find_program(const char *name) {
         return NULL;
 }
 
-static unsigned read_last_capability(void) {
+/* Not all that the kernel knows: a machine that is a container itself may lack some, and a runtime that is asked for them
+ * fails. */
+static uint64_t read_capabilities(void) {
+        uint64_t known = 0, mask = UINT64_MAX;
         _cleanup_free_ char *text = NULL;
-        unsigned last;
+        const char *line;
 
-        if (read_file("/proc/sys/kernel/cap_last_cap", 64, &text, NULL) < 0)
-                return CAP_LAST_CAP;
-        text[strcspn(text, "\n")] = '\0';
+        for (unsigned i = 0; capability_to_name(i); i++)
+                known |= UINT64_C(1) << i;
 
-        return safe_atou(text, &last) < 0 || last > 63 ? (unsigned) CAP_LAST_CAP : last;
+        if (read_file("/proc/1/status", LOG_SIZE_MAX, &text, NULL) >= 0) {
+                line = strstr(text, "\nCapBnd:");
+                if (line)
+                        mask = strtoull(line + strlen("\nCapBnd:"), NULL, 16);
+        }
+
+        return known & mask;
 }
 
 int runtime_oci_new(const char *name, Runtime **ret, KError *reterr) {
@@ -311,7 +319,7 @@ int runtime_oci_new(const char *name, Runtime **ret, KError *reterr) {
         if (!rt)
                 return -ENOMEM;
         rt->ops = &oci_ops;
-        rt->last_capability = read_last_capability();
+        rt->capabilities = read_capabilities();
 
         if (name)
                 rt->program = find_program(name);

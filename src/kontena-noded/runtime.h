@@ -42,10 +42,10 @@ typedef struct RuntimeOps {
 
 struct Runtime {
         const RuntimeOps *ops;
-        char *program; /* absolute path */
-        char *name;    /* "crun" */
-        char *version; /* NULL: not known */
-        unsigned last_capability;
+        char *program;         /* absolute path */
+        char *name;            /* "crun" */
+        char *version;         /* NULL: not known */
+        uint64_t capabilities; /* that PID 1, who starts containers, can give */
 };
 
 /* name: "crun", an absolute path, or NULL for the first one that is installed. K_RUNTIME names what was looked for. */

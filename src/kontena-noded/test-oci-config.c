@@ -133,6 +133,8 @@ static void test_giant_entry_is_a_configuration_error(void **state) {
         ASSERT_OK(oci_env(w, &giant, "n", NULL, &env, NULL));
 }
 
+#define ALL_CAPABILITIES ((UINT64_C(1) << 41) - 1)
+
 static void test_capabilities(void **state) {
         const uint64_t chown = UINT64_C(1) << CAP_CHOWN, net_admin = UINT64_C(1) << CAP_NET_ADMIN,
                        admin = UINT64_C(1) << CAP_SYS_ADMIN;
@@ -151,20 +153,32 @@ static void test_capabilities(void **state) {
         _cleanup_(instance_want_freep) InstanceWant *w = want("{\"image\":\"a\"}");
         uint64_t mask;
 
-        mask = oci_capabilities(w->spec, 40);
+        mask = oci_capabilities(w->spec, ALL_CAPABILITIES);
         ASSERT_TRUE(mask & chown);
         ASSERT_FALSE(mask & (net_admin | admin));
         for (size_t i = 0; i < ELEMENTSOF(counts); i++) {
                 _cleanup_(instance_want_freep) InstanceWant *v = want(counts[i].spec);
 
-                ASSERT_EQ(__builtin_popcountll(oci_capabilities(v->spec, 40)), counts[i].n);
+                ASSERT_EQ(__builtin_popcountll(oci_capabilities(v->spec, ALL_CAPABILITIES)), counts[i].n);
         }
         /* An older kernel refuses what it does not know. */
         {
                 _cleanup_(instance_want_freep)
                                 InstanceWant *v = want("{\"image\":\"a\",\"privileged\":true}");
 
-                ASSERT_EQ(__builtin_popcountll(oci_capabilities(v->spec, 37)), 38);
+                ASSERT_EQ(__builtin_popcountll(oci_capabilities(v->spec, ALL_CAPABILITIES >> 3)), 38);
+        }
+        /* Nor can a machine give what it has not itself, unless somebody insists. */
+        {
+                const uint64_t poor = ALL_CAPABILITIES & ~(chown | admin);
+                _cleanup_(instance_want_freep) InstanceWant *all = want(counts[5].spec),
+                                                            *privileged = want(counts[6].spec),
+                                                            *named = want(counts[4].spec);
+
+                ASSERT_FALSE(oci_capabilities(w->spec, poor) & chown);
+                ASSERT_EQ(oci_capabilities(all->spec, poor), poor);
+                ASSERT_EQ(oci_capabilities(privileged->spec, poor), poor);
+                ASSERT_TRUE(oci_capabilities(named->spec, poor) & chown);
         }
 }
 
@@ -191,7 +205,7 @@ static json_object *build(const char *spec, const Image *i, const char *netns) {
                 .n_mounts = 1,
                 .devices = devices,
                 .n_devices = 1,
-                .last_capability = 40,
+                .capabilities = ALL_CAPABILITIES,
         };
 
         if (oci_config_build(&in, &o, &e) < 0)
