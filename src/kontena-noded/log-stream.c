@@ -392,7 +392,8 @@ int log_streams_open(LogStreams *l, json_object *params, KError *reterr) {
         LL_PREPEND(l->list, s);
         l->n++;
 
-        r = sd_journal_open(&s->journal, SD_JOURNAL_LOCAL_ONLY | SD_JOURNAL_SYSTEM);
+        /* With the journals of users: there journald keeps what a container with a user of its own writes. */
+        r = sd_journal_open(&s->journal, SD_JOURNAL_LOCAL_ONLY);
         if (r >= 0)
                 r = add_matches(s, service, instance, reterr);
         if (r >= 0)
