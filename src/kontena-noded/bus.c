@@ -4,6 +4,7 @@
 #include <utlist.h>
 
 #include "json-util.h"
+#include "leave.h"
 #include "log.h"
 #include "polkit.h"
 #include "string-util.h"
@@ -18,12 +19,13 @@
 
 typedef struct Query Query;
 
-/* A method call that waits for polkit's word. */
+/* A method call that waits for polkit's word, then perhaps for its end. */
 struct Query {
         BusFace *face;
         PolkitQuery *polkit;
         sd_bus_message *call;
-        int (*act)(Manager *m, KError *reterr);
+        int (*act)(Query *q, KError *reterr); /* 1: answered later, by answer() */
+        LeaveFlags flags;
         Query *next;
 };
 
@@ -46,27 +48,38 @@ static int reply_error(sd_bus_message *call, const KError *error) {
         return sd_bus_reply_method_errorf(call, kerror_bus_name(error->code), "%s", kerror_message(error));
 }
 
-static void on_polkit_done(const PolkitPeer *peer, const KError *denied, void *userdata) {
-        _cleanup_kerror_ KError error = KERROR_NULL;
+/* error NULL: success. The query is gone afterwards. */
+static void answer(const KError *error, void *userdata) {
         Query *q = userdata;
         int r;
 
-        if (denied)
-                r = reply_error(q->call, denied);
-        else if (q->act(q->face->manager, &error) < 0) {
-                if (!kerror_is_set(&error))
-                        (void) kerror_set(&error, K_INTERNAL, "It failed for lack of memory.");
-                r = reply_error(q->call, &error);
-        } else
-                r = sd_bus_reply_method_return(q->call, NULL);
+        r = error ? reply_error(q->call, error) : sd_bus_reply_method_return(q->call, NULL);
         if (r < 0)
                 log_warning_errno(r, "Cannot answer a call on the bus: %m");
 
         query_free(q);
 }
 
-static int ask_and_act(
-                sd_bus_message *m, BusFace *f, int (*act)(Manager *m, KError *reterr), sd_bus_error *error) {
+static void on_polkit_done(const PolkitPeer *peer, const KError *denied, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        Query *q = userdata;
+        int r;
+
+        q->polkit = polkit_query_free(q->polkit);
+        if (denied) {
+                answer(denied, q);
+                return;
+        }
+        r = q->act(q, &error);
+        if (r > 0)
+                return;
+        if (r < 0 && !kerror_is_set(&error))
+                (void) kerror_set(&error, K_INTERNAL, "It failed for lack of memory.");
+        answer(r < 0 ? &error : NULL, q);
+}
+
+static int ask_and_act(sd_bus_message *m, BusFace *f, int (*act)(Query *q, KError *reterr), LeaveFlags flags,
+                sd_bus_error *error) {
         Query *q;
         int r;
 
@@ -79,6 +92,7 @@ static int ask_and_act(
         q->face = f;
         q->call = sd_bus_message_ref(m);
         q->act = act;
+        q->flags = flags;
         LL_PREPEND(f->queries, q);
         f->n_queries++;
 
@@ -91,12 +105,30 @@ static int ask_and_act(
         return 1;
 }
 
+static int act_reload(Query *q, KError *reterr) {
+        return manager_reload(q->face->manager, reterr);
+}
+
 static int method_reload(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        return ask_and_act(m, userdata, manager_reload, error);
+        return ask_and_act(m, userdata, act_reload, 0, error);
+}
+
+static int act_leave(Query *q, KError *reterr) {
+        int r;
+
+        r = manager_leave(q->face->manager, q->flags, answer, q, reterr);
+        return r < 0 ? r : 1;
 }
 
 static int method_leave(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        return ask_and_act(m, userdata, manager_leave, error);
+        int force, volumes, r;
+
+        r = sd_bus_message_read(m, "bb", &force, &volumes);
+        if (r < 0)
+                return r;
+
+        return ask_and_act(m, userdata, act_leave, (force ? LEAVE_FORCE : 0) | (volumes ? LEAVE_VOLUMES : 0),
+                        error);
 }
 
 static int property_get_node(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -180,7 +212,8 @@ static const sd_bus_vtable node_vtable[] = {
         NODE_PROPERTY("Grid", SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         NODE_PROPERTY("NetworkError", SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_METHOD("Reload", NULL, NULL, method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD("Leave", NULL, NULL, method_leave, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Leave", SD_BUS_ARGS("b", force, "b", volumes), SD_BUS_NO_RESULT,
+                        method_leave, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };
 

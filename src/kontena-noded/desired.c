@@ -2,6 +2,7 @@
 #include "desired.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include "file-util.h"
 #include "instance-want.h"
@@ -281,6 +282,15 @@ int desired_save(Desired *d, KError *reterr) {
 
         d->dirty = false;
         return 0;
+}
+
+int desired_clear(Desired *d) {
+        assert(d);
+
+        json_object_put(TAKE_PTR(d->document));
+        d->epoch = d->seq = 0;
+        d->dirty = false;
+        return unlink(d->path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 json_object *desired_section(Desired *d, const char *name) {

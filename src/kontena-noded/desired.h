@@ -29,6 +29,9 @@ int desired_load(Desired *d, KError *reterr);
 int desired_replace(Desired *d, uint64_t epoch, json_object *desired, KError *reterr);
 int desired_update(Desired *d, json_object *params, KError *reterr); /* DesiredUpdate or negative */
 
+/* There is none any more, here and on disk. */
+int desired_clear(Desired *d);
+
 /* Writes what has changed. */
 int desired_save(Desired *d, KError *reterr);
 

@@ -96,6 +96,20 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         return 0;
 }
 
+static int on_stopped(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        Dns *d = userdata;
+        _cleanup_free_ char *text = NULL;
+
+        d->slot = sd_bus_slot_unref(d->slot);
+        if (!e || STR_IN_SET(strempty(e->name), "org.freedesktop.systemd1.NoSuchUnit"))
+                return 0;
+
+        text = strprintf("Cannot stop " UNIT ": %s", e->message ?: e->name);
+        d->on_failed(text ?: "Cannot stop " UNIT ".", d->userdata);
+        return 0;
+}
+
 static int start_unit(Dns *d, bool restart, KError *reterr) {
         int r;
 
@@ -140,4 +154,25 @@ int dns_set_names(Dns *d, json_object *names, KError *reterr) {
         if (r < 0)
                 return r;
         return replace_file(d, d->hosts, text, size, HOSTS_SIZE_MAX, reterr);
+}
+
+int dns_clear(Dns *d, KError *reterr) {
+        int r = 0;
+
+        if (unlink(d->config) < 0 && errno != ENOENT)
+                r = kerror_set_errno(reterr, -errno, "Cannot remove '%s': %m.", d->config);
+        if (unlink(d->hosts) < 0 && errno != ENOENT && r >= 0)
+                r = kerror_set_errno(reterr, -errno, "Cannot remove '%s': %m.", d->hosts);
+
+        d->slot = sd_bus_slot_unref(d->slot);
+        d->started = false;
+        if (d->bus && r >= 0) {
+                r = sd_bus_call_method_async(d->bus, &d->slot, "org.freedesktop.systemd1",
+                                "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "StopUnit",
+                                on_stopped, d, "ss", UNIT, "replace");
+                if (r < 0)
+                        return kerror_set_errno(reterr, r, "Cannot stop " UNIT ": %m.");
+        }
+
+        return MIN(r, 0);
 }

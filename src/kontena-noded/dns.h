@@ -27,6 +27,9 @@ int dns_configure(Dns *d, uint32_t address, const Ipv4Prefix *subnet, KError *re
 /* {NAME: [ADDRESS...]}; refused as a whole when one is not valid. Returns 1 when something changed. */
 int dns_set_names(Dns *d, json_object *names, KError *reterr);
 
+/* Ends the unit, and removes the files without which it does not start. */
+int dns_clear(Dns *d, KError *reterr);
+
 /* Contents of the files. The first name of a line is what the address resolves to: the one with the fewest addresses. */
 int dns_hosts_text(json_object *names, char **ret, size_t *ret_size, KError *reterr);
 int dns_config_text(const char *directory, const char *resolv_conf, uint32_t address,

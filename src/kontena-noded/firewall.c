@@ -187,3 +187,8 @@ int firewall_apply(Firewall *f, const FirewallRules *rules, KError *reterr) {
         f->intact = true;
         return 1;
 }
+
+int firewall_remove(Firewall *f, KError *reterr) {
+        f->intact = false;
+        return firewall_run("table inet " TABLE " {}\ndelete table inet " TABLE "\n", reterr);
+}

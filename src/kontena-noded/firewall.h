@@ -45,5 +45,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Firewall *, firewall_free);
 /* Returns 1 when something had to be changed. */
 int firewall_apply(Firewall *f, const FirewallRules *rules, KError *reterr);
 
+/* Our table goes; it need not be there. */
+int firewall_remove(Firewall *f, KError *reterr);
+
 /* Runs commands of nft(8) as one transaction, in a child process: the library would double this daemon's memory. */
 int firewall_run(const char *commands, KError *reterr);

@@ -11,7 +11,8 @@
 
 /* Shared by network*.c only. */
 
-#define LINK_TYPES_MAX 4U
+#define LINK_TYPES_MAX       4U
+#define NETWORK_ALIAS_PREFIX "kontena grid " /* of our devices; network-clear.c finds them by it */
 
 typedef struct NetworkInstance {
         char *id;

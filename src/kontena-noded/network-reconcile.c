@@ -15,7 +15,6 @@
 #define MTU_DEFAULT  1500U
 #define MTU_MIN      576U
 #define OVERHEAD_MAX 50U /* of all kinds of links; instances keep their MTU when it changes */
-#define ALIAS_PREFIX "kontena grid "
 
 typedef struct Run {
         Network *n;
@@ -130,7 +129,7 @@ static int remove_other_devices(Run *run, KError *reterr) {
 
                 for (size_t i = 0; network_link_types[i]; i++)
                         wanted = wanted || (n->links[i].index > 0 && streq(l->name, n->links[i].name));
-                if (wanted || !startswith(l->alias, ALIAS_PREFIX))
+                if (wanted || !startswith(l->alias, NETWORK_ALIAS_PREFIX))
                         continue;
                 r = rtnl_delete_link(n->netlink, l->name);
                 if (r < 0)

@@ -66,6 +66,10 @@ typedef struct NetworkPort {
 int network_ports_set(Network *n, const char *id, const char *address, const NetworkPort *ports,
                 size_t n_ports, KError *reterr);
 
+/* Takes away all that this machine has of any grid, known or not: namespaces, devices, routes, firewall table, published ports,
+ * name server. Does as much as it can. Forwarding of packets stays on: others may need it by now. */
+int network_clear(Network *n, KError *reterr);
+
 /* What an instance's /etc/resolv.conf names as its server: the bridge address; NULL before there is a grid. */
 const char *network_resolver_address(Network *n);
 unsigned network_mtu(Network *n); /* of an instance's eth0 */

@@ -10,6 +10,7 @@
 #include "join-token.h"
 #include "json-util.h"
 #include "kontena-limits.h"
+#include "leave.h"
 #include "log-stream.h"
 #include "log.h"
 #include "node-report.h"
@@ -52,7 +53,9 @@ static int on_status(sd_event_source *s, uint64_t usec, void *userdata) {
         if (channel_state(m->channel) == CHANNEL_READY) {
                 address = master_address(channel_master_url(m->channel));
                 channel = strprintf("Connected to %s as %s", strna(address), m->host.node_name);
-        } else
+        } else if (m->leave)
+                channel = strdup("Leaving the grid");
+        else
                 channel = strdup(channel_status_text(m->channel) ?: "Not connected to a master");
         if (!channel)
                 return 0;
@@ -120,6 +123,7 @@ static void on_instance_removed(Instance *i, void *userdata) {
                 reporter_instance_removed(m->reporter, instance_id(i), status);
         bus_face_instance_removed(m->face, i);
         manager_forget_instance(m, i);
+        leave_wake(m->leave);
         manager_update_status(m);
 }
 
@@ -215,6 +219,8 @@ int manager_reload(Manager *m, KError *reterr) {
         NodeConfig *c, old;
         int r;
 
+        if (m->leave)
+                return kerror_set(reterr, K_CONFLICT, "This machine is about to leave its grid.");
         r = node_config_load(NULL, &c);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Cannot read the configuration, keeping the old one: %m");
@@ -241,25 +247,6 @@ int manager_reload(Manager *m, KError *reterr) {
         manager_schedule_reconcile(m);
         manager_update_status(m);
         return r;
-}
-
-int manager_leave(Manager *m, KError *reterr) {
-        static const char *const files[] = { "join.conf", "ca.pem", "key.pem", "certificate.pem",
-                "desired.json" };
-
-        channel_stop(m->channel);
-        for (size_t i = 0; i < ELEMENTSOF(files); i++) {
-                _cleanup_free_ char *path = strjoin(m->config->state_directory, "/", files[i]);
-
-                if (!path)
-                        return -ENOMEM;
-                if (unlink(path) < 0 && errno != ENOENT)
-                        return kerror_set_errno(reterr, -errno, "Cannot remove '%s': %m", path);
-        }
-        (void) channel_start(m->channel, NULL); /* reads that there is no join any more */
-        log_notice("This machine has left its grid; its instances stay until they are stopped.");
-        manager_update_status(m);
-        return 0;
 }
 
 static int on_systemd_version(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
@@ -444,6 +431,12 @@ int manager_start(Manager *m) {
         if (r < 0)
                 return log_error_errno(r, "Cannot appear on the bus: %m");
 
+        r = manager_resume_leave(m);
+        if (r != 0) {
+                manager_update_status(m);
+                return MIN(r, 0);
+        }
+
         r = desired_load(m->desired, &error);
         if (r > 0)
                 manager_schedule_reconcile(m); /* what it had, whether or not there is a master (trap 14) */
@@ -472,6 +465,7 @@ Manager *manager_free(Manager *m) {
                 free(e->id);
                 free(e);
         }
+        leave_free(m->leave);
         m->face = bus_face_free(m->face);
         log_streams_free(m->logs);
         channel_free(m->channel);

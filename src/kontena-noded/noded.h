@@ -54,6 +54,7 @@ struct Manager {
         bool was_connected;    /* and said so */
 
         BusFace *face;
+        struct Leave *leave; /* NULL: this machine stays */
 };
 
 struct InstanceEntry {
@@ -71,8 +72,6 @@ int manager_start(Manager *m);
 
 /* Configuration again: registries, log level. SIGHUP and Reload(). */
 int manager_reload(Manager *m, KError *reterr);
-/* Forgets the master: the channel ends, the key and the join are removed. Instances stay until somebody removes them. */
-int manager_leave(Manager *m, KError *reterr);
 
 Instance *manager_find_instance(Manager *m, const char *id);
 size_t manager_count_instances(Manager *m);

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "file-util.h"
 #include "json-util.h"
@@ -205,10 +206,26 @@ static void test_unwritable_directory_is_an_error(void **state) {
         desired_free(d);
 }
 
+static void test_cleared_state_is_gone_from_the_disk(void **state) {
+        Fixture f;
+
+        setup(&f);
+        replace(f.d, 1, empty_text);
+        ASSERT_OK(desired_save(f.d, NULL));
+        ASSERT_OK(desired_clear(f.d));
+        ASSERT_FALSE(desired_is_complete(f.d));
+        ASSERT_TRUE(access(f.path, F_OK) < 0);
+        ASSERT_OK(desired_save(f.d, NULL));
+        ASSERT_EQ(desired_load(f.d, NULL), 0);
+        ASSERT_OK(desired_clear(f.d));
+        teardown(&f);
+}
+
 KONTENA_TESTS(cmocka_unit_test(test_missing_file_is_no_state), cmocka_unit_test(test_saved_state_comes_back),
                 cmocka_unit_test(test_corrupt_file_is_put_aside),
                 cmocka_unit_test(test_incomplete_state_is_refused), cmocka_unit_test(test_updates_in_order),
                 cmocka_unit_test(test_gap_is_noticed),
                 cmocka_unit_test(test_other_epoch_and_repetition_are_ignored),
                 cmocka_unit_test(test_malformed_update_changes_nothing),
-                cmocka_unit_test(test_unwritable_directory_is_an_error))
+                cmocka_unit_test(test_unwritable_directory_is_an_error),
+                cmocka_unit_test(test_cleared_state_is_gone_from_the_disk))

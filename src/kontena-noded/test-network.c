@@ -617,6 +617,45 @@ static void test_report(void **state) {
                         "\"private_address\":\"172.30.0.11\"}");
 }
 
+static void assert_nothing_is_left(Fixture *f) {
+        _cleanup_free_ RtnlRoute *routes = NULL;
+        _cleanup_free_ RtnlLink *links = NULL;
+        size_t n;
+
+        ASSERT_OK(rtnl_dump_links(f->netlink, &links, &n, NULL));
+        FOREACH_ARRAY(l, links, n)
+                ASSERT_FALSE(startswith(l->alias, NETWORK_ALIAS_PREFIX));
+        ASSERT_OK(rtnl_dump_routes(f->netlink, OVERLAY_ROUTE_PROTOCOL, &routes, &n, NULL));
+        ASSERT_EQ(n, 0);
+        ASSERT_FALSE(netns_exists(NETNS_DIRECTORY, "i1"));
+        ASSERT_TRUE(firewall_run("list table inet kontena\n", NULL) < 0);
+        ASSERT_TRUE(access("/run/kontena/network/ports", F_OK) < 0);
+        ASSERT_TRUE(access("/run/kontena/dns/dnsmasq.conf", F_OK) < 0);
+        ASSERT_TRUE(!network_resolver_address(f->network));
+}
+
+static void test_clear_leaves_nothing(void **state) {
+        NetworkPort port = { .node_port = 8080, .container_port = 80 };
+        Fixture *f = fixture(state);
+
+        set_all(f);
+        ASSERT_OK(network_instance_add(f->network, "i1", "10.81.128.5", NULL));
+        ASSERT_OK(network_ports_set(f->network, "i1", "10.81.128.5", &port, 1, NULL));
+        for (int i = 0; i < 2; i++) { /* there need be nothing */
+                ASSERT_OK(network_clear(f->network, NULL));
+                assert_nothing_is_left(f);
+        }
+
+        /* By a daemon that has never been told of a grid, as well. */
+        set_all(f);
+        network_free(f->network);
+        start(f);
+        ASSERT_OK(network_clear(f->network, NULL));
+        assert_nothing_is_left(f);
+
+        set_all(f);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 KONTENA_TESTS(TEST(test_reconcile_makes_the_grid), TEST(test_second_reconcile_changes_nothing),
@@ -628,4 +667,4 @@ KONTENA_TESTS(TEST(test_reconcile_makes_the_grid), TEST(test_second_reconcile_ch
                 TEST(test_half_made_instance_is_repaired), TEST(test_this_process_stays_where_it_is),
                 TEST(test_unavailable_link_is_said_once), TEST(test_failure_is_said_once_and_retried),
                 TEST(test_peer_that_leaves_is_forgotten), TEST(test_mtu_follows_the_underlay),
-                TEST(test_names_are_written_or_refused), TEST(test_report))
+                TEST(test_names_are_written_or_refused), TEST(test_report), TEST(test_clear_leaves_nothing))

@@ -114,7 +114,8 @@ static const OptionDef join_options[] = {
 };
 
 static const OptionDef leave_options[] = {
-        { .name = "force", .letter = 'f', .help = "Even if instances run here; they are stopped" },
+        { .name = "force", .letter = 'f', .help = "Even if instances run here; they are removed" },
+        { .name = "volumes", .help = "Remove named volumes and what is in them, too" },
         {},
 };
 

@@ -243,31 +243,9 @@ static int forget_join(KError *reterr) {
         return 0;
 }
 
-int command_node_leave(Ctl *c, const Arguments *a, KError *reterr) {
-        _cleanup_strv_free_ char **units = NULL;
+/* Without the daemon: what can be done by hand. */
+static int leave_without_daemon(Ctl *c, char *const *units, KError *reterr) {
         int r;
-
-        r = require_local_root(c, "Leaving", reterr);
-        if (r < 0)
-                return r;
-        r = instance_units(c, &units, reterr);
-        if (r < 0)
-                return r;
-        if (strv_length(units) > 0 && !arguments_has(a, "force"))
-                return kerror_set(reterr, K_IN_USE,
-                                "%zu instance%s run%s on this machine; drain the node first, or say --force "
-                                "to end them.",
-                                strv_length(units), strv_length(units) == 1 ? "" : "s",
-                                strv_length(units) == 1 ? "s" : "");
-
-        /* First the daemon, or it would start again what is stopped. */
-        ctl_say(c, "Stopping %s.", NODE_UNIT);
-        r = unit_disable(c, NODE_UNIT, reterr);
-        if (r < 0)
-                return r;
-        r = unit_run(c, "StopUnit", NODE_UNIT, reterr);
-        if (r < 0)
-                return r;
 
         STRV_FOREACH(u, units) {
                 _cleanup_kerror_ KError error = KERROR_NULL;
@@ -278,9 +256,54 @@ int command_node_leave(Ctl *c, const Arguments *a, KError *reterr) {
                         ctl_warn("%s", kerror_message(&error));
         }
 
-        r = forget_join(reterr);
+        ctl_warn("Roots of containers, network namespaces and the grid's devices stay until this machine is "
+                 "started again.");
+        return forget_join(reterr);
+}
+
+int command_node_leave(Ctl *c, const Arguments *a, KError *reterr) {
+        bool force = arguments_has(a, "force"), volumes = arguments_has(a, "volumes");
+        _cleanup_kerror_ KError start_error = KERROR_NULL;
+        _cleanup_strv_free_ char **units = NULL;
+        int r, started;
+
+        r = require_local_root(c, "Leaving", reterr);
         if (r < 0)
                 return r;
+        r = instance_units(c, &units, reterr);
+        if (r < 0)
+                return r;
+        if (strv_length(units) > 0 && !force)
+                return kerror_set(reterr, K_IN_USE,
+                                "%zu instance%s run%s on this machine; drain the node first, or say --force "
+                                "to end them.",
+                                strv_length(units), strv_length(units) == 1 ? "" : "s",
+                                strv_length(units) == 1 ? "s" : "");
+
+        /* It knows what belongs to the grid. */
+        started = unit_run(c, "StartUnit", NODE_UNIT, &start_error);
+        if (started >= 0) {
+                ctl_say(c, "Ending %zu instance%s, removing the grid's network%s.", strv_length(units),
+                                strv_length(units) == 1 ? "" : "s", volumes ? " and named volumes" : "");
+                r = node_local_leave(c, force, volumes, reterr);
+                if (r < 0)
+                        return r;
+        } else
+                ctl_warn("%s", kerror_message(&start_error));
+
+        ctl_say(c, "Stopping %s.", NODE_UNIT);
+        r = unit_disable(c, NODE_UNIT, reterr);
+        if (r < 0)
+                return r;
+        r = unit_run(c, "StopUnit", NODE_UNIT, reterr);
+        if (r < 0)
+                return r;
+        if (started < 0) {
+                r = leave_without_daemon(c, units, reterr);
+                if (r < 0)
+                        return r;
+        }
+
         ctl_say(c, "This machine has left the grid. On the master, remove its record with: kontenactl node "
                    "remove NAME");
         return 0;

@@ -2,6 +2,7 @@
 #include "node-local.h"
 
 #include "bus-json.h"
+#include "file-util.h"
 #include "json-util.h"
 #include "string-util.h"
 #include "watch.h"
@@ -129,4 +130,25 @@ int node_local_wait_ready(Ctl *c, uint64_t timeout_usec, KError *reterr) {
                                 "',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged'",
                                 channel_is_ready, NULL, timeout_usec, reterr);
         return r < 0 ? r : 0;
+}
+
+/* Containers may take their grace period; what is stuck longer is told by the daemon's journal. */
+#define LEAVE_TIMEOUT_USEC (15 * 60 * USEC_PER_SEC)
+
+int node_local_leave(Ctl *c, bool force, bool volumes, KError *reterr) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        sd_bus *bus;
+        int r;
+
+        r = ctl_bus(c, &bus, reterr);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_new_method_call(bus, &m, NODE_NAME, NODE_PATH, NODE_INTERFACE, "Leave");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "bb", (int) force, (int) volumes);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Cannot make a message: %m");
+        r = sd_bus_call(bus, m, LEAVE_TIMEOUT_USEC, &error, NULL);
+        return r < 0 ? ctl_bus_error(c, &error, r, reterr) : 0;
 }

@@ -16,3 +16,6 @@ int node_local_instances(Ctl *c, json_object **ret, KError *reterr);
 
 /* Waits until the node's channel is ready. Fails with what the master or the network said, as soon as an attempt failed. */
 int node_local_wait_ready(Ctl *c, uint64_t timeout_usec, KError *reterr);
+
+/* io.kontena.Node1.Leave(): comes back when nothing is left. */
+int node_local_leave(Ctl *c, bool force, bool volumes, KError *reterr);
