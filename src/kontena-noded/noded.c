@@ -266,7 +266,7 @@ static int make_directories(const NodeConfig *c) {
         } table[] = {
                 { c->state_directory, 0700 },
                 { c->instances_directory, 0700 },
-                { c->volumes_directory, 0711 },
+                { c->volumes_directory, 0700 },
                 { c->run_directory, 0755 },
         };
 
