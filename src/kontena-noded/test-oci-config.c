@@ -266,6 +266,12 @@ static void test_ordinary_container(void **state) {
                         "/run/f/hosts");
         ASSERT_TRUE(array_has(
                         at(find_by(mounts, "destination", "/dev/shm"), "options", NULL), "size=67108864"));
+        ASSERT_STREQ(json_object_get_string(
+                                     at(find_by(mounts, "destination", "/dev/stdout"), "source", NULL)),
+                        "/run/f/output");
+        ASSERT_STREQ(json_object_get_string(
+                                     at(find_by(mounts, "destination", "/dev/stderr"), "source", NULL)),
+                        "/run/f/output");
         m = find_by(mounts, "destination", "/data");
         ASSERT_TRUE(array_has(at(m, "options", NULL), "ro") && array_has(at(m, "options", NULL), "rbind"));
         m = find_by(at(o, "linux", "devices"), "path", "/dev/fuse");
