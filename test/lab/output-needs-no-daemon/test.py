@@ -142,7 +142,8 @@ def test_reader_that_is_killed_comes_back(grid):
         assert {e["MESSAGE"] for e in by_name(host, name, 4 * LINES)} == expected(range(2))
 
 
-def test_last_words_are_not_lost(grid):
+@pytest.mark.parametrize("end", ["removal", "shutdown"])
+def test_last_words_are_not_lost(grid, end):
     name = fresh("byname")
     script = (
         f"trap 'i=0; while [ $i -lt 500 ]; do echo \"out 0 $i {TEXT}\" >&3; i=$((i+1)); done; exit' TERM;"
@@ -152,7 +153,11 @@ def test_last_words_are_not_lost(grid):
         instance = grid.instance(name)
         host = grid.host_of(instance)
         host.wait_journal("^ready$", f"KONTENA_SERVICE={name}")
-    assert [e["MESSAGE"] for e in by_name(host, name, 500)] == [f"out 0 {i} {TEXT}" for i in range(500)]
+        if end == "shutdown":
+            host.stop()
+            host.start()
+            host.wait_running()
+    assert [e["MESSAGE"] for e in by_name(host, name, 500)][:500] == [f"out 0 {i} {TEXT}" for i in range(500)]
 
 
 def test_new_container_has_a_fifo_of_its_own_and_the_old_one_goes(grid):
