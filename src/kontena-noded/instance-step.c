@@ -454,8 +454,17 @@ static int deploy(Instance *i, KError *reterr) {
         bool replace;
         int r;
 
-        if (!i->image || i->image_rev != w->deploy_rev)
-                return pull(i, reterr);
+        if (!i->image || i->image_rev != w->deploy_rev) {
+                r = pull(i, reterr);
+                /* Nothing is there that it could disturb: the namespace is made while the image is asked for. */
+                if (r >= 0 && record->generation == 0 && !i->networked && !i->networking) {
+                        int k = instance_add_network(i, reterr);
+
+                        if (k < 0)
+                                return k;
+                }
+                return r;
+        }
 
         replace = record->generation == 0 || record->service_rev != w->service_rev ||
                   (w->force && record->deploy_rev != w->deploy_rev) ||

@@ -379,7 +379,7 @@ static void test_first_start(void **state) {
         want(&f, 1, 1, ",\"spec\":{\"image\":\"a:1\",\"ports\":[{\"node_port\":80,\"container_port\":80}]}");
         ASSERT_EQ(instance_state_of(f.i), INSTANCE_PULLING);
         pull_finishes(NULL);
-        ASSERT_TRAIL("pull mount:gen-1 prepare net+ ports start ");
+        ASSERT_TRAIL("pull net+ mount:gen-1 prepare ports start ");
         ASSERT_EQ(instance_state_of(f.i), INSTANCE_STARTING);
         unit_finishes("active", NULL);
         ASSERT_EQ(instance_state_of(f.i), INSTANCE_RUNNING);
@@ -471,8 +471,7 @@ static void test_configuration_error_keeps_the_old_one(void **state) {
 }
 
 static void wait_for_job(Fixture *f) {
-        ASSERT_TRUE(sd_event_run(f->host.event, 5000000) > 0);
-        settle(f, 100000);
+        settle(f, 500000); /* it may be over already */
 }
 
 static void assert_stands_on(Fixture *f, const char *generation, const char *digest) {
@@ -541,11 +540,11 @@ static void test_newer_state_interrupts_waiting(void **state) {
         open_fixture(&f);
         want(&f, 1, 1, "");
         pull_finishes("no such image");
-        ASSERT_TRAIL("pull ");
+        ASSERT_TRAIL("pull net+ ");
         want(&f, 2, 2, "");
-        ASSERT_TRAIL("pull ");
+        ASSERT_TRAIL("pull net+ ");
         want(&f, 3, 3, "");
-        ASSERT_TRAIL("cancel-pull pull ");
+        ASSERT_TRAIL("cancel-pull pull net+ ");
         pull_finishes(NULL);
         unit_finishes("active", NULL);
         trail[0] = '\0';

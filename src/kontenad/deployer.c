@@ -45,8 +45,12 @@ static int arm_timer(Deployer *d, uint64_t when, uint64_t now) {
 
         if (when == USEC_INFINITY)
                 return sd_event_source_set_enabled(d->timer, SD_EVENT_OFF);
+        if (when <= now) { /* at once, not within the timer's accuracy */
+                schedule(d);
+                return 0;
+        }
 
-        r = sd_event_source_set_time_relative(d->timer, when > now ? when - now : 0);
+        r = sd_event_source_set_time_relative(d->timer, when - now);
         if (r < 0)
                 return r;
         return sd_event_source_set_enabled(d->timer, SD_EVENT_ONESHOT);
