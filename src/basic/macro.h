@@ -76,8 +76,9 @@ static inline void freep(void *p) {
                 (typeof(p)) NULL;                                                                           \
         })
 
+/* Even adding 0 to NULL is undefined, so an array that was never allocated is told apart. */
 #define FOREACH_ARRAY(i, array, n)                                                                          \
-        for (typeof((array)[0]) *i = (array), *_end_##i = (i) + (n); (i) < _end_##i; (i)++)
+        for (typeof((array)[0]) *i = (array), *_end_##i = (i) ? (i) + (n) : (i); (i) < _end_##i; (i)++)
 
 /* True while r stands for "the peer or kernel wants us to come back later". */
 #define ERRNO_IS_TRANSIENT(r)  ((r) == -EAGAIN || (r) == -EINTR)
