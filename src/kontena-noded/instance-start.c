@@ -115,6 +115,7 @@ int instance_make(Instance *i, uint64_t generation, Image *image, KError *reterr
         r = describe(i, generation, image, run, root, id, netns, &container, &mounts);
         if (r < 0)
                 return r;
+        container.files_directory = data;
         r = i->host->runtime->ops->prepare(i->host->runtime, &container, reterr);
         if (r < 0)
                 return r;

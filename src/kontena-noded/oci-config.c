@@ -366,7 +366,7 @@ static int add_mounts(json_object *config, const OciInput *in) {
                         r = add_file(mounts, in->files_directory, files[i]);
         }
         if (r >= 0)
-                r = add_output(mounts, in->files_directory);
+                r = add_output(mounts, in->output_directory);
         for (size_t i = 0; i < in->n_mounts && r >= 0; i++)
                 r = add_volume(mounts, in->mounts + i);
         if (r < 0)

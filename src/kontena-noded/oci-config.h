@@ -32,8 +32,9 @@ typedef struct OciInput {
         const Image *image;
         const char *node_name;
         const char *root_path;
-        const char *files_directory; /* hosts, hostname, resolv.conf, and the FIFOs stdout, stderr */
-        const char *netns_path;      /* NULL: the host's */
+        const char *files_directory;  /* hosts, hostname, resolv.conf */
+        const char *output_directory; /* the FIFO of output.h */
+        const char *netns_path;       /* NULL: the host's */
         const char *cgroup_path;
         const UserIdentity *identity;
         const OciMount *mounts;

@@ -35,12 +35,26 @@ static int write_text(const char *directory, const char *name, const char *text,
         if (!path)
                 return -ENOMEM;
 
-        /* In /run, so without fsync. Written in place: /etc/hosts of a running container is this file. */
+        /* Made anew when it is lost, so without fsync. Written in place: /etc/hosts of a running container is this file. */
         fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
         if (fd < 0)
                 return -errno;
 
         return loop_write(fd, text, strlen(text));
+}
+
+/* A container can write to it, so it is not in /run, which a large one would fill. What it is already is not written again: then
+ * a full disk keeps nobody from starting. */
+static int write_kept(const char *directory, const char *name, const char *text) {
+        _cleanup_free_ char *path = NULL, *old = NULL;
+
+        path = strjoin(directory, "/", name);
+        if (!path)
+                return -ENOMEM;
+        if (text && read_file(path, LOG_SIZE_MAX, &old, NULL) >= 0 && streq(old, text))
+                return 0;
+
+        return write_text(directory, name, text, 0644);
 }
 
 static int write_files(const RuntimeContainer *c) {
@@ -53,22 +67,22 @@ static int write_files(const RuntimeContainer *c) {
                 (void) read_file("/etc/hosts", LOG_SIZE_MAX, &host_hosts, NULL);
                 (void) read_file("/etc/resolv.conf", LOG_SIZE_MAX, &host_resolv, NULL);
                 (void) read_file("/etc/hostname", 4096, &host_name, NULL);
-                r = write_text(c->directory, "hosts", strempty(host_hosts), 0644);
+                r = write_kept(c->files_directory, "hosts", strempty(host_hosts));
                 if (r >= 0)
-                        r = write_text(c->directory, "resolv.conf", strempty(host_resolv), 0644);
+                        r = write_kept(c->files_directory, "resolv.conf", strempty(host_resolv));
                 if (r >= 0)
-                        r = write_text(c->directory, "hostname", strempty(host_name), 0644);
+                        r = write_kept(c->files_directory, "hostname", strempty(host_name));
                 return r;
         }
 
         hosts = oci_hosts_file(c->want);
         resolv = oci_resolv_file(c->want, c->resolver);
         hostname = strjoin(strempty(oci_hostname(c->want)), "\n");
-        r = write_text(c->directory, "hosts", hosts, 0644);
+        r = write_kept(c->files_directory, "hosts", hosts);
         if (r >= 0)
-                r = write_text(c->directory, "resolv.conf", resolv, 0644);
+                r = write_kept(c->files_directory, "resolv.conf", resolv);
         if (r >= 0)
-                r = write_text(c->directory, "hostname", hostname, 0644);
+                r = write_kept(c->files_directory, "hostname", hostname);
         return r;
 }
 
@@ -110,7 +124,8 @@ static int oci_prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
                                         .image = c->image,
                                         .node_name = c->node_name,
                                         .root_path = c->root_path,
-                                        .files_directory = c->directory,
+                                        .files_directory = c->files_directory,
+                                        .output_directory = c->directory,
                                         .netns_path = c->netns_path,
                                         .cgroup_path = cgroup_path,
                                         .identity = &identity,

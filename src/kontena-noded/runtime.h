@@ -18,8 +18,9 @@ typedef struct RuntimeContainer {
         const InstanceWant *want;
         const Image *image;
         const char *node_name;
-        const char *id;        /* "<instance>-<generation>" */
-        const char *directory; /* below /run: configuration, PID file, messages */
+        const char *id;              /* "<instance>-<generation>" */
+        const char *directory;       /* below /run: configuration, PID file, messages */
+        const char *files_directory; /* on disk: what the container may write to, as /etc/hosts */
         const char *root_path;
         const char *netns_path; /* NULL: the host's network */
         const char *resolver;   /* NULL likewise */

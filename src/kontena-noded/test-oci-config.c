@@ -198,6 +198,7 @@ static json_object *build(const char *spec, const Image *i, const char *netns) {
                 .node_name = "node1",
                 .root_path = "/run/r",
                 .files_directory = "/run/f",
+                .output_directory = "/run/f",
                 .netns_path = netns,
                 .cgroup_path = "/kontena.slice/x/container",
                 .identity = &identity,
