@@ -16,7 +16,8 @@ def test_burst_is_whole(grid):
     script = f"seq 1 {BURST}; echo done; exec sleep infinity"
     with grid.service(name, "busybox:1", "--", "sh", "-c", script):
         host = grid.host_of(grid.instance(name))
-        host.wait_journal("^done$", f"KONTENA_SERVICE={name}", timeout=60)
+        last = f"journalctl --quiet --output=cat --lines=1 KONTENA_SERVICE={name} _TRANSPORT=stdout"
+        wait_until(lambda: host.run(last).stdout.strip() == "done", 90, "the last line", 0.5)
         lines = host.run(f"journalctl -o cat KONTENA_SERVICE={name} _TRANSPORT=stdout | grep -c '^[0-9]'", timeout=120)
         assert int(lines.stdout) == BURST
         assert not host.journal("-u", "systemd-journald", "--grep", "Suppressed", options=["--boot"])
@@ -27,19 +28,14 @@ def test_followed_view_survives_rotation_and_a_restart_of_journald(grid):
     script = "i=0; while :; do echo n=$i; i=$((i+1)); sleep 0.1; done"
     with grid.service(name, "busybox:1", "--", "sh", "-c", script):
         host = grid.host_of(grid.instance(name))
-        view = grid.popen("service", "logs", "-f", "-n", "1", "--output=cat", name, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
-        try:
+        view = grid.master.popen(
+            ["timeout", "8", "kontenactl", "-g", grid.name, "service", "logs", "-f", "-n", "1", "--output=cat", name],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        for command in ("true", "journalctl --rotate", "systemctl restart systemd-journald", "journalctl --rotate --vacuum-files=1"):
+            host.run(command)
             time.sleep(1)
-            host.run("journalctl --rotate")
-            time.sleep(1)
-            host.run("systemctl restart systemd-journald")
-            time.sleep(1)
-            host.run("journalctl --rotate --vacuum-files=1")
-            time.sleep(2)
-        finally:
-            view.terminate()
-            out = view.communicate(timeout=10)[0].decode()
+        out = view.communicate(timeout=30)[0].decode()
         numbers = [int(n) for n in re.findall(r"^n=(\d+)$", out, re.MULTILINE)]
         assert len(numbers) > 25, out
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "a gap or a line twice"
