@@ -123,6 +123,7 @@ static void on_instance_removed(Instance *i, void *userdata) {
                 reporter_instance_removed(m->reporter, instance_id(i), status);
         bus_face_instance_removed(m->face, i);
         manager_forget_instance(m, i);
+        m->retained = false; /* should its namespace be there still, the next look takes it away */
         leave_wake(m->leave);
         manager_update_status(m);
 }
