@@ -254,7 +254,8 @@ int strv_consume(char ***l, char *s) {
         if (!s)
                 return -ENOMEM;
 
-        larger = reallocarray(*l, n + 2, sizeof(char *));
+        /* Cannot overflow, n are there. And -fanalyzer knows realloc(), but not reallocarray(). */
+        larger = realloc(*l, (n + 2) * sizeof(char *));
         if (!larger) {
                 free(s);
                 return -ENOMEM;
