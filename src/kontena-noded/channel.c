@@ -484,6 +484,19 @@ int channel_start(Channel *c, KError *reterr) {
         return 0;
 }
 
+int channel_reload(Channel *c, KError *reterr) {
+        _cleanup_join_config_ JoinConfig join = {};
+
+        assert(c);
+
+        /* Without a secret it is the join that the master has acknowledged. */
+        if (c->state == CHANNEL_READY && join_config_load(c->join_path, &join, NULL) >= 0 && !join.secret &&
+                        streq_ptr(join.url, c->join.url))
+                return 0;
+
+        return channel_start(c, reterr);
+}
+
 void channel_stop(Channel *c) {
         ChannelState before = c->state;
 

@@ -46,6 +46,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Channel *, channel_free);
 
 /* Reads join.conf (again); begins to connect if the node has joined. */
 int channel_start(Channel *c, KError *reterr);
+/* The same, but a connection that is in order and belongs to the join as it is now goes on. */
+int channel_reload(Channel *c, KError *reterr);
 void channel_stop(Channel *c);
 
 ChannelState channel_state(Channel *c);

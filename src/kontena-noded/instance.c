@@ -193,6 +193,10 @@ const char *instance_image_digest(const Instance *i) {
         return strempty(i->record.image_digest);
 }
 
+const char *instance_next_image_digest(const Instance *i) {
+        return i->image ? i->image->digest : "";
+}
+
 const char *instance_address(const Instance *i) {
         return i->want ? strempty(i->want->address) : "";
 }

@@ -165,6 +165,8 @@ static int images_in_use(Manager *m, char ***ret) {
         HASH_ITER(hh, m->instances, e, next) {
                 int r = strv_extend(&l, instance_image_digest(e->instance));
 
+                if (r >= 0)
+                        r = strv_extend(&l, instance_next_image_digest(e->instance));
                 if (r < 0)
                         return r;
         }
@@ -244,7 +246,7 @@ int manager_reload(Manager *m, KError *reterr) {
         set_registries(m);
 
         /* A join that was made meanwhile is taken up. */
-        r = channel_start(m->channel, reterr);
+        r = channel_reload(m->channel, reterr);
         manager_schedule_reconcile(m);
         manager_update_status(m);
         return r;

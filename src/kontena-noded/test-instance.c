@@ -492,6 +492,9 @@ static void test_root_of_a_failed_attempt_is_not_used_for_another_image(void **s
         pull_finishes(NULL);
         ASSERT_TRAIL("pull mount:gen-2 ");
         assert_stands_on(&f, "2", "sha256:2");
+        /* Neither may be collected now. */
+        ASSERT_STREQ(instance_image_digest(f.i), "sha256:1");
+        ASSERT_STREQ(instance_next_image_digest(f.i), "sha256:2");
 
         image_tag[0] = '3';
         prepare_error = NULL;
