@@ -56,7 +56,8 @@ static int add_node(DeviceList *l, const char *host, const char *inside, const c
         if (!d->path)
                 return -ENOMEM;
 
-        return access ? strv_extendf(&l->allow, "%s %s", host, access) : 0;
+        /* The runtime, which stands in the unit as well, has to make the node. */
+        return access ? strv_extendf(&l->allow, "%s %s%s", host, access, strchr(access, 'm') ? "" : "m") : 0;
 }
 
 /* access NULL: everything is allowed anyway, and it need not be said. */

@@ -126,7 +126,7 @@ static int append_log(const UnitSetup *s, const char *instance_unit, sd_bus_mess
         if (r >= 0)
                 r = unit_append_bool(m, "SyslogLevelPrefix", false);
         if (r >= 0)
-                r = unit_append_u64(m, "LogRateLimitIntervalUSec", 0);
+                r = unit_append_no_log_limit(m);
         if (r >= 0)
                 r = unit_append_log_fields(m, fields);
         return r;

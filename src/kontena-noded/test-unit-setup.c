@@ -95,7 +95,8 @@ static void test_what_every_unit_has(void **state) {
         ASSERT_PROPERTY(text, "Restart", "STRING \"always\"");
         ASSERT_PROPERTY(text, "Slice", "STRING \"kontena-my\\x2dgrid.slice\"");
         ASSERT_PROPERTY(text, "SyslogIdentifier", "STRING \"web-2\"");
-        ASSERT_PROPERTY(text, "LogRateLimitIntervalUSec", "UINT64 0");
+        ASSERT_PROPERTY(text, "LogRateLimitIntervalUSec", "UINT64 1000000");
+        ASSERT_PROPERTY(text, "LogRateLimitBurst", "UINT32 50000000");
         ASSERT_PROPERTY(text, "StartLimitIntervalUSec", "UINT64 0");
         ASSERT_PROPERTY(text, "CollectMode", "STRING \"inactive-or-failed\"");
         ASSERT_PROPERTY(text, "OOMPolicy", "STRING \"kill\"");

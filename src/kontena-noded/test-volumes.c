@@ -139,7 +139,7 @@ static void test_devices_of_this_machine(void **state) {
         ASSERT_EQ(l.n_devices, 1);
         ASSERT_STREQ(l.devices[0].path, "/dev/other");
         ASSERT_TRUE(S_ISCHR(l.devices[0].mode));
-        ASSERT_STREQ(l.allow[0], "/dev/null r");
+        ASSERT_STREQ(l.allow[0], "/dev/null rm");
 
         ASSERT_OK(strv_extend(&w->spec->devices, "/dev/no-such-device"));
         ASSERT_TRUE(device_list_resolve(w->spec, &none, &e) < 0);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "file-util.h"
 #include "string-util.h"
 
 int unit_append_string(sd_bus_message *m, const char *name, const char *value) {
@@ -60,4 +61,13 @@ int unit_append_log_fields(sd_bus_message *m, char *const *fields) {
         for (int i = 0; i < 3 && r >= 0; i++)
                 r = sd_bus_message_close_container(m);
         return r;
+}
+
+#define LOG_BURST_UNREACHED 50000000U
+
+int unit_append_no_log_limit(sd_bus_message *m) {
+        int r;
+
+        r = unit_append_u64(m, "LogRateLimitIntervalUSec", USEC_PER_SEC);
+        return r < 0 ? r : sd_bus_message_append(m, "(sv)", "LogRateLimitBurst", "u", LOG_BURST_UNREACHED);
 }

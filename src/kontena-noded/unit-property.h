@@ -13,3 +13,6 @@ int unit_append_names(sd_bus_message *m, const char *name,
                 const char *value); /* a list of one: After= and the like */
 int unit_append_command(sd_bus_message *m, const char *name, char *const *argv, bool ignore_failure);
 int unit_append_log_fields(sd_bus_message *m, char *const *fields); /* "NAME=value" */
+/* journald drops nothing of this unit (trap 16). An interval of 0 would mean journald's own limit up to systemd 253, where it is
+ * not handed on; so it is a burst that nobody reaches within a second, small enough for journald to multiply in 32 bits. */
+int unit_append_no_log_limit(sd_bus_message *m);

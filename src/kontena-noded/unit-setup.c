@@ -192,7 +192,7 @@ static int append_output(const UnitSetup *s, sd_bus_message *m) {
                 r = unit_append_bool(m, "SyslogLevelPrefix", false);
         /* Nothing is dropped silently (trap 16): the journal's size is bounded anyway. */
         if (r >= 0)
-                r = unit_append_u64(m, "LogRateLimitIntervalUSec", 0);
+                r = unit_append_no_log_limit(m);
         if (r >= 0)
                 r = unit_append_log_fields(m, s->log_fields);
         return r;

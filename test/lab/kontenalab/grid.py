@@ -3,6 +3,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +24,8 @@ _numbers = itertools.count(1)
 
 
 def unique(prefix: str) -> str:
-    """A name that no other test of this run has."""
-    return f"{prefix}{next(_numbers)}"
+    """A name that no other test has, nor one of an earlier run whose journal entries are still there."""
+    return f"{prefix}{os.getpid() % 1000}x{next(_numbers)}"
 
 
 class Grid:
