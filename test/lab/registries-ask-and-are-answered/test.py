@@ -43,7 +43,8 @@ IDLE = ("--stop-timeout=1", "--", "sleep", "infinity")
 
 
 def test_without_credentials_the_refusal_is_told(grid, node):
-    """Of images that nobody pulls with credentials here: one that is on the machine is used."""
+    """An image that is on the machine would be used: none is known by name."""
+    node.run("rm -f /var/lib/kontena/images/refs/*")
     with pytest.raises(CommandError, match="registry:5001"):
         run(grid, "registry:5001/echo:2")
     assert run(grid, "registry:5002/busybox:1", *IDLE) == ["running"], "a token for anybody"
