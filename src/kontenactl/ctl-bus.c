@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <systemd/sd-login.h>
 #include <unistd.h>
 
 #include "bus-json.h"
@@ -20,8 +21,11 @@ bool ctl_is_remote(const Ctl *c) {
 /* polkit asks through an agent; on a text terminal there is none unless we bring it. */
 static void start_agent(Ctl *c) {
         _cleanup_close_ int read_end = -EBADF, write_end = -EBADF;
+        /* A session's own agent, with a window, comes before ours. Without a session polkit never comes to a fallback. */
+        const char *fallback = sd_pid_get_session(0, NULL) >= 0 ? "--fallback" : NULL;
         int fds[2];
         char notify[32], byte;
+        sigset_t none;
 
         if (c->agent_pid > 0 || !c->ask_password || ctl_is_remote(c) || geteuid() == 0 ||
                         isatty(STDIN_FILENO) <= 0)
@@ -34,9 +38,12 @@ static void start_agent(Ctl *c) {
         c->agent_pid = fork();
         if (c->agent_pid == 0) {
                 (void) prctl(PR_SET_PDEATHSIG, SIGTERM);
+                /* Ctrl-C ends the question even where we have blocked it. */
+                (void) sigemptyset(&none);
+                (void) sigprocmask(SIG_SETMASK, &none, NULL);
                 (void) snprintf(notify, sizeof(notify), "--notify-fd=%i", write_end);
                 (void) fcntl(write_end, F_SETFD, 0);
-                (void) execlp("pkttyagent", "pkttyagent", notify, "--fallback", (char *) NULL);
+                (void) execlp("pkttyagent", "pkttyagent", notify, fallback, (char *) NULL);
                 _exit(127);
         }
 

@@ -149,12 +149,13 @@ static void print_spec(json_object *spec) {
 
         json_object_object_foreach(spec, key, value) {
                 _cleanup_free_ char *text = NULL, *clean = NULL;
-                bool skip = !value || !json_object_get_boolean(value);
+                bool list = json_object_is_type(value, json_type_array);
+                bool skip = list ? json_object_array_length(value) == 0
+                                 : !value || !json_object_get_boolean(value);
 
                 FOREACH_ARRAY(k, shown_above, ELEMENTSOF(shown_above))
                         skip = skip || streq(*k, key);
-                if (skip || (json_object_is_type(value, json_type_array) &&
-                                            json_object_array_length(value) == 0))
+                if (skip)
                         continue;
 
                 FOREACH_ARRAY(k, bytes, ELEMENTSOF(bytes))
