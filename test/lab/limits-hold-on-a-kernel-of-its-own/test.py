@@ -51,20 +51,33 @@ def test_memory_eater_is_killed_alone(grid, vm):
         assert vm.run("systemctl is-active kontena-noded").stdout.strip() == "active"
 
 
+TRY_DEVICES = """
+while :; do
+        rm -f /tmp/mem
+        if mknod /tmp/mem c 1 1 2>/dev/null && head -c1 /tmp/mem >/dev/null 2>&1; then echo memory opened; else echo memory denied; fi
+        if head -c1 /dev/vda >/dev/null 2>&1; then echo listed read; else echo listed denied; fi
+        if (: >> /dev/vda) 2>/dev/null; then echo listed opened for writing; fi
+        sleep 0.3
+done
+"""
+
+
 def test_device_rules_survive_a_reload(grid, vm):
     name = unique("device")
-    with grid.service(name, "busybox:1", "--affinity=node==vm1", "--device=/dev/kmsg:/dev/kmsg:r", "--", "sleep", "infinity"):
-        instance = grid.instance(name)
-        grid.inside(instance, "dd if=/dev/kmsg of=/dev/null count=1 iflag=nonblock 2>/dev/null || head -c1 /dev/kmsg >/dev/null")
-        vm.run("systemctl daemon-reload")
-        grid.inside(instance, "head -c1 /dev/null")
-        assert grid.inside(instance, "mknod /tmp/mem c 1 1 && head -c1 /tmp/mem", check=False).returncode != 0
+    with grid.service(name, "busybox:1", "--affinity=node==vm1", "--device=/dev/vda:/dev/vda:r", "--", "sh", "-c", TRY_DEVICES):
+        for _ in range(2):
+            cursor = vm.cursor()
+            vm.wait_journal("^memory denied$", f"KONTENA_SERVICE={name}", since=cursor)
+            vm.wait_journal("^listed read$", f"KONTENA_SERVICE={name}", since=cursor)
+            vm.run("systemctl daemon-reload")
+        said = {e["MESSAGE"] for e in vm.journal(f"KONTENA_SERVICE={name}", "_TRANSPORT=stdout")}
+        assert said == {"memory denied", "listed read"}
 
 
 def test_reboot_brings_instances_back(grid, vm):
     name = unique("reborn")
     with grid.service(name, "busybox:1", "--affinity=node==vm1", "--stateful", "--volume=/data", "--", "sh", "-c",
-                      "date >> /data/starts; exec sleep infinity"):  # fmt: skip
+                      "date >> /data/starts; sync; exec sleep infinity"):  # fmt: skip
         instance = grid.instance(name)
         vm.kill()
         vm.start()
