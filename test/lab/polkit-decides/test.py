@@ -96,3 +96,49 @@ def test_refusals_are_audited(grid, users, service):
     cursor = grid.master.cursor()
     call(grid, "mallory", "RemoveService sss {grid} null {service}", grid=grid.name, service=service)
     wait_until(lambda: grid.master.journal("KONTENA_AUDIT=1", since=cursor), 10, "the audit entry", 0.1)
+
+
+ASK = r'''
+import os, pty, select, sys, time
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp("runuser", ["runuser", "-u", "heidi", "--", "kontenactl", *sys.argv[2:]])
+said, answered, end = b"", False, time.monotonic() + 30
+while time.monotonic() < end:
+    if not select.select([fd], [], [], 1)[0]:
+        continue
+    try:
+        piece = os.read(fd, 4096)
+    except OSError:
+        break
+    said += piece
+    if b"assword:" in said and not answered:
+        answered = True
+        os.write(fd, b"\x03" if sys.argv[1] == "^C" else sys.argv[1].encode() + b"\n")
+else:
+    os.kill(pid, 9)
+print(said.decode(errors="replace"))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+'''
+
+
+@pytest.fixture(scope="module")
+def heidi(grid):
+    grid.master.run("id heidi >/dev/null 2>&1 || useradd -m -G sudo heidi; echo heidi:secret | chpasswd")
+    grid.master.write("/root/ask.py", ASK)
+    return lambda answer, *words: grid.master.run(
+        ["python3", "/root/ask.py", answer, f"--grid={grid.name}", *words], check=False, timeout=60
+    )
+
+
+def test_user_on_a_terminal_is_asked_for_a_password(grid, heidi):
+    asked = heidi("secret", "node", "label", "node1", "asked=yes")
+    assert asked.returncode == 0, asked.stdout
+    assert "change node node1 of grid" in asked.stdout
+    assert "asked=yes" in grid.ctl("node", "label", "node1").stdout
+    grid.ctl("node", "label", "node1", "asked-")
+
+
+def test_giving_up_at_the_password_ends_the_command(grid, heidi, service):
+    given_up = heidi("^C", "service", "scale", service, "2")
+    assert given_up.returncode not in (0, -9), given_up.stdout
