@@ -50,7 +50,7 @@ struct Manager {
 
         sd_event_source *reconcile, *report, *image_collect, *status_timer;
         bool full_state_asked; /* desired.get is under way */
-        bool retained; /* namespaces of former instances are gone */
+        bool retained;         /* namespaces of former instances are gone */
         bool was_connected;    /* and said so */
 
         BusFace *face;
