@@ -131,6 +131,10 @@ static int names_add(Name **names, const char *name) {
                 return -ENOMEM;
         memcpy(n->name, name, strlen(name));
         HASH_ADD_STR(*names, name, n);
+        if (!n->hh.tbl) {
+                free(n);
+                return -ENOMEM;
+        }
         return 0;
 }
 
@@ -517,6 +521,10 @@ static int unused_for(ImageStore *s, const char *name, uint64_t now, uint64_t *r
                 memcpy(u->name, name, MIN(strlen(name), sizeof(u->name) - 1));
                 u->since = now;
                 HASH_ADD_STR(s->unused, name, u);
+                if (!u->hh.tbl) {
+                        free(u);
+                        return -ENOMEM;
+                }
         }
         u->seen = true;
 

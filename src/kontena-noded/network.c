@@ -294,6 +294,10 @@ static int instance_get(Network *n, const char *id, NetworkInstance **ret, KErro
                 }
                 overlay_veth_name(id, i->veth);
                 HASH_ADD_KEYPTR(hh, n->instances, i->id, strlen(i->id), i);
+                if (!i->hh.tbl) {
+                        instance_free(i);
+                        return -ENOMEM;
+                }
         }
 
         *ret = i;

@@ -190,8 +190,12 @@ static void remember_fresh(PullManager *m, const char *normalized, const char *r
                 f = new0(Fresh, 1);
                 if (!f)
                         return;
+                HASH_ADD_KEYPTR(hh, m->fresh, key, strlen(key), f);
+                if (!f->hh.tbl) {
+                        free(f);
+                        return;
+                }
                 f->key = TAKE_PTR(key);
-                HASH_ADD_KEYPTR(hh, m->fresh, f->key, strlen(f->key), f);
         }
         f->at = now;
 }

@@ -36,8 +36,13 @@ static int manager_add_instance(Manager *m, const char *id, Instance **ret) {
                 free(e);
                 return -ENOMEM;
         }
-        e->instance = TAKE_PTR(i);
         HASH_ADD_KEYPTR(hh, m->instances, e->id, strlen(e->id), e);
+        if (!e->hh.tbl) {
+                free(e->id);
+                free(e);
+                return -ENOMEM;
+        }
+        e->instance = TAKE_PTR(i);
 
         *ret = e->instance;
         return 0;

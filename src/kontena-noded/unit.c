@@ -64,6 +64,7 @@ static void forget_job(Unit *u) {
         if (!u->job)
                 return;
         HASH_DEL(u->manager->jobs, u);
+        u->hh.tbl = NULL;
         u->job = mfree(u->job);
 }
 
@@ -337,8 +338,10 @@ static int on_called(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
                 u->job = strdup(job);
                 if (u->job)
                         HASH_ADD_KEYPTR(hh, u->manager->jobs, u->job, strlen(u->job), u);
-                else
+                if (!u->hh.tbl) {
+                        u->job = mfree(u->job);
                         r = -ENOMEM;
+                }
         }
         if (r < 0) {
                 (void) kerror_set_errno(&error, r, "Cannot follow the job of unit '%s': %m", u->name);

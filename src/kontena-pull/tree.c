@@ -44,6 +44,11 @@ static int implicit_add(Tree *t, const char *path) {
                 return -ENOMEM;
         }
         HASH_ADD_KEYPTR(hh, t->implicit, d->path, strlen(d->path), d);
+        if (!d->hh.tbl) {
+                free(d->path);
+                free(d);
+                return -ENOMEM;
+        }
         return 0;
 }
 

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "bus-internal.h"

@@ -2,8 +2,6 @@
 #include "desired-state.h"
 
 #include <sodium.h>
-/* A full memory is an error, not an exit. An element that could not be added has no table. */
-#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "desired-json.h"

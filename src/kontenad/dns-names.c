@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dns-names.h"
 
-/* A full memory is an error, not an exit. An element that could not be added has no table. */
-#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "json-util.h"

@@ -2,8 +2,6 @@
 #include "node-status.h"
 
 #include <inttypes.h>
-/* A full memory is an error, not an exit. An element that could not be added has no table. */
-#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "events.h"

@@ -5,8 +5,6 @@
 #include <inttypes.h>
 #include <sys/random.h>
 
-/* A full memory is an error, not an exit. An element that could not be added has no table. */
-#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 #include <utlist.h>
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jsonrpc.h"
 
-#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "file-util.h"
