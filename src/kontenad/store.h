@@ -24,6 +24,12 @@ typedef enum StoreKind {
         STORE_DEPLOY,
         STORE_EVENT,
         STORE_KEY_VALUE,
+        STORE_REVISION,
+        STORE_VOLUME,
+        STORE_VOLUME_INSTANCE,
+        STORE_SECRET,
+        STORE_REGISTRY,
+        STORE_RUN,
         _STORE_KIND_MAX,
 } StoreKind;
 
@@ -103,11 +109,25 @@ ServiceState service_state_from_string(const char *s);
 typedef struct ServiceRow {
         char *id, *grid_id, *stack, *name;
         ServiceState state;
-        uint64_t revision;   /* service_rev: rises when spec changes, not with count alone */
-        uint64_t deploy_rev; /* of the last deploy that was started */
+        uint64_t revision; /* service_rev: which revision the spec is of; changes with the spec, not with count alone */
+        uint64_t revision_last; /* highest that was ever given: the next change is revision_last + 1 */
+        uint64_t deploy_rev;    /* of the last deploy that was started */
         json_object *spec;
         uint64_t created_at, updated_at, deployed_at; /* updated_at > deployed_at: outdated */
+        uint64_t next_run_at;                         /* of a schedule; 0: none */
 } ServiceRow;
+
+/* What a service's settings were. Kept for REVISIONS_KEPT changes; the current one, and the last good one, for ever. */
+typedef struct RevisionRow {
+        char *id; /* SERVICE-ID/NUMBER */
+        char *grid_id, *service_id;
+        uint64_t revision;
+        json_object *spec;
+        char *image_digest; /* what its last deploy ran; NULL: never deployed */
+        bool good;          /* a deploy of it has succeeded */
+        char *author;       /* "uid 1000 (anna)", "secret 'db-password' changed" */
+        uint64_t created_at, deployed_at;
+} RevisionRow;
 
 typedef enum InstanceDesired {
         INSTANCE_RUNNING,
@@ -119,8 +139,19 @@ typedef enum InstanceDesired {
 const char *instance_desired_to_string(InstanceDesired d);
 InstanceDesired instance_desired_from_string(const char *s);
 
-/* An instance that was moved lives on as a TERMINATED row of its old node until that node says it is removed (or is
- * itself removed): only rows that are not TERMINATED count as "instance number n of the service". Stateful moves never overlap. */
+typedef enum InstanceRole {
+        INSTANCE_CURRENT, /* it is instance n of the service: at most one */
+        INSTANCE_INCOMING, /* will take the place of the current one when it is up (or, in a move, has the data): at most one */
+        INSTANCE_OUTGOING, /* of a move: stopped and kept until the one that has taken its place runs */
+        _INSTANCE_ROLE_MAX,
+        _INSTANCE_ROLE_INVALID = -EINVAL,
+} InstanceRole;
+const char *instance_role_to_string(InstanceRole r);
+InstanceRole instance_role_from_string(const char *s);
+
+/* An instance that was moved or replaced lives on as a TERMINATED row of its node until that node says it is removed (or is
+ * itself removed): only CURRENT rows that are not TERMINATED count as "instance number n of the service". Of a stateful
+ * service never two run. */
 typedef struct InstanceRow {
         char *id, *grid_id, *service_id;
         char *node_id; /* NULL: not placed */
@@ -130,10 +161,16 @@ typedef struct InstanceRow {
         bool force;
         char *address;     /* NULL until placed, and with host network */
         json_object *spec; /* what it was deployed with */
+        InstanceRole role;
+        char *slot; /* NULL or "b": part of the unit's name, so that two can stand side by side on a node */
+        char *wanted_digest; /* the image's bytes; NULL: whatever the reference means there */
+        uint32_t drain_sec;  /* TERMINATED: runs on for that long, under no name */
+        char *run_id;        /* of a job */
         /* Observed, as of the last STATUS */
         char *state, *progress, *error_code, *error, *unit, *image_digest, *health;
         uint64_t observed_deploy_rev, observed_service_rev, epoch, started_at, status_at;
         int64_t pid, exit_status, restarts, oom_kills; /* exit_status -1: none */
+        char *log_tail;                                /* last lines before it failed */
         uint64_t created_at;
 } InstanceRow;
 
@@ -154,8 +191,8 @@ DeployState deploy_state_from_string(const char *s);
 typedef struct DeployStepRow { /* one instance of one deploy */
         char *deploy_id, *instance_id, *node_id;
         uint32_t number;
-        char *state; /* waiting starting running error */
-        char *error;
+        char *state; /* waiting starting running error skipped */
+        char *error, *log_tail;
         uint64_t started_at, finished_at;
 } DeployStepRow;
 
@@ -165,6 +202,10 @@ typedef struct DeployRow {
         DeployState state;
         char *reason;
         bool force;
+        char *kind;         /* "deploy", "rollback" (to service_rev), "move" (its step says where to) */
+        char *cause;        /* id of the deploy whose failure this rollback answers; NULL */
+        char *image_digest; /* resolved once; NULL: not yet */
+        bool accept_loss;   /* place stateful instances anew whose data went with their node */
         uint64_t created_at, started_at, finished_at;
         DeployStepRow **steps; /* by number; filled by get, not by list */
         size_t n_steps;
@@ -177,6 +218,65 @@ typedef struct EventRow {
         char *node_id, *service_id, *stack, *service; /* NULL where it has none */
         int64_t instance;                             /* -1: none */
 } EventRow;
+
+typedef enum VolumeScope {
+        VOLUME_SCOPE_INSTANCE,
+        VOLUME_SCOPE_STACK,
+        VOLUME_SCOPE_GRID,
+        _VOLUME_SCOPE_MAX,
+        _VOLUME_SCOPE_INVALID = -EINVAL,
+} VolumeScope;
+const char *volume_scope_to_string(VolumeScope s);
+VolumeScope volume_scope_from_string(const char *s);
+
+typedef struct VolumeRow {
+        char *id, *grid_id, *name, *driver; /* driver: "local" */
+        VolumeScope scope;
+        json_object *options;
+        uint64_t size_max; /* bytes; 0: no quota */
+        uint64_t created_at;
+} VolumeRow;
+
+/* A volume as it is on one node. */
+typedef struct VolumeInstanceRow {
+        char *id, *grid_id, *volume_id, *node_id;
+        char *name;       /* on the node: "shop.db.data-1", "shop.data" or "data", as the scope is */
+        char *service_id; /* scope instance: whose; otherwise NULL, and number 0 */
+        uint32_t number;
+        bool removing;       /* the node is to delete it, and has not said yet that it did */
+        char *state, *error; /* as the node reported: "present" "error"; NULL: not yet */
+        uint64_t used, created_at;
+} VolumeInstanceRow;
+
+typedef struct SecretRow {
+        char *id, *grid_id, *name;
+        void *sealed; /* with the master's key, context "secret:ID" */
+        size_t sealed_size;
+        uint64_t revision, created_at, updated_at;
+} SecretRow;
+
+typedef struct RegistryRow {
+        char *id, *grid_id, *name; /* name: host[:port] */
+        char *url, *username, *email;
+        void *sealed; /* the password, context "registry:ID" */
+        size_t sealed_size;
+        uint64_t created_at, updated_at;
+} RegistryRow;
+
+/* One run of a job. */
+typedef struct RunRow {
+        char *id, *grid_id, *service_id;
+        uint64_t number;       /* 1, 2, … of the service */
+        char *trigger;         /* "manual", "schedule" */
+        uint64_t scheduled_at; /* the point of the schedule, unique for the service; 0: manual */
+        char *state;           /* waiting running succeeded failed cancelled */
+        char *reason;
+        uint32_t attempts;
+        char *node_id, *instance_id; /* of the last attempt */
+        int64_t exit_status;         /* -1: none */
+        char *log_tail;
+        uint64_t created_at, started_at, finished_at;
+} RunRow;
 
 /* For each kind: free, get by id and by name (-ENOENT), list, put (insert or replace by id), delete. Lists are arrays of
  * pointers that *_list_free() frees with their rows. */
@@ -196,6 +296,38 @@ STORE_DECLARE_ROW(NodeRow, node);
 STORE_DECLARE_ROW(ServiceRow, service);
 STORE_DECLARE_ROW(InstanceRow, instance);
 STORE_DECLARE_ROW(DeployRow, deploy); /* put writes the deploy alone, not its steps */
+
+STORE_DECLARE_ROW(RevisionRow, revision);
+STORE_DECLARE_ROW(VolumeRow, volume); /* delete: -EBUSY while it is on a node */
+STORE_DECLARE_ROW(VolumeInstanceRow, volume_instance);
+STORE_DECLARE_ROW(SecretRow, secret);
+STORE_DECLARE_ROW(RegistryRow, registry);
+STORE_DECLARE_ROW(RunRow, run);
+
+int store_find_revision(Store *s, const char *service_id, uint64_t revision, RevisionRow **ret);
+/* The newest good one that is not "except" (0: none); -ENOENT. */
+int store_find_good_revision(Store *s, const char *service_id, uint64_t except, RevisionRow **ret);
+int store_list_revisions(Store *s, const char *service_id, RevisionRowList *ret); /* newest first */
+
+int store_find_volume(Store *s, const char *grid_id, const char *name, VolumeRow **ret);
+int store_list_volumes(Store *s, const char *grid_id, VolumeRowList *ret);
+int store_find_volume_instance(Store *s, const char *node_id, const char *name, VolumeInstanceRow **ret);
+int store_list_volume_instances_of_volume(Store *s, const char *volume_id, VolumeInstanceRowList *ret);
+int store_list_volume_instances_of_node(Store *s, const char *node_id, VolumeInstanceRowList *ret);
+
+int store_find_secret(Store *s, const char *grid_id, const char *name, SecretRow **ret);
+int store_list_secrets(Store *s, const char *grid_id, SecretRowList *ret);
+int store_find_registry(Store *s, const char *grid_id, const char *name, RegistryRow **ret);
+int store_list_registries(Store *s, const char *grid_id, RegistryRowList *ret);
+
+int store_find_run_at(Store *s, const char *service_id, uint64_t scheduled_at, RunRow **ret);
+int store_list_runs(Store *s, const char *service_id, uint32_t limit, RunRowList *ret); /* newest first */
+int store_list_unfinished_runs(Store *s, RunRowList *ret);                              /* oldest first */
+int store_list_scheduled_services(Store *s, ServiceRowList *ret); /* next_run_at > 0, soonest first */
+
+/* Oneshot hooks that were done, "pre_start/migrate", by instance number; they go with the service. */
+int store_put_hook_done(Store *s, const char *service_id, uint32_t number, const char *hook);
+int store_list_hooks_done(Store *s, const char *service_id, uint32_t number, char ***ret);
 
 int store_find_grid(Store *s, const char *name, GridRow **ret);
 int store_find_grid_by_token_id(Store *s, const char *token_id, GridRow **ret);

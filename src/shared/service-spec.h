@@ -35,7 +35,22 @@
  *   stop_grace_period seconds, 10
  *   labels           list
  *   links            list "service" | "stack/service"
- *   hooks, health_check, secrets, ...                   later issues; unknown fields are refused
+ *
+ *   deploy_order     "start-first" | "stop-first"       default: start-first where it is possible, see service_spec_start_first()
+ *   on_failure       "rollback" | "pause" | "continue"  default: rollback; stateful: pause
+ *   drain            0..3600 seconds, 5                 how long a replaced instance serves open connections, out of the names
+ *   notify           bool                               up when the container says READY=1 to $NOTIFY_SOCKET
+ *   health_check     {protocol "http"|"tcp"|"exec", port, uri "/", command list of strings, timeout 10, interval 60,
+ *                    initial_delay 10, retries 1}       seconds; the first failures within initial_delay do not count; null: none
+ *   hooks            {pre_start, post_start, pre_stop: [{name, cmd, instances "*" | "1,2", oneshot false}]}
+ *   secrets          list of {secret, name, type "env"|"file"}
+ *   systemd          {PROPERTY: string}                 what unit-settings.h allows
+ *   type             "service" | "job"                  a job's instances run to completion; fixed after creation
+ *   retries          0..100, 0                          of a job's instance that failed
+ *   schedule         systemd calendar expression        a job that the grid starts by itself
+ *   runtime          "oci" | "nspawn"
+ *   pull             "always" | "missing" | "never"     whether the registry is asked at a deploy, always
+ *   unknown fields are refused
  */
 
 typedef enum Strategy {
@@ -46,6 +61,92 @@ typedef enum Strategy {
         _STRATEGY_INVALID = -EINVAL,
 } Strategy;
 DECLARE_STRING_TABLE_LOOKUP(strategy, Strategy);
+
+typedef enum DeployOrder {
+        DEPLOY_ORDER_AUTO, /* not given */
+        DEPLOY_START_FIRST,
+        DEPLOY_STOP_FIRST,
+        _DEPLOY_ORDER_MAX,
+        _DEPLOY_ORDER_INVALID = -EINVAL,
+} DeployOrder;
+DECLARE_STRING_TABLE_LOOKUP(deploy_order, DeployOrder);
+
+typedef enum OnFailure {
+        ON_FAILURE_AUTO, /* not given */
+        ON_FAILURE_ROLLBACK,
+        ON_FAILURE_PAUSE,
+        ON_FAILURE_CONTINUE,
+        _ON_FAILURE_MAX,
+        _ON_FAILURE_INVALID = -EINVAL,
+} OnFailure;
+DECLARE_STRING_TABLE_LOOKUP(on_failure, OnFailure);
+
+typedef enum PullPolicy {
+        PULL_ALWAYS,
+        PULL_MISSING,
+        PULL_NEVER,
+        _PULL_POLICY_MAX,
+        _PULL_POLICY_INVALID = -EINVAL,
+} PullPolicy;
+DECLARE_STRING_TABLE_LOOKUP(pull_policy, PullPolicy);
+
+typedef enum RuntimeKind {
+        RUNTIME_OCI,
+        RUNTIME_NSPAWN,
+        _RUNTIME_KIND_MAX,
+        _RUNTIME_KIND_INVALID = -EINVAL,
+} RuntimeKind;
+DECLARE_STRING_TABLE_LOOKUP(runtime_kind, RuntimeKind);
+
+typedef enum HealthProtocol {
+        HEALTH_NONE,
+        HEALTH_HTTP,
+        HEALTH_TCP,
+        HEALTH_EXEC,
+        _HEALTH_PROTOCOL_MAX,
+        _HEALTH_PROTOCOL_INVALID = -EINVAL,
+} HealthProtocol;
+DECLARE_STRING_TABLE_LOOKUP(health_protocol, HealthProtocol);
+
+typedef struct HealthCheck {
+        HealthProtocol protocol;
+        uint16_t port;
+        char *uri;
+        char **command;
+        uint32_t timeout_sec, interval_sec, initial_delay_sec;
+        uint32_t retries; /* as many failures in a row make it unhealthy; at least 1 */
+} HealthCheck;
+
+typedef enum HookStage {
+        HOOK_PRE_START,
+        HOOK_POST_START,
+        HOOK_PRE_STOP,
+        _HOOK_STAGE_MAX,
+        _HOOK_STAGE_INVALID = -EINVAL,
+} HookStage;
+DECLARE_STRING_TABLE_LOOKUP(hook_stage, HookStage);
+
+typedef struct Hook {
+        HookStage stage;
+        char *name, *cmd;    /* cmd is for /bin/sh -c */
+        uint32_t *instances; /* NULL: all */
+        size_t n_instances;
+        bool oneshot; /* once for each instance number, over all deploys */
+} Hook;
+
+typedef enum SecretType {
+        SECRET_ENV,
+        SECRET_FILE,
+        _SECRET_TYPE_MAX,
+        _SECRET_TYPE_INVALID = -EINVAL,
+} SecretType;
+DECLARE_STRING_TABLE_LOOKUP(secret_type, SecretType);
+
+typedef struct SecretUse {
+        char *secret; /* in the vault */
+        char *name;   /* of the variable, or of the file below /run/secrets */
+        SecretType type;
+} SecretUse;
 
 typedef struct PortMapping {
         char *ip; /* NULL: any */
@@ -73,6 +174,21 @@ typedef struct ServiceSpec {
         uint64_t memory, memory_swap, shm_size, pids_limit;
         char *stop_signal; /* NULL: image's */
         uint64_t stop_grace_sec;
+
+        DeployOrder deploy_order;
+        OnFailure on_failure;
+        uint32_t drain_sec;
+        bool notify, job;
+        uint32_t retries;
+        char *schedule; /* NULL: none */
+        RuntimeKind runtime;
+        PullPolicy pull;
+        HealthCheck health_check;
+        Hook *hooks; /* by stage, in the order given */
+        size_t n_hooks;
+        SecretUse *secrets;
+        size_t n_secrets;
+        char **systemd; /* "CPUWeight=200", sorted */
 } ServiceSpec;
 
 ServiceSpec *service_spec_free(ServiceSpec *s);
@@ -80,6 +196,15 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(ServiceSpec *, service_spec_free);
 
 /* Validates everything, names the field in the error, fills in defaults. */
 int service_spec_parse(json_object *o, ServiceSpec **ret, KError *reterr);
+
+/* May a new instance run beside the one it replaces? Not if stateful, a job, on the host's network, or told otherwise. Published ports
+ * do not hinder: they are mappings of ours, which change over when the new one is up. What only the master knows, that an
+ * instance-scoped volume would have two writers, is the deployer's to ask. */
+bool service_spec_start_first(const ServiceSpec *s) _pure_;
+OnFailure service_spec_on_failure(const ServiceSpec *s) _pure_; /* the default put in */
+bool hook_concerns(const Hook *h, uint32_t number) _pure_;
+/* "pre_start/migrate": how a oneshot hook that was done is remembered. */
+char *hook_id(const Hook *h);
 
 /* Lays the fields of changes over base (null resets a field to its default; in env an entry with an empty value keeps
  * its present value) and validates the outcome. ret is a fresh object. "stateful" cannot change. */
