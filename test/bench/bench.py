@@ -14,7 +14,12 @@ Memory is the sum of the resident sets of all daemons and helpers of either syst
 those of its programs, wherever they run, but not the containers' own processes. What the rest of the host (systemd,
 journald, the bus, …) grows by when the instances come is shown apart, for both.
 
+A rolling deploy is measured the same way: every instance of a running service is replaced, since a variable of its
+environment changes. Both start the new one first, two at a time, and watch nothing but that it runs; the time ends when
+the last new process was started.
+
     ./lab bench                      10 and 50 instances, five rounds, medians and ratios
+    ./lab bench --rolling            replace 10 instances, five rounds
     ./lab bench --only swarm --counts 10 --rounds 1
 """
 
@@ -86,6 +91,10 @@ class Contender(ABC):
         """When the process of each running instance was started, in seconds since the epoch."""
 
     @abstractmethod
+    def replace(self, version: str) -> str:
+        """The shell line that has all instances replaced, and does not wait."""
+
+    @abstractmethod
     def remove(self) -> None:
         """Take the service away and wait until nothing of it is left."""
 
@@ -114,6 +123,17 @@ class Contender(ABC):
         return Figures(
             self.name, count, round(seconds, 3), sum(before.values()), sum(after.values()), rest_after - rest_before, after
         )  # fmt: skip
+
+    def roll(self, count: int, version: str) -> float:
+        """Seconds in which a service of so many running instances has new ones in place of all."""
+        clock = f"date +%s.%N; {self.replace(version)} >/dev/null"
+        asked = float(self.host.run(clock, timeout=DEADLINE).stdout.split()[0])
+
+        def new() -> list[float]:
+            return [t for t in self.started() if t > asked]
+
+        wait_until(lambda: len(new()) >= count, DEADLINE, f"{count} new instances on {self.name}", 1)
+        return max(new()) - asked
 
     def settled_memory(self) -> tuple[dict[str, int], int]:
         """When two readings a second apart agree within two percent."""
@@ -149,6 +169,12 @@ class Kontena(Contender):
         return (
             f"export KONTENA_GRID=bench; "
             f"kontenactl service create --stop-timeout=1 --instances={count} bench {IMAGE} -- sleep infinity && "
+            f"kontenactl service deploy --no-wait bench"
+        )
+
+    def replace(self, version: str) -> str:
+        return (
+            f"export KONTENA_GRID=bench; kontenactl service update --env VERSION={version} bench && "
             f"kontenactl service deploy --no-wait bench"
         )
 
@@ -189,6 +215,12 @@ class Swarm(Contender):
         return (
             f"docker service create --detach --quiet --no-resolve-image --stop-grace-period 1s --name bench --network bench "
             f"--endpoint-mode dnsrr --replicas {count} {IMAGE} sleep infinity"
+        )
+
+    def replace(self, version: str) -> str:
+        return (
+            f"docker service update --detach --quiet --no-resolve-image --env-add VERSION={version} "
+            f"--update-order start-first --update-parallelism 2 --update-delay 0s --update-monitor 0s bench"
         )
 
     def started(self) -> list[float]:
@@ -239,6 +271,32 @@ def measure_all(contenders: list[Contender], counts: list[int], rounds: int) -> 
     return found
 
 
+def measure_rolling(contenders: list[Contender], count: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each round, by system. The rounds alternate; both services run all the time."""
+    found: dict[str, list[float]] = {c.name: [] for c in contenders}
+    for contender in contenders:
+        with console.step(f"{contender.name}: {count} instances to be replaced"):
+            contender.prepare()
+            contender.host.run(f"{contender.deploy(count)} >/dev/null", timeout=DEADLINE)
+            wait_until(lambda: len(contender.started()) >= count, DEADLINE, f"{count} instances", 1)
+    for number in range(rounds):
+        for contender in contenders:
+            with console.step(f"{contender.name}: rolling deploy {number + 1} of {rounds}"):
+                found[contender.name].append(contender.roll(count, str(number + 1)))
+            console.say(f"    {found[contender.name][-1]:.2f} s")
+    return found
+
+
+def report_rolling(found: dict[str, list[float]], count: int) -> None:
+    console.say("")
+    console.say(f"From the request to the last of {count} instances replaced, one node. Median and each round, seconds.")
+    for system, times in found.items():
+        console.say(f"  {system:10}{statistics.median(times):8.2f}    {', '.join(f'{t:.2f}' for t in sorted(times))}")
+    if len(found) == 2:
+        ours, theirs = (statistics.median(found[s]) for s in ("kontena", "swarm"))
+        console.say(f"  swarm takes {theirs / ours:.1f} times as long")
+
+
 def median(figures: list[Figures], system: str, count: int) -> Figures | None:
     mine = [f for f in figures if f.system == system and f.instances == count]
     if not mine:
@@ -283,6 +341,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 50])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rolling", action="store_true", help="replace running instances, the first of --counts")
     parser.add_argument("--only", choices=["kontena", "swarm"])
     parser.add_argument("--json", type=Path, help="write every round's figures there")
     parser.add_argument("--keep", action="store_true", help="leave the hosts running afterwards")
@@ -296,10 +355,18 @@ def main() -> int:
             contenders.append(Kontena(lab.boot(["master"])[0]))
         if args.only in (None, "swarm"):
             contenders.append(Swarm(lab.boot(["node1"], tree="docker", project=False)[0]))
-        figures = measure_all(contenders, args.counts, args.rounds)
+        if args.rolling:
+            rolled = measure_rolling(contenders, args.counts[0], args.rounds)
+        else:
+            figures = measure_all(contenders, args.counts, args.rounds)
     finally:
         if not args.keep:
             lab.down()
+    if args.rolling:
+        if args.json:
+            args.json.write_text(json.dumps(rolled, indent=1) + "\n")
+        report_rolling(rolled, args.counts[0])
+        return 0
     if args.json:
         args.json.write_text(json.dumps([asdict(f) for f in figures], indent=1) + "\n")
     report(figures, args.counts)
