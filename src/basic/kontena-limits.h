@@ -110,3 +110,9 @@
 /* Node daemon */
 #define NODE_INSTANCES_MAX                   4096U
 #define NODE_EVENTS_QUEUED_MAX               1000U /* while the master is away */
+
+/* Volumes */
+#define VOLUMES_PER_GRID_MAX                 4096U
+#define VOLUME_SNAPSHOTS_MAX                 64U  /* of one volume on one node */
+#define VOLUME_NAME_ON_NODE_MAX              210U /* STACK.SERVICE.VOLUME-N */
+#define VOLUME_MEASURE_MAX_USEC              (60ULL * 1000000ULL) /* counting its bytes where no quota does */
