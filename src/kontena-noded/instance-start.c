@@ -24,7 +24,7 @@ char *instance_generation_run_directory(const Instance *i, uint64_t generation) 
 static int on_volumes_made_fail(Instance *i, int r) {
         _cleanup_kerror_ KError error = KERROR_NULL;
 
-        (void) kerror_set_errno(&error, r, "Cannot make the volumes: %m");
+        (void) volume_plan_explain(i->volumes, r, &error);
         instance_fail(i, &error);
         return r;
 }

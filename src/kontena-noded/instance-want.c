@@ -7,6 +7,7 @@
 #include "kontena-limits.h"
 #include "names.h"
 #include "parse-util.h"
+#include "volume-directory.h"
 
 #define ID_LENGTH_MAX 63U
 #define SEARCH_MAX    6U /* what resolvers of old read */
@@ -32,6 +33,11 @@ InstanceWant *instance_want_free(InstanceWant *w) {
         free(w->hostname);
         free(w->domain);
         strv_free(w->search);
+        FOREACH_ARRAY(v, w->volumes, w->n_volumes) {
+                free(v->spec_name);
+                free(v->name);
+        }
+        free(w->volumes);
         service_spec_free(w->spec);
         free(w->unit);
         free(w->slice);
@@ -123,6 +129,62 @@ static int parse_network(InstanceWant *w, json_object *o, KError *reterr) {
         return w->address ? 0 : -ENOMEM;
 }
 
+static int parse_volumes(InstanceWant *w, json_object *o, KError *reterr) {
+        json_object *volumes = NULL;
+        int r;
+
+        r = json_find_object(o, "volumes", &volumes, reterr);
+        if (r <= 0)
+                return r;
+        if (json_object_object_length(volumes) > (int) LIST_ENTRIES_MAX)
+                return kerror_set(reterr, K_LIMIT_EXCEEDED, "An instance has at most %u volumes.",
+                                LIST_ENTRIES_MAX);
+        w->volumes = new0(VolumeUse, (size_t) json_object_object_length(volumes) + 1);
+        if (!w->volumes)
+                return -ENOMEM;
+
+        json_object_object_foreach(volumes, spec_name, volume) {
+                VolumeUse *use = w->volumes + w->n_volumes;
+                const char *name;
+
+                r = json_get_string(volume, "name", &name, reterr);
+                if (r >= 0)
+                        r = volume_name_validate(name, reterr);
+                if (r >= 0)
+                        r = json_find_u64(volume, "size_max", &use->size_max, reterr);
+                if (r < 0)
+                        return r;
+                w->n_volumes++;
+                use->spec_name = strdup(spec_name);
+                use->name = strdup(name);
+                if (!use->spec_name || !use->name)
+                        return -ENOMEM;
+        }
+
+        return 0;
+}
+
+const VolumeUse *instance_want_volume(const InstanceWant *w, const char *spec_name) {
+        FOREACH_ARRAY(v, w->volumes, w->n_volumes)
+                if (streq(v->spec_name, spec_name))
+                        return v;
+        return NULL;
+}
+
+bool instance_want_uses_volume(const InstanceWant *w, const char *name) {
+        STRV_FOREACH(s, w->spec->volumes) {
+                _cleanup_(volume_mount_done) VolumeMount m = {};
+                const VolumeUse *use;
+
+                if (volume_mount_parse(*s, &m, NULL) < 0 || m.type != VOLUME_NAMED)
+                        continue;
+                use = instance_want_volume(w, m.source);
+                if (streq(use ? use->name : m.source, name))
+                        return true;
+        }
+        return false;
+}
+
 int instance_want_parse(const char *id, json_object *o, InstanceWant **ret, KError *reterr) {
         _cleanup_(instance_want_freep) InstanceWant *w = NULL;
         const char *goal, *service_id = NULL;
@@ -180,6 +242,8 @@ int instance_want_parse(const char *id, json_object *o, InstanceWant **ret, KErr
                 r = service_spec_parse(spec, &w->spec, reterr);
         if (r >= 0)
                 r = parse_network(w, o, reterr);
+        if (r >= 0)
+                r = parse_volumes(w, o, reterr);
         if (r < 0)
                 return r;
 

@@ -17,6 +17,12 @@ typedef enum InstanceGoal {
 } InstanceGoal;
 DECLARE_STRING_TABLE_LOOKUP(instance_goal, InstanceGoal);
 
+/* A named volume: what the spec calls "data" is "shop.db.data-1" here. */
+typedef struct VolumeUse {
+        char *spec_name, *name;
+        uint64_t size_max; /* 0: no quota */
+} VolumeUse;
+
 typedef struct InstanceWant {
         char *id;
         unsigned number;
@@ -27,6 +33,8 @@ typedef struct InstanceWant {
         char *address; /* NULL with the host's network */
         char *hostname, *domain;
         char **search;
+        VolumeUse *volumes;
+        size_t n_volumes;
         ServiceSpec *spec;
 
         char *unit, *slice, *name; /* made of the above */
@@ -39,6 +47,11 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(InstanceWant *, instance_want_free);
 int instance_id_validate(const char *id, KError *reterr);
 
 int instance_want_parse(const char *id, json_object *o, InstanceWant **ret, KError *reterr);
+
+/* NULL: a master of old does not tell, and the name is the same. */
+const VolumeUse *instance_want_volume(const InstanceWant *w, const char *spec_name);
+/* Does it use the volume of that name on this node? */
+bool instance_want_uses_volume(const InstanceWant *w, const char *name);
 
 /* deploy_rev of an INSTANCE that cannot be read otherwise: the refusal must name it. 0 if there is none. */
 uint64_t instance_want_deploy_rev(json_object *o);

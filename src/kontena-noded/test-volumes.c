@@ -62,6 +62,44 @@ static void test_where_volumes_are(void **state) {
         ASSERT_STREQ(source_of(stateful, "/data"), "/d/i/volumes/data");
 }
 
+static void test_a_named_volume_is_where_the_master_says(void **state) {
+        static const char text[] = "{\"number\":1,\"grid\":\"g01\",\"stack\":\"null\",\"service\":\"web\","
+                                   "\"desired\":\"running\","
+                                   "\"deploy_rev\":1,\"service_rev\":1,\"address\":\"10.81.128.5\","
+                                   "\"volumes\":{\"db\":{\"name\":"
+                                   "\"web.db-1\",\"driver\":\"local\",\"size_max\":7}},\"spec\":{\"image\":"
+                                   "\"a\",\"volumes\":"
+                                   "[\"db:/named\",\"/srv:/bind\"]}}";
+        char directory[] = "/tmp/test-volumes.XXXXXX";
+        _cleanup_(instance_want_freep) InstanceWant *w = NULL;
+        _cleanup_(volume_plan_freep) VolumePlan *p = NULL, *none = NULL;
+        _cleanup_free_ char *named = NULL, *path = NULL;
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        _cleanup_json_ json_object *o = NULL;
+        const Image image = {};
+
+        ASSERT_TRUE(mkdtemp(directory));
+        named = strjoin(directory, "/v");
+        path = strjoin(named, "/web.db-1");
+        ASSERT_OK(json_parse(text, strlen(text), 65536, &o, NULL));
+        ASSERT_OK(instance_want_parse("abc", o, &w, NULL));
+        ASSERT_TRUE(instance_want_uses_volume(w, "web.db-1"));
+        ASSERT_FALSE(instance_want_uses_volume(w, "db"));
+        ASSERT_FALSE(instance_want_uses_volume(w, "/srv"));
+
+        ASSERT_OK(volume_plan_new(w, &image, directory, directory, named, directory, &p, NULL));
+        ASSERT_STREQ(source_of(p, "/named"), path);
+        ASSERT_EQ(p->volumes[0].size_max, 7);
+
+        /* Somebody has put a link there. */
+        ASSERT_OK(mkdir_p(named, 0700));
+        ASSERT_TRUE(symlink("/etc", path) >= 0);
+        ASSERT_TRUE(volume_plan_new(w, &image, directory, directory, named, directory, &none, &error) < 0);
+        ASSERT_TRUE(strstr(kerror_message(&error), "web.db-1"));
+        ASSERT_TRUE(volume_plan_carry_out(p) < 0);
+        ASSERT_OK(rm_rf_at(AT_FDCWD, directory));
+}
+
 static void write_at(const char *directory, const char *name, const char *text) {
         _cleanup_free_ char *path = strjoin(directory, "/", name);
 
@@ -147,6 +185,7 @@ static void test_devices_of_this_machine(void **state) {
 }
 
 KONTENA_TESTS(cmocka_unit_test(test_where_volumes_are),
+                cmocka_unit_test(test_a_named_volume_is_where_the_master_says),
                 cmocka_unit_test(test_new_volume_has_the_images_content),
                 cmocka_unit_test(test_half_made_volume_is_made_again),
                 cmocka_unit_test(test_devices_of_this_machine))

@@ -6,13 +6,12 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "file-util.h"
 #include "string-util.h"
-
-#define CP_PROGRAM "/bin/cp"
+#include "volume-directory.h"
+#include "volume-quota.h"
 
 VolumePlan *volume_plan_free(VolumePlan *p) {
         if (!p)
@@ -21,9 +20,12 @@ VolumePlan *volume_plan_free(VolumePlan *p) {
         FOREACH_ARRAY(v, p->volumes, p->n_volumes) {
                 free(v->mount.source);
                 free(v->mount.path);
+                free(v->name);
         }
         free(p->volumes);
         free(p->root_path);
+        free(p->volumes_directory);
+        free(p->instance_id);
         free(p);
         return NULL;
 }
@@ -108,6 +110,30 @@ static int add_anonymous(
         return plan_add(p, strjoin(directory, "/volumes/", name), path, false, !no_copy, NULL);
 }
 
+/* What is there by that name must be a directory: a link would hand the container whatever it leads to. */
+static int add_named(VolumePlan *p, const InstanceWant *want, const VolumeMount *m, KError *reterr) {
+        const VolumeUse *use = instance_want_volume(want, m->source);
+        const char *name = use ? use->name : m->source;
+        _cleanup_close_ int fd = -EBADF;
+        Volume *v;
+        int r;
+
+        r = volume_name_validate(name, reterr);
+        if (r < 0)
+                return r;
+        fd = volume_open(p->volumes_directory, name, NULL);
+        if (fd < 0 && fd != -ENOENT)
+                return volume_open(p->volumes_directory, name, reterr);
+
+        r = plan_add(p, strjoin(p->volumes_directory, "/", name), m->path, m->read_only, !m->no_copy, NULL);
+        if (r < 0)
+                return r;
+        v = p->volumes + p->n_volumes - 1;
+        v->size_max = use ? use->size_max : 0;
+        v->name = strdup(name);
+        return v->name ? 0 : -ENOMEM;
+}
+
 int volume_plan_new(const InstanceWant *want, const Image *image, const char *instance_directory,
                 const char *generation_directory, const char *volumes_directory, const char *root_path,
                 VolumePlan **ret, KError *reterr) {
@@ -119,7 +145,9 @@ int volume_plan_new(const InstanceWant *want, const Image *image, const char *in
         if (!p)
                 return -ENOMEM;
         p->root_path = strdup(root_path);
-        if (!p->root_path)
+        p->volumes_directory = strdup(volumes_directory);
+        p->instance_id = strdup(want->id);
+        if (!p->root_path || !p->volumes_directory || !p->instance_id)
                 return -ENOMEM;
 
         STRV_FOREACH(s, want->spec->volumes) {
@@ -131,8 +159,7 @@ int volume_plan_new(const InstanceWant *want, const Image *image, const char *in
                 if (m.type == VOLUME_ANONYMOUS)
                         r = add_anonymous(p, anonymous, m.path, m.no_copy, reterr);
                 else if (m.type == VOLUME_NAMED)
-                        r = plan_add(p, strjoin(volumes_directory, "/", m.source), m.path, m.read_only,
-                                        !m.no_copy, NULL);
+                        r = add_named(p, want, &m, reterr);
                 else
                         r = plan_add(p, strdup(m.source), m.path, m.read_only, false,
                                         propagation_constant(m.propagation));
@@ -158,35 +185,6 @@ bool volume_plan_is_needed(const VolumePlan *p) {
         return false;
 }
 
-/* cp knows links, sparse files, attributes and reflinks; it gets descriptors' paths, so no link of the image leads it away. */
-static int copy_tree(int from, int to) {
-        _cleanup_free_ char *source = NULL, *target = NULL;
-        siginfo_t si = {};
-        pid_t pid;
-
-        source = strprintf("/proc/self/fd/%i/.", from);
-        target = strprintf("/proc/self/fd/%i/", to);
-        if (!source || !target)
-                return -ENOMEM;
-
-        pid = fork();
-        if (pid < 0)
-                return -errno;
-        if (pid == 0) {
-                const char *const argv[] = { CP_PROGRAM, "-a", "--reflink=auto", "--", source, target,
-                        NULL };
-
-                (void) fcntl(from, F_SETFD, 0);
-                (void) fcntl(to, F_SETFD, 0);
-                (void) execve(CP_PROGRAM, (char *const *) argv, (char *const[]){ NULL });
-                _exit(127);
-        }
-        if (waitid(P_PID, (id_t) pid, &si, WEXITED) < 0)
-                return -errno;
-
-        return si.si_code == CLD_EXITED && si.si_status == 0 ? 0 : -EIO;
-}
-
 /* The directory of the image at path, whatever links it has on the way: they end at its root. -ENOENT: it has none. */
 static int open_image_directory(const char *root_path, const char *path) {
         struct open_how how = {
@@ -206,10 +204,25 @@ static int open_image_directory(const char *root_path, const char *path) {
         return fd;
 }
 
-static int make_from_image(const VolumePlan *p, const Volume *v) {
-        _cleanup_close_ int from = -EBADF, to = -EBADF;
-        _cleanup_free_ char *temporary = NULL;
+/* Fills a fresh directory. */
+static int copy_from_image(const VolumePlan *p, const Volume *v, int to) {
+        _cleanup_close_ int from = -EBADF;
         struct stat st;
+
+        from = v->copy ? open_image_directory(p->root_path, v->mount.path) : -ENOENT;
+        if (from == -ENOENT)
+                return 0;
+        if (from < 0)
+                return from;
+        if (fstat(from, &st) < 0 || fchown(to, st.st_uid, st.st_gid) < 0 ||
+                        fchmod(to, st.st_mode & 07777) < 0)
+                return -errno;
+        return volume_copy_tree(from, to);
+}
+
+static int make_anonymous(const VolumePlan *p, const Volume *v) {
+        _cleanup_free_ char *temporary = NULL;
+        _cleanup_close_ int to = -EBADF;
         int r;
 
         temporary = strjoin(v->mount.source, ".new");
@@ -220,25 +233,59 @@ static int make_from_image(const VolumePlan *p, const Volume *v) {
                 r = mkdir_p(temporary, 0755);
         if (r < 0)
                 return r;
-
-        from = v->copy ? open_image_directory(p->root_path, v->mount.path) : -ENOENT;
-        if (from < 0 && from != -ENOENT)
-                return from;
-        if (from >= 0) {
-                to = open(temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                if (to < 0)
-                        return -errno;
-                if (fstat(from, &st) < 0 || fchown(to, st.st_uid, st.st_gid) < 0 ||
-                                fchmod(to, st.st_mode & 07777) < 0)
-                        return -errno;
-                r = copy_tree(from, to);
-                if (r < 0)
-                        return r;
-        }
+        to = open(temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (to < 0)
+                return -errno;
+        r = copy_from_image(p, v, to);
+        if (r < 0)
+                return r;
 
         if (rename(temporary, v->mount.source) < 0)
                 return errno == EEXIST || errno == ENOTEMPTY ? 0 : -errno;
         return 0;
+}
+
+/* Several containers may make it at the same time; the first one's is it. */
+static int make_named(const VolumePlan *p, const Volume *v) {
+        _cleanup_close_ int parent = -EBADF, work = -EBADF, to = -EBADF, there = -EBADF;
+        _cleanup_free_ char *temporary = NULL;
+        int r;
+
+        r = mkdir_p(p->volumes_directory, 0700);
+        if (r < 0)
+                return r;
+        parent = open(p->volumes_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (parent < 0)
+                return -errno;
+        there = volume_directory_open(parent, v->name);
+        if (there >= 0 || there != -ENOENT)
+                return MIN(there, 0);
+
+        temporary = strjoin("new-", p->instance_id, "-", v->name);
+        if (!temporary)
+                return -ENOMEM;
+        if (mkdirat(parent, VOLUME_WORK, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        work = volume_directory_open(parent, VOLUME_WORK);
+        if (work < 0)
+                return work;
+        r = rm_rf_at(work, temporary);
+        if (r < 0)
+                return r;
+        if (mkdirat(work, temporary, 0755) < 0)
+                return -errno;
+        to = volume_directory_open(work, temporary);
+        if (to < 0)
+                return to;
+
+        r = v->size_max > 0 ? volume_quota_set(parent, to, v->size_max) : 0;
+        if (r >= 0)
+                r = copy_from_image(p, v, to);
+        if (r >= 0 && renameat2(work, temporary, parent, v->name, RENAME_NOREPLACE) < 0)
+                r = -errno;
+        if (r < 0)
+                (void) rm_rf_at(work, temporary);
+        return r == -EEXIST ? 0 : r;
 }
 
 int volume_plan_carry_out(void *plan) {
@@ -247,13 +294,27 @@ int volume_plan_carry_out(void *plan) {
         FOREACH_ARRAY(v, p->volumes, p->n_volumes) {
                 int r;
 
-                if (access(v->mount.source, F_OK) >= 0)
+                if (v->name)
+                        r = make_named(p, v);
+                else if (access(v->mount.source, F_OK) >= 0)
                         continue;
-                /* A missing directory of the host is made, as Docker does. */
-                r = v->copy ? make_from_image(p, v) : mkdir_p(v->mount.source, 0755);
+                else /* A missing directory of the host is made, as Docker does. */
+                        r = v->copy ? make_anonymous(p, v) : mkdir_p(v->mount.source, 0755);
                 if (r < 0)
                         return r;
         }
 
         return 0;
+}
+
+int volume_plan_explain(const VolumePlan *p, int r, KError *reterr) {
+        if (r == -EOPNOTSUPP)
+                FOREACH_ARRAY(v, p->volumes, p->n_volumes)
+                        if (v->name && v->size_max > 0)
+                                return volume_quota_explain(
+                                                p->volumes_directory, v->name, v->size_max, reterr);
+        if (r == -EDQUOT)
+                return kerror_set_errno(
+                                reterr, r, "A volume is smaller than what the image has for it: %m.");
+        return kerror_set_errno(reterr, r, "Cannot make the volumes: %m");
 }

@@ -11,19 +11,22 @@
  *
  *   "/path", and what the image declares    stateful: <instance>/volumes/<path>, kept until the instance is removed
  *                                           stateless: <generation>/volumes/<path>, gone with the container
- *   "name:/path"                            <volumes>/<name>
+ *   "name:/path"                            <volumes>/<name on this node>, never a link to elsewhere
  *   "/host:/path"                           the host's own
  *
  * A new directory of the first two kinds begins with what the image has at that path. */
 typedef struct Volume {
         OciMount mount;
-        bool copy; /* the image's content, when it is new */
+        bool copy;  /* the image's content, when it is new */
+        char *name; /* of a named one, on this node; else NULL */
+        uint64_t size_max;
 } Volume;
 
 typedef struct VolumePlan {
         Volume *volumes;
         size_t n_volumes;
         char *root_path; /* the container's root, mounted */
+        char *volumes_directory, *instance_id;
 } VolumePlan;
 
 VolumePlan *volume_plan_free(VolumePlan *p);
@@ -38,3 +41,6 @@ bool volume_plan_is_needed(const VolumePlan *p);
 
 /* Makes what is missing; copies, so it runs in a job. Repeatable: a directory gets its name when it is whole. */
 int volume_plan_carry_out(void *plan);
+
+/* Why that failed, as a person understands it. Returns r. */
+int volume_plan_explain(const VolumePlan *p, int r, KError *reterr);
