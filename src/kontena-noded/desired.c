@@ -20,7 +20,7 @@ struct Desired {
 };
 
 /* Parts of the document that are tables by id; "node" and "grid" are replaced as a whole. */
-static const char *const tables[] = { "peers", "names", "instances" };
+static const char *const tables[] = { "peers", "names", "instances", "volumes" };
 
 int desired_new(const char *path, Desired **ret) {
         _cleanup_(desired_freep) Desired *d = NULL;
@@ -56,6 +56,9 @@ static int document_validate(json_object *o, KError *reterr) {
         r = json_get_object(o, "node", &part, reterr);
         if (r >= 0)
                 r = json_get_object(o, "grid", &part, reterr);
+        /* Of a master or a daemon before there were any. */
+        if (r >= 0 && !json_object_object_get_ex(o, "volumes", NULL))
+                r = json_add(o, "volumes", json_object_new_object());
         for (size_t i = 0; i < ELEMENTSOF(tables) && r >= 0; i++)
                 r = json_get_object(o, tables[i], &part, reterr);
         if (r < 0)

@@ -89,6 +89,7 @@ const char *instance_address(const Instance *i);
 const char *instance_error(const Instance *i);
 const char *instance_progress(const Instance *i);
 uint32_t instance_main_pid(const Instance *i);
+bool instance_wants_volume(const Instance *i, const char *name); /* by its name on this node */
 uint64_t instance_restarts(const Instance *i);
 uint64_t instance_deploy_rev(const Instance *i);
 

@@ -7,6 +7,7 @@
 #include "log.h"
 #include "node-report.h"
 #include "noded-internal.h"
+#include "volume-manager.h"
 
 int manager_send(const char *method, json_object *params, void *userdata) {
         Manager *m = userdata;
@@ -78,7 +79,7 @@ static void on_hello(Channel *c, json_object *result, const KError *error, void 
 }
 
 static int say_hello(Manager *m) {
-        _cleanup_json_ json_object *params = json_object_new_object(), *instances = NULL, *report = NULL;
+        _cleanup_json_ json_object *params = json_object_new_object(), *instances = NULL, *report = NULL, *volumes = NULL;
         int r;
 
         if (!params)
@@ -87,11 +88,15 @@ static int say_hello(Manager *m) {
         if (r >= 0)
                 r = manager_all_status(m, &instances);
         if (r >= 0)
+                r = volume_manager_status(m->volumes, &volumes);
+        if (r >= 0)
                 r = json_add(params, "report", TAKE_PTR(report));
         if (r >= 0)
                 r = json_add_u64(params, "epoch", desired_epoch(m->desired));
         if (r >= 0)
                 r = json_add(params, "instances", TAKE_PTR(instances));
+        if (r >= 0)
+                r = json_add(params, "volumes", TAKE_PTR(volumes));
         if (r < 0)
                 return r;
 
@@ -117,6 +122,7 @@ void manager_channel_state(Channel *c, ChannelState state, void *userdata) {
                 log_info("Connected to %s as '%s'.", strna(address), m->host.node_name);
                 m->was_connected = true;
                 reporter_open(m->reporter);
+                volume_manager_connected(m->volumes);
                 /* What changed between our greeting and the answer. */
                 HASH_ITER(hh, m->instances, e, next)
                         reporter_instance_changed(m->reporter, e->id);
@@ -128,6 +134,7 @@ void manager_channel_state(Channel *c, ChannelState state, void *userdata) {
                 m->was_connected = false;
                 reporter_close(m->reporter);
                 log_streams_close_all(m->logs);
+                volume_manager_disconnected(m->volumes);
                 break;
         }
 
@@ -210,6 +217,7 @@ static const struct {
         { "instance.restart", method_instance_restart },
         { "logs.open", method_logs_open },
         { "logs.close", method_logs_close },
+        { "volume.snapshot", manager_volume_snapshot },
 };
 
 void manager_channel_method(

@@ -19,6 +19,11 @@ void manager_channel_method(
 void manager_channel_state(Channel *c, ChannelState state, void *userdata);
 int manager_send(const char *method, json_object *params, void *userdata);
 
+/* node-volumes.c */
+int manager_new_volumes(Manager *m);
+void manager_reconcile_volumes(Manager *m);
+void manager_volume_snapshot(Manager *m, uint64_t id, json_object *params);
+
 /* noded.c */
 void manager_update_status(Manager *m);
 /* message_id: of message-id.h, or NULL. */

@@ -15,6 +15,7 @@
 #include "log.h"
 #include "node-report.h"
 #include "noded-internal.h"
+#include "volume-manager.h"
 
 #define REPORT_USEC        (60 * USEC_PER_SEC)
 #define COLLECT_USEC       (60 * USEC_PER_SEC)
@@ -96,6 +97,7 @@ static void on_instance_changed(Instance *i, void *userdata) {
 
         reporter_instance_changed(m->reporter, instance_id(i));
         bus_face_instance_changed(m->face, i);
+        volume_manager_wake(m->volumes);
 }
 
 static void on_instance_event(Instance *i, const InstanceEvent *e, void *userdata) {
@@ -124,6 +126,7 @@ static void on_instance_removed(Instance *i, void *userdata) {
         bus_face_instance_removed(m->face, i);
         manager_forget_instance(m, i);
         m->retained = false; /* should its namespace be there still, the next look takes it away */
+        volume_manager_wake(m->volumes);
         leave_wake(m->leave);
         manager_update_status(m);
 }
@@ -363,6 +366,8 @@ static int new_parts(Manager *m) {
                 r = log_streams_new(m->event, manager_send, m, &m->logs);
         if (r >= 0)
                 r = new_host(m);
+        if (r >= 0)
+                r = manager_new_volumes(m);
         if (r < 0)
                 return log_error_errno(r, "Cannot set up: %m");
 
@@ -470,6 +475,7 @@ Manager *manager_free(Manager *m) {
         }
         leave_free(m->leave);
         m->face = bus_face_free(m->face);
+        volume_manager_free(m->volumes);
         log_streams_free(m->logs);
         channel_free(m->channel);
         reporter_free(m->reporter);

@@ -40,6 +40,7 @@ struct Manager {
         Desired *desired;
         Reporter *reporter;
         LogStreams *logs;
+        struct VolumeManager *volumes;
 
         InstanceHost host;
         InstanceEntry *instances; /* by id */

@@ -206,6 +206,7 @@ static int on_reconcile(sd_event_source *s, uint64_t usec, void *userdata) {
                 take_node_name(m);
                 again = reconcile_network(m) < 0 || again;
                 reconcile_instances(m);
+                manager_reconcile_volumes(m);
                 retain_namespaces(m);
                 /* Those that failed for want of the network need not wait for their turn. */
                 HASH_ITER(hh, m->instances, e, next)

@@ -163,8 +163,9 @@ static void test_an_interrupted_snapshot_is_none(void **state) {
         ASSERT_FALSE(exists(directory, VOLUME_SNAPSHOTS "/data/one/data/half"));
         assert_content(directory, VOLUME_SNAPSHOTS "/data/one/data/file", "first");
         ASSERT_OK(mkdir_p(half, 0700));
-        ASSERT_OK(volume_work_clean(&w));
+        ASSERT_EQ(volume_work_put_aside(directory), 1);
         ASSERT_FALSE(exists(directory, VOLUME_WORK));
+        ASSERT_OK(volume_work_clean(&w));
         ASSERT_OK(rm_rf_at(AT_FDCWD, directory));
 }
 

@@ -6,7 +6,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/openat2.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -22,6 +24,7 @@
 #define CP_PROGRAM "/bin/cp"
 #define DATA       "data"
 #define SIZE       "size"
+#define TRASH      ".trash"
 
 int volume_name_validate(const char *name, KError *reterr) {
         if (isempty(name) || strlen(name) > VOLUME_NAME_ON_NODE_MAX || strchr(".-", name[0]))
@@ -94,6 +97,7 @@ int volume_copy_tree(int from, int to) {
                 const char *const argv[] = { CP_PROGRAM, "-a", "--reflink=auto", "--", source, target,
                         NULL };
 
+                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
                 (void) fcntl(from, F_SETFD, 0);
                 (void) fcntl(to, F_SETFD, 0);
                 (void) execve(CP_PROGRAM, (char *const *) argv, (char *const[]){ NULL });
@@ -387,14 +391,70 @@ int volume_work_remove(void *work) {
         return remove_by_work(parent, all, w->volume, "remove-", w->volume);
 }
 
-int volume_work_clean(void *work) {
-        VolumeWork *w = work;
+int volume_work_put_aside(const char *directory) {
+        _cleanup_free_ char *aside = NULL;
         _cleanup_close_ int parent = -EBADF;
 
-        parent = open_parent(w->directory);
+        parent = open_parent(directory);
         if (parent < 0)
                 return parent == -ENOENT ? 0 : parent;
-        return rm_rf_at(parent, VOLUME_WORK);
+        aside = strprintf(TRASH "-%" PRIu64, now_realtime());
+        if (!aside)
+                return -ENOMEM;
+        if (renameat(parent, VOLUME_WORK, parent, aside) < 0 && errno != ENOENT)
+                return -errno;
+        return 1;
+}
+
+int volume_work_clean(void *work) {
+        VolumeWork *w = work;
+        _cleanup_(closedirp) DIR *d = NULL;
+        struct dirent *de;
+
+        d = opendir(w->directory);
+        if (!d)
+                return errno == ENOENT ? 0 : -errno;
+        while ((de = readdir(d))) {
+                int r;
+
+                if (!startswith(de->d_name, TRASH))
+                        continue;
+                r = rm_rf_at(dirfd(d), de->d_name);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* Its own view of its mounts: a line whose directory has our name, and is ours. */
+bool volume_is_mounted_by(const char *directory, const char *name, uint32_t pid) {
+        _cleanup_free_ char *path = NULL, *suffix = strjoin("/", name), *line = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        _cleanup_(fclosep) FILE *f = NULL;
+        struct stat ours, theirs;
+        size_t size = 0;
+
+        path = strprintf("/proc/%u/mountinfo", pid);
+        fd = volume_open(directory, name, NULL);
+        if (!path || !suffix || fd < 0 || fstat(fd, &ours) < 0)
+                return false;
+        f = fopen(path, "re");
+        if (!f)
+                return false;
+        while (getline(&line, &size, f) >= 0) {
+                _cleanup_strv_free_ char **fields = NULL;
+                _cleanup_free_ char *seen = NULL;
+
+                if (strv_split(line, " \n", &fields) < 0 || strv_length(fields) < 5 ||
+                                !endswith(fields[3], suffix))
+                        continue;
+                seen = strprintf("/proc/%u/root%s", pid, fields[4]);
+                if (!seen || stat(seen, &theirs) < 0)
+                        return true; /* rather once too often */
+                if (theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino)
+                        return true;
+        }
+        return false;
 }
 
 void volume_snapshot_list_done(VolumeSnapshotList *l) {

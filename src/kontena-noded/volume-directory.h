@@ -8,7 +8,7 @@
  *
  *   NAME/                       a volume
  *   .snapshots/NAME/SNAP/data   a snapshot of it, with "size" beside: bytes in it, counted when it was made
- *   .work/                      what is being made or removed; emptied when the daemon starts
+ *   .work/                      what is being made or removed; put aside as .trash… when the daemon starts, and removed
  *
  * A name is one directory, never a link to elsewhere: whoever mounts, copies or removes opens it here. The functions
  * with an argument of void* run in a job. */
@@ -41,7 +41,13 @@ int volume_work_snapshot(void *work);        /* -EEXIST */
 int volume_work_restore(void *work);         /* -ENOENT: no such snapshot */
 int volume_work_remove_snapshot(void *work); /* missing: fine */
 int volume_work_remove(void *work);          /* the volume and all its snapshots */
-int volume_work_clean(void *work);           /* .work */
+int volume_work_clean(void *work);           /* what was put aside */
+
+/* At the start, before something is made there: 1 when there is something to clean. */
+int volume_work_put_aside(const char *directory);
+
+/* Has the process mounted the volume? */
+bool volume_is_mounted_by(const char *directory, const char *name, uint32_t pid);
 
 typedef struct VolumeSnapshot {
         char *name;

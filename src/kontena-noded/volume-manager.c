@@ -1,0 +1,775 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "volume-manager.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <uthash.h>
+#include <utlist.h>
+
+#include "file-util.h"
+#include "job.h"
+#include "json-util.h"
+#include "kontena-limits.h"
+#include "log.h"
+#include "string-util.h"
+#include "volume-directory.h"
+#include "volume-freeze.h"
+#include "volume-quota.h"
+
+#define LOOK_DELAY_USEC       (200 * USEC_PER_MSEC)
+#define LOOK_INTERVAL_USEC    (60 * USEC_PER_SEC)
+#define RETRY_USEC            (30 * USEC_PER_SEC)
+/* A tree that is counted file by file is counted rarely: at most 2 % of the time is spent on it. */
+#define MEASURE_INTERVAL_USEC (10 * 60 * USEC_PER_SEC)
+#define MEASURE_SHARE         50U
+/* The master waits for 600 s. */
+#define SNAPSHOT_MAX_USEC     (570 * USEC_PER_SEC)
+/* Growing by less is not worth a message. */
+#define USED_STEP             (1024U * 1024U)
+
+typedef struct Entry {
+        char *name;
+        uint64_t size_max;
+        bool named, remove; /* by the desired state */
+        bool removed;
+
+        bool present;
+        KError error;
+        bool counted; /* by a quota */
+        uint64_t used, measured_at, measure_took;
+
+        /* told */
+        const char *told_state;
+        char *told_error;
+        uint64_t told_used;
+        UT_hash_handle hh;
+} Entry;
+
+/* One "volume.snapshot" under way; one at a time for each volume. */
+typedef struct Snapshot {
+        VolumeManager *manager;
+        uint64_t request;
+        char *volume, *snapshot;
+        uint64_t size_max;
+        job_function_t function;
+        Freeze *freeze;
+        Job *job;
+        sd_event_source *timeout;
+        struct Snapshot *prev, *next;
+} Snapshot;
+
+struct VolumeManager {
+        sd_event *event;
+        VolumeManagerConfig config;
+        char *directory;
+        Freezer *freezer; /* NULL: without a bus */
+        Entry *entries;
+        Snapshot *snapshots;
+
+        sd_event_source *look;
+        Job *cleaning, *removal, *measure;
+        char *removing, *measuring; /* names */
+        uint64_t measure_started, removal_not_before;
+        uint64_t *shared_size;
+};
+
+void volume_users_done(VolumeUsers *u) {
+        u->units = strv_free(u->units);
+}
+
+static void entry_free(VolumeManager *m, Entry *e) {
+        HASH_DEL(m->entries, e);
+        kerror_done(&e->error);
+        free(e->told_error);
+        free(e->name);
+        free(e);
+}
+
+static Entry *find_entry(VolumeManager *m, const char *name) {
+        Entry *e = NULL;
+
+        HASH_FIND_STR(m->entries, name, e);
+        return e;
+}
+
+static void arm(VolumeManager *m, uint64_t usec) {
+        int r;
+
+        r = sd_event_source_set_time_relative(m->look, usec);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(m->look, SD_EVENT_ONESHOT);
+        if (r < 0)
+                log_error_errno(r, "Cannot set a timer for volumes: %m");
+}
+
+void volume_manager_wake(VolumeManager *m) {
+        uint64_t at;
+
+        if (m && sd_event_source_get_time(m->look, &at) >= 0 && at > now_monotonic() + LOOK_DELAY_USEC)
+                arm(m, LOOK_DELAY_USEC);
+}
+
+/* What there is */
+
+static const char *entry_state(const Entry *e) {
+        if (kerror_is_set(&e->error))
+                return "error";
+        if (e->remove)
+                return e->removed ? "removed" : NULL;
+        return e->present ? "present" : NULL;
+}
+
+static void set_error(Entry *e, KError *error) {
+        if (!e->told_error || !streq(e->told_error, kerror_message(error)))
+                log_warning("Volume '%s': %s", e->name, kerror_message(error));
+        kerror_move(&e->error, error);
+}
+
+static void look_at(VolumeManager *m, Entry *e) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        _cleanup_close_ int fd = -EBADF;
+        uint64_t used, size_max;
+        int r;
+
+        fd = volume_open(m->directory, e->name, &error);
+        if (fd == -ENOENT) {
+                e->present = false;
+                kerror_done(&e->error);
+                return;
+        }
+        if (fd < 0) {
+                e->present = false;
+                set_error(e, &error);
+                return;
+        }
+
+        e->present = true;
+        kerror_done(&e->error);
+        r = volume_quota_get(fd, &used, &size_max);
+        e->counted = r >= 0;
+        if (r < 0)
+                return;
+        e->used = used;
+        if (size_max != e->size_max && volume_quota_change(fd, e->size_max) < 0)
+                log_warning("The quota of volume '%s' cannot be changed.", e->name);
+}
+
+/* Jobs */
+
+static void on_measured(Job *j, int r, void *userdata) {
+        VolumeManager *m = userdata;
+        Entry *e = find_entry(m, m->measuring);
+
+        m->measure = NULL;
+        m->measuring = mfree(m->measuring);
+        if (e) {
+                e->measured_at = now_monotonic();
+                e->measure_took = e->measured_at - m->measure_started;
+                if (r >= 0)
+                        e->used = *m->shared_size;
+                else if (r != -ETIME)
+                        log_debug_errno(r, "Volume '%s' cannot be measured: %m", e->name);
+        }
+        volume_manager_wake(m);
+}
+
+static bool measure_is_due(const Entry *e) {
+        if (!e->present || e->counted || e->remove)
+                return false;
+        return e->measured_at == 0 ||
+               now_monotonic() >=
+                               e->measured_at + MAX(MEASURE_INTERVAL_USEC, e->measure_took * MEASURE_SHARE);
+}
+
+static void start_measure(VolumeManager *m, const Entry *e) {
+        int r;
+
+        m->measuring = strdup(e->name);
+        if (!m->measuring) {
+                (void) log_oom();
+                return;
+        }
+        m->measure_started = now_monotonic();
+        r = job_start(m->event, "kt-volume-size", volume_work_measure,
+                        &(VolumeWork){ .directory = m->directory,
+                                        .volume = e->name,
+                                        .ret_size = m->shared_size },
+                        on_measured, m, &m->measure);
+        if (r < 0) {
+                log_warning_errno(r, "Cannot measure volume '%s': %m", e->name);
+                m->measuring = mfree(m->measuring);
+        }
+}
+
+static void on_removed(Job *j, int r, void *userdata) {
+        VolumeManager *m = userdata;
+        Entry *e = find_entry(m, m->removing);
+
+        m->removal = NULL;
+        if (r < 0) {
+                _cleanup_kerror_ KError error = KERROR_NULL;
+
+                m->removal_not_before = now_monotonic() + RETRY_USEC;
+                (void) kerror_set_errno(&error, r, "Volume '%s' cannot be removed: %m.", m->removing);
+                if (e)
+                        set_error(e, &error);
+        } else {
+                log_info("Volume '%s' was removed.", m->removing);
+                if (e) {
+                        e->removed = true;
+                        kerror_done(&e->error);
+                }
+        }
+        m->removing = mfree(m->removing);
+        volume_manager_wake(m);
+}
+
+static Snapshot *find_snapshot(VolumeManager *m, const char *volume) {
+        Snapshot *s;
+
+        DL_FOREACH(m->snapshots, s)
+                if (streq(s->volume, volume))
+                        return s;
+        return NULL;
+}
+
+static bool may_remove(VolumeManager *m, const Entry *e) {
+        _cleanup_(volume_users_done) VolumeUsers users = {};
+
+        if (!e->remove || e->removed || find_snapshot(m, e->name))
+                return false;
+        if (m->config.users(e->name, &users, m->config.userdata) < 0)
+                return false;
+        return !users.wanted && strv_length(users.units) == 0;
+}
+
+static void start_removal(VolumeManager *m, const Entry *e) {
+        int r;
+
+        m->removing = strdup(e->name);
+        if (!m->removing) {
+                (void) log_oom();
+                return;
+        }
+        r = job_start(m->event, "kt-volume-rm", volume_work_remove,
+                        &(VolumeWork){ .directory = m->directory, .volume = e->name }, on_removed, m,
+                        &m->removal);
+        if (r < 0) {
+                log_warning_errno(r, "Cannot remove volume '%s', trying again: %m", e->name);
+                m->removing = mfree(m->removing);
+        }
+}
+
+/* Telling */
+
+static int describe(const Entry *e, json_object **ret) {
+        _cleanup_json_ json_object *o = json_object_new_object(), *error = NULL;
+        int r;
+
+        if (!o)
+                return -ENOMEM;
+        if (kerror_is_set(&e->error)) {
+                error = json_object_new_object();
+                if (!error)
+                        return -ENOMEM;
+                r = json_add_string(error, "code", kerror_bus_name(e->error.code));
+                if (r >= 0)
+                        r = json_add_string(error, "message", kerror_message(&e->error));
+                if (r < 0)
+                        return r;
+        }
+        r = json_add_string(o, "state", entry_state(e));
+        if (r >= 0)
+                r = error ? json_add(o, "error", TAKE_PTR(error)) : json_add_string(o, "error", NULL);
+        if (r >= 0)
+                r = json_add_u64(o, "used", e->used);
+        if (r >= 0)
+                r = json_add_u64(o, "size_max", e->size_max);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
+static bool is_told(const Entry *e) {
+        uint64_t difference = e->used > e->told_used ? e->used - e->told_used : e->told_used - e->used;
+        const char *error = kerror_is_set(&e->error) ? kerror_message(&e->error) : NULL;
+
+        if (!entry_state(e))
+                return true;
+        return e->told_state && streq(e->told_state, entry_state(e)) && streq_ptr(e->told_error, error) &&
+               difference < USED_STEP;
+}
+
+static void mark_told(Entry *e) {
+        e->told_state = entry_state(e);
+        e->told_used = e->used;
+        (void) free_and_strdup(&e->told_error, kerror_is_set(&e->error) ? kerror_message(&e->error) : NULL);
+}
+
+static void tell(VolumeManager *m) {
+        _cleanup_json_ json_object *volumes = json_object_new_object();
+        Entry *e, *next;
+
+        if (!volumes) {
+                (void) log_oom();
+                return;
+        }
+        HASH_ITER(hh, m->entries, e, next) {
+                json_object *o;
+
+                if (is_told(e))
+                        continue;
+                if (describe(e, &o) < 0 || json_add(volumes, e->name, o) < 0) {
+                        (void) log_oom();
+                        return;
+                }
+        }
+        if (json_object_object_length(volumes) == 0)
+                return;
+        if (m->config.tell(json_object_get(volumes), m->config.userdata) < 0)
+                return; /* not connected: all is told with the next hello */
+
+        json_object_object_foreach(volumes, name, value) {
+                (void) value;
+                e = find_entry(m, name);
+                if (e)
+                        mark_told(e);
+        }
+}
+
+int volume_manager_status(VolumeManager *m, json_object **ret) {
+        _cleanup_json_ json_object *volumes = json_object_new_object();
+        Entry *e, *next;
+
+        if (!volumes)
+                return -ENOMEM;
+        HASH_ITER(hh, m->entries, e, next) {
+                json_object *o;
+                int r;
+
+                if (!entry_state(e))
+                        continue;
+                r = describe(e, &o);
+                if (r >= 0)
+                        r = json_add(volumes, e->name, o);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_PTR(volumes);
+        return 0;
+}
+
+void volume_manager_connected(VolumeManager *m) {
+        Entry *e, *next;
+
+        HASH_ITER(hh, m->entries, e, next)
+                e->told_state = NULL;
+        volume_manager_wake(m);
+}
+
+void volume_manager_disconnected(VolumeManager *m) {
+        Snapshot *s;
+
+        DL_FOREACH(m->snapshots, s)
+                s->request = 0;
+}
+
+static int on_look(sd_event_source *s, uint64_t usec, void *userdata) {
+        VolumeManager *m = userdata;
+        uint64_t now = now_monotonic();
+        Entry *e, *next;
+
+        HASH_ITER(hh, m->entries, e, next) {
+                if (e->remove) {
+                        if (!m->removal && now >= m->removal_not_before && may_remove(m, e))
+                                start_removal(m, e);
+                        continue;
+                }
+                look_at(m, e);
+                if (!m->measure && measure_is_due(e))
+                        start_measure(m, e);
+        }
+        tell(m);
+        arm(m, LOOK_INTERVAL_USEC);
+        return 0;
+}
+
+int volume_manager_set(VolumeManager *m, json_object *volumes) {
+        Entry *e, *next;
+
+        HASH_ITER(hh, m->entries, e, next)
+                e->named = false;
+
+        json_object_object_foreach(volumes, name, volume) {
+                _cleanup_kerror_ KError error = KERROR_NULL;
+                const char *state = "present";
+                uint64_t size_max = 0;
+
+                if (volume_name_validate(name, &error) < 0 ||
+                                json_find_string(volume, "state", &state, &error) < 0 ||
+                                json_find_u64(volume, "size_max", &size_max, &error) < 0) {
+                        log_warning("What the master wants of a volume is not understood: %s",
+                                        kerror_message(&error));
+                        continue;
+                }
+                e = find_entry(m, name);
+                if (!e) {
+                        e = new0(Entry, 1);
+                        if (!e)
+                                return -ENOMEM;
+                        e->name = strdup(name);
+                        if (e->name)
+                                HASH_ADD_KEYPTR(hh, m->entries, e->name, strlen(e->name), e);
+                        if (!e->hh.tbl) {
+                                free(e->name);
+                                free(e);
+                                return -ENOMEM;
+                        }
+                }
+                e->named = true;
+                e->size_max = size_max;
+                if (e->remove != streq(state, "removed")) {
+                        e->remove = !e->remove;
+                        e->removed = false;
+                        kerror_done(&e->error);
+                }
+        }
+        HASH_ITER(hh, m->entries, e, next)
+                if (!e->named)
+                        entry_free(m, e);
+
+        volume_manager_wake(m);
+        return 0;
+}
+
+/* Snapshots */
+
+static Snapshot *snapshot_free(Snapshot *s) {
+        if (!s)
+                return NULL;
+
+        job_cancel(s->job);
+        freeze_end(s->freeze);
+        sd_event_source_disable_unref(s->timeout);
+        if (s->prev)
+                DL_DELETE(s->manager->snapshots, s);
+        free(s->volume);
+        free(s->snapshot);
+        return mfree(s);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(Snapshot *, snapshot_free);
+
+static int list_snapshots(VolumeManager *m, const char *volume, json_object **ret) {
+        _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
+        _cleanup_(volume_snapshot_list_done) VolumeSnapshotList l = {};
+        int r;
+
+        if (!o || !array)
+                return -ENOMEM;
+        r = volume_list_snapshots(m->directory, volume, &l);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        FOREACH_ARRAY(s, l.snapshots, l.n) {
+                _cleanup_json_ json_object *row = json_object_new_object();
+
+                if (!row)
+                        return -ENOMEM;
+                r = json_add_string(row, "name", s->name);
+                if (r >= 0)
+                        r = json_add_u64(row, "created_at", s->created_at);
+                if (r >= 0)
+                        r = json_add_u64(row, "size", s->size);
+                if (r >= 0)
+                        r = json_append(array, TAKE_PTR(row));
+                if (r < 0)
+                        return r;
+        }
+        r = json_add(o, "snapshots", TAKE_PTR(array));
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
+static void answer(VolumeManager *m, uint64_t request, const char *volume, KError *error) {
+        json_object *result = NULL;
+
+        if (!kerror_is_set(error)) {
+                int r = list_snapshots(m, volume, &result);
+
+                if (r < 0)
+                        (void) kerror_set_errno(error, r, "The snapshots of volume '%s' cannot be read: %m.",
+                                        volume);
+        }
+        m->config.answer(request, result, error, m->config.userdata);
+}
+
+static void snapshot_finish(Snapshot *s, KError *error) {
+        _cleanup_free_ char *volume = TAKE_PTR(s->volume);
+        VolumeManager *m = s->manager;
+        uint64_t request = s->request;
+
+        if (kerror_is_set(error))
+                log_warning("%s", kerror_message(error));
+        snapshot_free(s); /* thaws, before anybody is told */
+        if (request > 0)
+                answer(m, request, volume, error);
+        volume_manager_wake(m);
+}
+
+static void snapshot_job_done(Job *j, int r, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        Snapshot *s = userdata;
+
+        s->job = NULL;
+        if (r == -EEXIST)
+                (void) kerror_set(&error, K_ALREADY_EXISTS, "Volume '%s' has a snapshot '%s' already.",
+                                s->volume, s->snapshot);
+        else if (r == -ENOENT && s->function == volume_work_restore)
+                (void) kerror_set(&error, K_NO_SUCH_VOLUME, "Volume '%s' has no snapshot '%s' on this node.",
+                                s->volume, s->snapshot);
+        else if (r == -ENOENT)
+                (void) kerror_set(&error, K_NO_SUCH_VOLUME, "There is no volume '%s' on this node.",
+                                s->volume);
+        else if (r == -EOPNOTSUPP && s->size_max > 0)
+                (void) volume_quota_explain(s->manager->directory, s->volume, s->size_max, &error);
+        else if (r < 0)
+                (void) kerror_set_errno(
+                                &error, r, "Snapshot '%s' of volume '%s': %m.", s->snapshot, s->volume);
+        else
+                log_info("Snapshot '%s' of volume '%s' was %s.", s->snapshot, s->volume,
+                                s->function == volume_work_snapshot  ? "made"
+                                : s->function == volume_work_restore ? "restored"
+                                                                     : "removed");
+        snapshot_finish(s, &error);
+}
+
+static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        Snapshot *s = userdata;
+
+        (void) kerror_set(&error, K_TIMEOUT, "Snapshot '%s' of volume '%s' takes too long and was given up.",
+                        s->snapshot, s->volume);
+        snapshot_finish(s, &error);
+        return 0;
+}
+
+static void start_work(Snapshot *s) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        int r;
+
+        r = job_start(s->manager->event, "kt-snapshot", s->function,
+                        &(VolumeWork){ .directory = s->manager->directory,
+                                        .volume = s->volume,
+                                        .snapshot = s->snapshot,
+                                        .size_max = s->size_max },
+                        snapshot_job_done, s, &s->job);
+        if (r >= 0)
+                return;
+        (void) kerror_set_errno(&error, r, "Cannot start a process: %m.");
+        snapshot_finish(s, &error);
+}
+
+static void on_frozen(Freeze *z, const KError *error, void *userdata) {
+        _cleanup_kerror_ KError copy = KERROR_NULL;
+        Snapshot *s = userdata;
+
+        if (!error) {
+                start_work(s);
+                return;
+        }
+        (void) kerror_set(&copy, error->code, "%s", kerror_message(error));
+        snapshot_finish(s, &copy);
+}
+
+static int check_snapshot(VolumeManager *m, const char *volume, const char *action, const char *snapshot,
+                VolumeUsers *ret_users, KError *reterr) {
+        _cleanup_(volume_snapshot_list_done) VolumeSnapshotList l = {};
+        Entry *e = find_entry(m, volume);
+        int r;
+
+        r = volume_name_validate(volume, reterr);
+        if (r >= 0)
+                r = volume_name_validate(snapshot, reterr);
+        if (r < 0)
+                return r;
+        if (find_snapshot(m, volume))
+                return kerror_set(reterr, K_CONFLICT,
+                                "Something is being done with the snapshots of volume '%s'.", volume);
+        if (e && e->remove)
+                return kerror_set(reterr, K_CONFLICT, "Volume '%s' is being removed.", volume);
+        r = m->config.users(volume, ret_users, m->config.userdata);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Who uses volume '%s' cannot be found out: %m.", volume);
+
+        if (streq(action, "create")) {
+                r = volume_list_snapshots(m->directory, volume, &l);
+                if (r >= 0 && l.n >= VOLUME_SNAPSHOTS_MAX)
+                        return kerror_set(reterr, K_LIMIT_EXCEEDED,
+                                        "Volume '%s' has %zu snapshots, more are not possible.", volume,
+                                        l.n);
+        } else if (streq(action, "restore") && (ret_users->wanted || strv_length(ret_users->units) > 0))
+                return kerror_set(reterr, K_IN_USE,
+                                "Volume '%s' is in use; stop the service first ('kontenactl service stop').",
+                                volume);
+        return 0;
+}
+
+static int begin_snapshot(VolumeManager *m, uint64_t request, const char *volume, const char *action,
+                const char *snapshot, char *const *units, KError *reterr) {
+        _cleanup_(snapshot_freep) Snapshot *s = NULL;
+        const Entry *e = find_entry(m, volume);
+        int r;
+
+        s = new0(Snapshot, 1);
+        if (!s)
+                return -ENOMEM;
+        s->manager = m;
+        s->request = request;
+        s->size_max = e ? e->size_max : 0;
+        s->volume = strdup(volume);
+        s->snapshot = strdup(snapshot);
+        s->function = streq(action, "create")    ? volume_work_snapshot
+                      : streq(action, "restore") ? volume_work_restore
+                                                 : volume_work_remove_snapshot;
+        if (!s->volume || !s->snapshot)
+                return -ENOMEM;
+        r = sd_event_add_time_relative(
+                        m->event, &s->timeout, CLOCK_MONOTONIC, SNAPSHOT_MAX_USEC, 0, on_timeout, s);
+        if (r < 0)
+                return r;
+
+        if (s->function == volume_work_snapshot && m->freezer)
+                r = freeze_start(m->freezer, units, on_frozen, s, &s->freeze);
+        else
+                r = job_start(m->event, "kt-snapshot", s->function,
+                                &(VolumeWork){ .directory = m->directory,
+                                                .volume = s->volume,
+                                                .snapshot = s->snapshot,
+                                                .size_max = s->size_max },
+                                snapshot_job_done, s, &s->job);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Snapshot '%s' of volume '%s': %m.", snapshot, volume);
+
+        DL_APPEND(m->snapshots, s);
+        s = NULL;
+        return 0;
+}
+
+void volume_manager_snapshot(VolumeManager *m, uint64_t request, json_object *params) {
+        _cleanup_(volume_users_done) VolumeUsers users = {};
+        const char *volume, *action, *snapshot = NULL;
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        int r;
+
+        r = json_get_string(params, "volume", &volume, &error);
+        if (r >= 0)
+                r = json_get_string(params, "action", &action, &error);
+        if (r >= 0)
+                r = volume_name_validate(volume, &error);
+        if (r >= 0 && !STR_IN_SET(action, "create", "restore", "remove", "list"))
+                r = kerror_set(&error, K_NOT_SUPPORTED, "This node does not know how to '%.64s' snapshots.",
+                                action);
+        if (r >= 0 && !streq(action, "list")) {
+                r = json_get_string(params, "snapshot", &snapshot, &error);
+                if (r >= 0)
+                        r = check_snapshot(m, volume, action, snapshot, &users, &error);
+                if (r >= 0)
+                        r = begin_snapshot(m, request, volume, action, snapshot, users.units, &error);
+                if (r >= 0)
+                        return;
+        }
+
+        if (r < 0 && !kerror_is_set(&error))
+                (void) kerror_set_errno(&error, r, "The snapshots cannot be looked after: %m.");
+        if (kerror_is_set(&error))
+                m->config.answer(request, NULL, &error, m->config.userdata);
+        else
+                answer(m, request, volume, &error);
+}
+
+static void on_cleaned(Job *j, int r, void *userdata) {
+        VolumeManager *m = userdata;
+
+        m->cleaning = NULL;
+        if (r < 0)
+                log_warning_errno(r, "Cannot remove what was left unfinished in '%s': %m", m->directory);
+}
+
+static void clean_up(VolumeManager *m) {
+        int r;
+
+        r = volume_work_put_aside(m->directory);
+        if (r > 0)
+                r = job_start(m->event, "kt-volume-rm", volume_work_clean,
+                                &(VolumeWork){ .directory = m->directory }, on_cleaned, m, &m->cleaning);
+        if (r < 0)
+                log_warning_errno(r, "Cannot remove what was left unfinished in '%s': %m", m->directory);
+}
+
+int volume_manager_new(
+                sd_event *event, sd_bus *bus, const VolumeManagerConfig *config, VolumeManager **ret) {
+        _cleanup_(volume_manager_freep) VolumeManager *m = NULL;
+        int r;
+
+        assert(config->users);
+        assert(config->tell);
+        assert(config->answer);
+
+        m = new0(VolumeManager, 1);
+        if (!m)
+                return -ENOMEM;
+        m->event = sd_event_ref(event);
+        m->config = *config;
+        m->directory = strdup(config->directory);
+        if (!m->directory)
+                return -ENOMEM;
+        m->shared_size = mmap(
+                        NULL, sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (m->shared_size == MAP_FAILED) {
+                m->shared_size = NULL;
+                return -errno;
+        }
+        if (bus) {
+                r = freezer_new(bus, config->run_directory, &m->freezer);
+                if (r < 0)
+                        return r;
+        }
+        r = sd_event_add_time_relative(
+                        event, &m->look, CLOCK_MONOTONIC, LOOK_INTERVAL_USEC, USEC_PER_SEC / 10, on_look, m);
+        if (r < 0)
+                return r;
+        clean_up(m);
+
+        *ret = TAKE_PTR(m);
+        return 0;
+}
+
+VolumeManager *volume_manager_free(VolumeManager *m) {
+        Entry *e, *next;
+
+        if (!m)
+                return NULL;
+
+        while (m->snapshots)
+                snapshot_free(m->snapshots);
+        job_cancel(m->cleaning);
+        job_cancel(m->removal);
+        job_cancel(m->measure);
+        HASH_ITER(hh, m->entries, e, next)
+                entry_free(m, e);
+        sd_event_source_disable_unref(m->look);
+        freezer_free(m->freezer);
+        if (m->shared_size)
+                (void) munmap(m->shared_size, sizeof(uint64_t));
+        sd_event_unref(m->event);
+        free(m->removing);
+        free(m->measuring);
+        free(m->directory);
+        return mfree(m);
+}
