@@ -18,6 +18,8 @@
 #define LABELS_MAX                           64U
 #define LABEL_LENGTH_MAX                     256U
 #define DEPLOYS_KEPT_PER_SERVICE             100U
+#define REVISIONS_KEPT                       100U /* of a service's settings; the last good one for ever */
+#define RUNS_KEPT_PER_SERVICE                100U
 #define EVENTS_KEPT                          100000U
 
 /* A service's settings */

@@ -26,6 +26,10 @@ static const Column columns[] = {
         COLUMN_NAMES(DeployRow, state, deploy_state_table),
         COLUMN(DeployRow, reason, COLUMN_TEXT),
         COLUMN(DeployRow, force, COLUMN_BOOL),
+        COLUMN(DeployRow, kind, COLUMN_TEXT),
+        COLUMN(DeployRow, cause, COLUMN_TEXT),
+        COLUMN(DeployRow, image_digest, COLUMN_TEXT),
+        COLUMN(DeployRow, accept_loss, COLUMN_BOOL),
         COLUMN(DeployRow, created_at, COLUMN_U64),
         COLUMN(DeployRow, started_at, COLUMN_U64),
         COLUMN(DeployRow, finished_at, COLUMN_U64),
@@ -47,6 +51,7 @@ static const Column step_columns[] = {
         COLUMN(DeployStepRow, number, COLUMN_U32),
         COLUMN(DeployStepRow, state, COLUMN_TEXT),
         COLUMN(DeployStepRow, error, COLUMN_TEXT),
+        COLUMN(DeployStepRow, log_tail, COLUMN_TEXT),
         COLUMN(DeployStepRow, started_at, COLUMN_U64),
         COLUMN(DeployStepRow, finished_at, COLUMN_U64),
 };
@@ -153,9 +158,12 @@ static int prune(Store *s, const char *service_id) {
 }
 
 int store_put_deploy(Store *s, const DeployRow *row) {
+        DeployRow copy = *row;
         int r;
 
-        r = store_put(s, &deploy_table, row);
+        if (!copy.kind)
+                copy.kind = (char *) "deploy";
+        r = store_put(s, &deploy_table, &copy);
         if (r <= 0)
                 return r;
         return prune(s, row->service_id);
@@ -181,14 +189,13 @@ int store_put_deploy_step(Store *s, const DeployStepRow *step) {
 
         r = store_run(s,
                         "INSERT INTO deploy_steps (deploy_id, instance_id, node_id, number, state, error, "
-                        "started_at, finished_at) "
-                        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (deploy_id, number) DO UPDATE SET "
+                        "log_tail, started_at, finished_at) "
+                        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (deploy_id, number) DO UPDATE SET "
                         "instance_id = excluded.instance_id, node_id = excluded.node_id, state = "
-                        "excluded.state, "
-                        "error = excluded.error, started_at = excluded.started_at, finished_at = "
-                        "excluded.finished_at",
-                        "sssussuu", step->deploy_id, step->instance_id, step->node_id,
-                        (uint64_t) step->number, step->state, step->error, step->started_at,
+                        "excluded.state, error = excluded.error, log_tail = excluded.log_tail, "
+                        "started_at = excluded.started_at, finished_at = excluded.finished_at",
+                        "sssusssuu", step->deploy_id, step->instance_id, step->node_id,
+                        (uint64_t) step->number, step->state, step->error, step->log_tail, step->started_at,
                         step->finished_at);
         if (r < 0)
                 return r;

@@ -37,7 +37,17 @@ int store_put_grid(Store *s, const GridRow *row) {
 }
 
 int store_delete_grid(Store *s, const char *id) {
+        uint64_t left;
         int r;
+
+        r = store_number(s, &left,
+                        "SELECT EXISTS (SELECT 1 FROM nodes WHERE grid_id = ?1) OR "
+                        "EXISTS (SELECT 1 FROM services WHERE grid_id = ?1)",
+                        "s", id);
+        if (r < 0)
+                return r;
+        if (left > 0)
+                return -EBUSY;
 
         /* What is left of services and nodes that are gone. Events and audit stay. */
         r = store_run(s,
@@ -50,6 +60,12 @@ int store_delete_grid(Store *s, const char *id) {
                         "DELETE FROM instances WHERE grid_id = ? AND desired = 'terminated' AND node_id IS "
                         "NULL",
                         "s", id);
+        if (r >= 0)
+                r = store_run(s, "DELETE FROM volumes WHERE grid_id = ?", "s", id);
+        if (r >= 0)
+                r = store_run(s, "DELETE FROM secrets WHERE grid_id = ?", "s", id);
+        if (r >= 0)
+                r = store_run(s, "DELETE FROM registries WHERE grid_id = ?", "s", id);
         if (r < 0)
                 return r;
 

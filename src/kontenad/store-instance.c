@@ -9,6 +9,13 @@ static const char *const instance_desired_table[_INSTANCE_DESIRED_MAX] = {
 };
 DEFINE_STRING_TABLE_LOOKUP(instance_desired, InstanceDesired);
 
+static const char *const instance_role_table[_INSTANCE_ROLE_MAX] = {
+        [INSTANCE_CURRENT] = "current",
+        [INSTANCE_INCOMING] = "incoming",
+        [INSTANCE_OUTGOING] = "outgoing",
+};
+DEFINE_STRING_TABLE_LOOKUP(instance_role, InstanceRole);
+
 static const Column columns[] = {
         COLUMN(InstanceRow, id, COLUMN_TEXT),
         COLUMN(InstanceRow, grid_id, COLUMN_TEXT),
@@ -21,6 +28,11 @@ static const Column columns[] = {
         COLUMN(InstanceRow, force, COLUMN_BOOL),
         COLUMN(InstanceRow, address, COLUMN_TEXT),
         COLUMN(InstanceRow, spec, COLUMN_JSON),
+        COLUMN_NAMES(InstanceRow, role, instance_role_table),
+        COLUMN(InstanceRow, slot, COLUMN_TEXT),
+        COLUMN(InstanceRow, wanted_digest, COLUMN_TEXT),
+        COLUMN(InstanceRow, drain_sec, COLUMN_U32),
+        COLUMN(InstanceRow, run_id, COLUMN_TEXT),
         COLUMN(InstanceRow, state, COLUMN_TEXT),
         COLUMN(InstanceRow, progress, COLUMN_TEXT),
         COLUMN(InstanceRow, error_code, COLUMN_TEXT),
@@ -37,6 +49,7 @@ static const Column columns[] = {
         COLUMN(InstanceRow, exit_status, COLUMN_I64),
         COLUMN(InstanceRow, restarts, COLUMN_I64),
         COLUMN(InstanceRow, oom_kills, COLUMN_I64),
+        COLUMN(InstanceRow, log_tail, COLUMN_TEXT),
         COLUMN(InstanceRow, created_at, COLUMN_U64),
 };
 

@@ -47,7 +47,8 @@ typedef struct Table {
         }
 
 extern const Table grid_table, node_table, service_table, instance_table, deploy_table, deploy_step_table,
-                event_table;
+                event_table, revision_table, volume_table, volume_instance_table, secret_table,
+                registry_table, run_table;
 
 /* Brings the file to the present schema. */
 int store_schema_migrate(sqlite3 *db, KError *reterr);
@@ -65,6 +66,8 @@ int store_select(Store *s, const Table *t, void ***ret, size_t *ret_n, const cha
 int store_put(Store *s, const Table *t, const void *row);                        /* 1: is new */
 int store_delete(Store *s, const Table *t, const char *id, const char *grid_id); /* -ENOENT */
 int store_note(Store *s, StoreKind kind, StoreChange change, const char *id, const char *grid_id);
+
+int store_delete_volume_instances_of_node(Store *s, const char *node_id);
 
 /* For statements that fit none of these. reset when done with. */
 int store_prepare(Store *s, const char *sql, sqlite3_stmt **ret);

@@ -53,6 +53,9 @@ int store_delete_node(Store *s, const char *id) {
         r = store_get_node(s, id, &n);
         if (r < 0)
                 return r;
+        r = store_delete_volume_instances_of_node(s, id);
+        if (r < 0)
+                return r;
         return store_delete(s, &node_table, id, n->grid_id);
 }
 

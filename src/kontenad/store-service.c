@@ -16,11 +16,13 @@ static const Column columns[] = {
         COLUMN(ServiceRow, name, COLUMN_TEXT),
         COLUMN_NAMES(ServiceRow, state, service_state_table),
         COLUMN(ServiceRow, revision, COLUMN_U64),
+        COLUMN(ServiceRow, revision_last, COLUMN_U64),
         COLUMN(ServiceRow, deploy_rev, COLUMN_U64),
         COLUMN(ServiceRow, spec, COLUMN_JSON),
         COLUMN(ServiceRow, created_at, COLUMN_U64),
         COLUMN(ServiceRow, updated_at, COLUMN_U64),
         COLUMN(ServiceRow, deployed_at, COLUMN_U64),
+        COLUMN(ServiceRow, next_run_at, COLUMN_U64),
 };
 
 const Table service_table = {
@@ -35,8 +37,11 @@ const Table service_table = {
 STORE_DEFINE_ROW(ServiceRow, service);
 
 int store_put_service(Store *s, const ServiceRow *row) {
-        int r = store_put(s, &service_table, row);
+        ServiceRow copy = *row;
+        int r;
 
+        copy.revision_last = MAX(row->revision_last, row->revision);
+        r = store_put(s, &service_table, &copy);
         return MIN(r, 0);
 }
 
@@ -57,6 +62,14 @@ int store_delete_service(Store *s, const char *id) {
         if (left > 0)
                 return -EBUSY;
 
+        r = store_run(s, "DELETE FROM revisions WHERE service_id = ?", "s", id);
+        if (r >= 0)
+                r = store_run(s, "DELETE FROM runs WHERE service_id = ?", "s", id);
+        if (r >= 0)
+                r = store_run(s, "DELETE FROM hooks_done WHERE service_id = ?", "s", id);
+        if (r < 0)
+                return r;
+
         return store_delete(s, &service_table, id, row->grid_id);
 }
 
@@ -71,6 +84,10 @@ int store_list_services(Store *s, const char *grid_id, ServiceRowList *ret) {
                 return STORE_LIST(s, &service_table, ret, "ORDER BY grid_id, stack, name", "");
 
         return STORE_LIST(s, &service_table, ret, "WHERE grid_id = ? ORDER BY stack, name", "s", grid_id);
+}
+
+int store_list_scheduled_services(Store *s, ServiceRowList *ret) {
+        return STORE_LIST(s, &service_table, ret, "WHERE next_run_at > 0 ORDER BY next_run_at, id", "");
 }
 
 void service_summary_done(ServiceSummary *s) {
@@ -98,7 +115,8 @@ int store_summarize_service(Store *s, const char *service_id, ServiceSummary *re
                         "(i.state = 'running' OR (i.pid > 0 AND i.state IN ('pending', 'pulling'))), "
                         "i.error "
                         "FROM instances i LEFT JOIN nodes n ON n.id = i.node_id "
-                        "WHERE i.service_id = ? AND i.desired <> 'terminated' ORDER BY i.number",
+                        "WHERE i.service_id = ? AND i.desired <> 'terminated' AND i.role = 'current' "
+                        "ORDER BY i.number",
                         &stmt);
         if (r < 0)
                 return r;

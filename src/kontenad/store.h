@@ -234,6 +234,7 @@ typedef struct VolumeRow {
         VolumeScope scope;
         json_object *options;
         uint64_t size_max; /* bytes; 0: no quota */
+        bool removing;     /* goes when no node has it any more */
         uint64_t created_at;
 } VolumeRow;
 
@@ -345,10 +346,9 @@ int store_list_services(Store *s, const char *grid_id /* NULL: all grids */, Ser
 
 /* Counted by the database, for lists of many. */
 typedef struct ServiceSummary {
-        uint32_t instances,
-                        running; /* instances that are not TERMINATED; of these, running on a connected node */
-        bool deploying;          /* has an unfinished deploy */
-        char *error;             /* of the lowest instance that has one, NULL: none */
+        uint32_t instances, running; /* CURRENT and not TERMINATED; of these, running on a connected node */
+        bool deploying;              /* has an unfinished deploy */
+        char *error;                 /* of the lowest instance that has one, NULL: none */
         uint32_t error_number;
 } ServiceSummary;
 void service_summary_done(ServiceSummary *s);
@@ -363,7 +363,8 @@ int store_count_instances_of_node(Store *s, const char *node_id, uint32_t *ret);
 /* A service that is removed vanishes at once. Its placed instances become TERMINATED rows whose service_id names nothing any
  * more; they keep their address reserved until their node says that they are gone, or is itself removed. store_delete_service()
  * is -EBUSY while another kind of instance is left. Its deploys stay for an hour after their end, for who follows one.
- * store_delete_node() is -EBUSY while instances name the node, store_delete_grid() while it has nodes or services. */
+ * store_delete_node() is -EBUSY while instances name the node, store_delete_grid() while it has nodes or services. With a service
+ * go its revisions, runs and hooks, with a node what volumes it had, with a grid its volumes, secrets and registries. */
 
 int store_list_instances_of_grid(Store *s, const char *grid_id, InstanceRowList *ret);
 int store_list_instances_of_service(Store *s, const char *service_id, InstanceRowList *ret);
