@@ -401,6 +401,8 @@ static int on_look(sd_event_source *s, uint64_t usec, void *userdata) {
 int volume_manager_set(VolumeManager *m, json_object *volumes) {
         Entry *e, *next;
 
+        if (!volumes)
+                return 0;
         HASH_ITER(hh, m->entries, e, next)
                 e->named = false;
 

@@ -34,7 +34,7 @@ int volume_manager_new(sd_event *event, sd_bus *bus, const VolumeManagerConfig *
 VolumeManager *volume_manager_free(VolumeManager *m);
 DEFINE_TRIVIAL_CLEANUP_FUNC(VolumeManager *, volume_manager_free);
 
-/* {NAME: VOLUME}; NULL: nothing is said about any. */
+/* {NAME: VOLUME}; NULL: nothing new. */
 int volume_manager_set(VolumeManager *m, json_object *volumes);
 /* Something has changed that volumes depend on: looks soon. */
 void volume_manager_wake(VolumeManager *m);
