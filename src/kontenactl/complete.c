@@ -111,7 +111,7 @@ static void dump_options(const char *command, const OptionDef *table) {
 /* What the tables say, for the test that compares them with the manual and the completions. */
 int command_dump_tables(Ctl *c, const Arguments *a, KError *reterr) {
         dump_options("", common_options);
-        for (const CommandDef *d = commands; d->name; d++) {
+        FOREACH_COMMAND(d) {
                 _cleanup_free_ char *path = NULL;
 
                 if (d->name[0] == '_')

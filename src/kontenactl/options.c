@@ -184,14 +184,14 @@ static int parse_short(int argc, char **argv, int i, Arguments *a, KError *reter
 }
 
 static bool group_exists(const char *word) {
-        for (const CommandDef *c = commands; c->name; c++)
+        FOREACH_COMMAND(c)
                 if (streq_ptr(c->group, word))
                         return true;
         return false;
 }
 
 static const CommandDef *find_command(const char *group, const char *word) {
-        for (const CommandDef *c = commands; c->name; c++)
+        FOREACH_COMMAND(c)
                 if (streq_ptr(c->group, group) && (streq(c->name, word) || streq_ptr(c->alias, word)))
                         return c;
         return NULL;
@@ -215,8 +215,8 @@ static int parse_word(char *word, Arguments *a, KError *reterr) {
                 return 0;
         }
 
-        for (const CommandDef *c = commands; c->name && k < WORDS_MAX; c++) {
-                if (c->name[0] == '_')
+        FOREACH_COMMAND(c) {
+                if (c->name[0] == '_' || k == WORDS_MAX)
                         continue;
                 if (a->group ? streq_ptr(c->group, a->group) : !c->group)
                         words[k++] = c->name;
@@ -272,7 +272,7 @@ static int missing_command(const Arguments *a, KError *reterr) {
         _cleanup_strv_free_ char **l = NULL;
         _cleanup_free_ char *joined = NULL;
 
-        for (const CommandDef *c = commands; c->name; c++)
+        FOREACH_COMMAND(c)
                 if (streq_ptr(c->group, a->group) && strv_extend(&l, c->name) < 0)
                         return -ENOMEM;
         joined = strv_join(l, ", ");
@@ -410,7 +410,7 @@ void help_print(FILE *f, const Arguments *a) {
                                 "systemd units.\n",
                                 COMMAND_PATH(a));
                 print_heading(f, "Commands:");
-                for (const CommandDef *d = commands; d->name; d++)
+                FOREACH_COMMAND(d)
                         if (d->name[0] != '_' && (!a->group || streq_ptr(d->group, a->group)))
                                 print_command(f, d);
         }

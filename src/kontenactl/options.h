@@ -52,7 +52,14 @@ typedef struct CommandDef {
         int (*run)(Ctl *ctl, const Arguments *a, KError *reterr);
 } CommandDef;
 
-extern const CommandDef commands[]; /* ended by a NULL name */
+/* Each family ended by a NULL name, the list by NULL. */
+extern const CommandDef *const command_families[];
+/* c, or where c ends its family the first of a later one; NULL behind the last. */
+const CommandDef *command_skip(const CommandDef *const **family, const CommandDef *c);
+#define FOREACH_COMMAND(c)                                                                                  \
+        for (const CommandDef *const *_family_##c = command_families, *c = *_family_##c;                    \
+                        (c = command_skip(&_family_##c, c)); c++)
+
 extern const OptionDef common_options[];
 
 typedef struct GivenOption {

@@ -141,7 +141,7 @@ static void test_arguments_help_wins_over_missing_ones(void **state) {
 }
 
 static void test_command_tables_are_sound(void **state) {
-        for (const CommandDef *c = commands; c->name; c++) {
+        FOREACH_COMMAND(c) {
                 ASSERT_TRUE(c->run);
                 ASSERT_TRUE(!isempty(c->help));
                 ASSERT_TRUE(c->args_min <= c->args_max);
