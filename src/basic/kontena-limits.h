@@ -29,6 +29,10 @@
 #define LIST_ENTRIES_MAX                     128U            /* affinity, links, volumes, devices, ... */
 #define SPEC_SIZE_MAX                        (1024U * 1024U) /* the JSON of one service */
 
+#define SECRETS_PER_GRID_MAX                 4096U
+#define SECRET_SIZE_MAX                      (128U * 1024U)
+#define SEALED_SIZE_MAX                      (8U * 1024U * 1024U) /* what an instance gets under one name, in base64 */
+
 /* Node channel */
 #define FRAME_SIZE_MAX                       (16U * 1024U * 1024U)
 #define JSON_DEPTH_MAX                       32U

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "file-util.h"
+#include "json-util.h"
 #include "string-util.h"
 
 #define KEY_SIZE        32U
@@ -20,6 +21,7 @@ struct Keyring {
 /* Domain separation: the letters in front keep hashes of tokens and keys of places apart. */
 #define PREFIX_TOKEN "token\0"
 #define PREFIX_SEAL  "seal\0"
+#define PREFIX_NODE  "node\0"
 
 static void derive(Keyring *k, const char *prefix, size_t prefix_size, const char *text,
                 uint8_t ret[static 32]) {
@@ -181,6 +183,92 @@ int keyring_open(Keyring *k, const char *context, const void *sealed, size_t siz
 
         *ret = data;
         *ret_size = n;
+        return 0;
+}
+
+/* crypto_box_seal() as its manual describes it, but that the ephemeral key is a keyed hash of all that goes in: two texts, or two
+ * nodes, never share one. */
+int keyring_seal_for_node(Keyring *k, const uint8_t node_key[static NODE_KEY_SIZE], const char *context,
+                const void *data, size_t size, void **ret, size_t *ret_size) {
+        uint8_t ephemeral[crypto_box_SECRETKEYBYTES], nonce[crypto_box_NONCEBYTES];
+        crypto_generichash_state state;
+        uint8_t *sealed;
+        int r;
+
+        assert(k);
+        assert(context);
+        assert(data || size == 0);
+        assert(ret && ret_size);
+
+        if (size > SIZE_MAX - crypto_box_SEALBYTES)
+                return -E2BIG;
+        sealed = malloc(crypto_box_SEALBYTES + size);
+        if (!sealed)
+                return -ENOMEM;
+
+        (void) crypto_generichash_init(&state, k->key, KEY_SIZE, sizeof(ephemeral));
+        (void) crypto_generichash_update(&state, (const uint8_t *) PREFIX_NODE, sizeof(PREFIX_NODE) - 1);
+        (void) crypto_generichash_update(&state, node_key, NODE_KEY_SIZE);
+        (void) crypto_generichash_update(&state, (const uint8_t *) context, strlen(context) + 1);
+        (void) crypto_generichash_update(&state, data ?: "", size);
+        (void) crypto_generichash_final(&state, ephemeral, sizeof(ephemeral));
+        sodium_memzero(&state, sizeof(state));
+
+        r = crypto_scalarmult_base(sealed, ephemeral);
+        if (r >= 0) {
+                (void) crypto_generichash_init(&state, NULL, 0, sizeof(nonce));
+                (void) crypto_generichash_update(&state, sealed, crypto_box_PUBLICKEYBYTES);
+                (void) crypto_generichash_update(&state, node_key, NODE_KEY_SIZE);
+                (void) crypto_generichash_final(&state, nonce, sizeof(nonce));
+                r = crypto_box_easy(sealed + crypto_box_PUBLICKEYBYTES, data ?: (const void *) "", size,
+                                nonce, node_key, ephemeral);
+        }
+        sodium_memzero(ephemeral, sizeof(ephemeral));
+        if (r < 0) { /* a key with which nothing can be kept secret */
+                free(sealed);
+                return -EKEYREJECTED;
+        }
+
+        *ret = sealed;
+        *ret_size = crypto_box_SEALBYTES + size;
+        return 0;
+}
+
+int keyring_seal_for_report(Keyring *k, json_object *report, const char *context, const void *data,
+                size_t size, char **ret) {
+        _cleanup_free_ void *sealed = NULL;
+        uint8_t node_key[NODE_KEY_SIZE];
+        const char *text = NULL;
+        size_t n = 0, length;
+        char *base64;
+        int r;
+
+        assert(ret);
+
+        if (report)
+                (void) json_find_string(report, "secret_key", &text, NULL);
+        if (isempty(text) ||
+                        sodium_base642bin(node_key, sizeof(node_key), text, strlen(text), NULL, &n, NULL,
+                                        sodium_base64_VARIANT_ORIGINAL) < 0 ||
+                        n != sizeof(node_key)) {
+                *ret = NULL;
+                return 0;
+        }
+
+        r = keyring_seal_for_node(k, node_key, context, data, size, &sealed, &n);
+        if (r == -EKEYREJECTED) {
+                *ret = NULL;
+                return 0;
+        }
+        if (r < 0)
+                return r;
+        length = sodium_base64_encoded_len(n, sodium_base64_VARIANT_ORIGINAL);
+        base64 = malloc(length);
+        if (!base64)
+                return -ENOMEM;
+        (void) sodium_bin2base64(base64, length, sealed, n, sodium_base64_VARIANT_ORIGINAL);
+
+        *ret = base64;
         return 0;
 }
 

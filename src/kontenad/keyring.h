@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <json-c/json.h>
+
 #include "kerror.h"
 #include "macro.h"
 
@@ -10,6 +12,7 @@
 typedef struct Keyring Keyring;
 
 #define TOKEN_HASH_SIZE 32U
+#define NODE_KEY_SIZE   32U
 
 int keyring_new(const char *state_directory, Keyring **ret, KError *reterr);
 Keyring *keyring_free(Keyring *k);
@@ -21,6 +24,14 @@ int keyring_seal(Keyring *k, const char *context, const void *data, size_t size,
 /* *ret has a NUL behind it; erase_memory() it before freeing. -EBADMSG: another key, another place, or changed. */
 int keyring_open(Keyring *k, const char *context, const void *sealed, size_t size, void **ret,
                 size_t *ret_size);
+
+/* For a node, whose X25519 key is node_key: libsodium's crypto_box_seal_open() opens it. Unlike crypto_box_seal() it gives the same
+ * bytes for the same text, so that what a node is to have can be compared; who does not know the master's key learns no more. */
+int keyring_seal_for_node(Keyring *k, const uint8_t node_key[static NODE_KEY_SIZE], const char *context,
+                const void *data, size_t size, void **ret, size_t *ret_size);
+/* The same for the key of a node's REPORT, and with base64 of the outcome. *ret is NULL where the node has told none. */
+int keyring_seal_for_report(Keyring *k, json_object *report, const char *context, const void *data,
+                size_t size, char **ret);
 
 void keyring_hash_token(Keyring *k, const char *token, uint8_t ret[static TOKEN_HASH_SIZE]);
 /* In constant time. An all-zero hash (no token) matches nothing. */

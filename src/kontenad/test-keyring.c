@@ -2,9 +2,11 @@
 #include "keyring.h"
 
 #include <fcntl.h>
+#include <sodium.h>
 #include <sys/stat.h>
 
 #include "file-util.h"
+#include "json-util.h"
 #include "string-util.h"
 #include "test.h"
 
@@ -155,7 +157,67 @@ static void test_tokens_are_compared_by_hash(void **state) {
         ASSERT_FALSE(keyring_token_matches(other, "token", hash));
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_key_is_made_once_and_private),
+static void test_what_is_sealed_for_a_node_opens_there_alone(void **state) {
+        uint8_t public[2][crypto_box_PUBLICKEYBYTES], secret[2][crypto_box_SECRETKEYBYTES], zero[32] = {};
+        _cleanup_free_ void *a = NULL, *again = NULL, *other_text = NULL, *other_node = NULL,
+                            *elsewhere = NULL, *foreign = NULL, *bad = NULL;
+        _cleanup_(keyring_freep) Keyring *k = NULL, *master = NULL;
+        _cleanup_place_ Place p, q;
+        size_t n, m;
+        char open[6];
+
+        place_init(&p);
+        place_init(&q);
+        ASSERT_OK(keyring_new(p.directory, &k, NULL));
+        ASSERT_OK(keyring_new(q.directory, &master, NULL));
+        for (unsigned i = 0; i < 2; i++)
+                ASSERT_OK(crypto_box_keypair(public[i], secret[i]));
+
+        ASSERT_OK(keyring_seal_for_node(k, public[0], "x", "secret", 6, &a, &n));
+        ASSERT_EQ(n, 6 + crypto_box_SEALBYTES);
+        ASSERT_OK(crypto_box_seal_open((uint8_t *) open, a, n, public[0], secret[0]));
+        ASSERT_EQ(memcmp(open, "secret", 6), 0);
+        ASSERT_TRUE(crypto_box_seal_open((uint8_t *) open, a, n, public[1], secret[1]) < 0);
+
+        ASSERT_OK(keyring_seal_for_node(k, public[0], "x", "secret", 6, &again, &m));
+        ASSERT_EQ(memcmp(a, again, n), 0);
+        /* Whatever differs, nothing is shared: not even the ephemeral key. */
+        ASSERT_OK(keyring_seal_for_node(k, public[0], "x", "secreT", 6, &other_text, &m));
+        ASSERT_OK(keyring_seal_for_node(k, public[1], "x", "secret", 6, &other_node, &m));
+        ASSERT_OK(keyring_seal_for_node(k, public[0], "y", "secret", 6, &elsewhere, &m));
+        ASSERT_OK(keyring_seal_for_node(master, public[0], "x", "secret", 6, &foreign, &m));
+        ASSERT_TRUE(memcmp(a, other_text, 32) != 0);
+        ASSERT_TRUE(memcmp(a, other_node, 32) != 0);
+        ASSERT_TRUE(memcmp(a, elsewhere, 32) != 0);
+        ASSERT_TRUE(memcmp(a, foreign, 32) != 0);
+
+        ASSERT_ERROR(keyring_seal_for_node(k, zero, "x", "secret", 6, &bad, &m), EKEYREJECTED);
+}
+
+static void test_report_without_a_key_gets_nothing(void **state) {
+        static const char *const reports[] = { "{}", "{\"secret_key\": \"\"}", "{\"secret_key\": \"AAAA\"}",
+                "{\"secret_key\": \"!\"}",
+                "{\"secret_key\": \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"}" };
+        _cleanup_(keyring_freep) Keyring *k = NULL;
+        _cleanup_place_ Place p;
+        char *sealed;
+
+        place_init(&p);
+        ASSERT_OK(keyring_new(p.directory, &k, NULL));
+        for (size_t i = 0; i < ELEMENTSOF(reports); i++) {
+                _cleanup_json_ json_object *report = json_tokener_parse(reports[i]);
+
+                sealed = (char *) "untouched";
+                ASSERT_OK(keyring_seal_for_report(k, report, "x", "secret", 6, &sealed));
+                ASSERT_TRUE(!sealed);
+        }
+        ASSERT_OK(keyring_seal_for_report(k, NULL, "x", "secret", 6, &sealed));
+        ASSERT_TRUE(!sealed);
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_what_is_sealed_for_a_node_opens_there_alone),
+                cmocka_unit_test(test_report_without_a_key_gets_nothing),
+                cmocka_unit_test(test_key_is_made_once_and_private),
                 cmocka_unit_test(test_credential_goes_before_the_file),
                 cmocka_unit_test(test_key_of_a_wrong_size_is_refused),
                 cmocka_unit_test(test_sealed_opens_only_whole_and_in_its_place),
