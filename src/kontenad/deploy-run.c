@@ -15,6 +15,7 @@
 #include "placement.h"
 #include "scheduler.h"
 #include "string-util.h"
+#include "volume.h"
 
 /* Failed instances that are named in the reason of a deploy. */
 #define FAILURES_NAMED_MAX 5U
@@ -542,6 +543,9 @@ static int assign(DeployRun *run, DeployStepRow *step, const SchedulerNode *node
                         return r;
         }
         r = order_instance(run, row);
+        if (r >= 0)
+                r = volume_attach(run->store, run->grid->id, run->service->stack, run->service->name,
+                                run->service->id, row->number, node->id, row->spec, reterr);
         if (r < 0)
                 return r;
 

@@ -13,6 +13,7 @@
 #include "scheduler.h"
 #include "service-spec.h"
 #include "string-util.h"
+#include "volume.h"
 
 typedef enum LinkKind { LINK_WIREGUARD, LINK_VXLAN, _LINK_KIND_MAX } LinkKind;
 static const char *const link_names[_LINK_KIND_MAX] = {
@@ -143,6 +144,7 @@ void sent_state_done(SentState *s) {
                 free(i->id);
                 free(i);
         }
+        sent_volumes_free(s->volumes);
         *s = (SentState){};
 }
 
@@ -641,6 +643,8 @@ static int compare_instance(GridView *v, const InstanceRow *row, SentState *sent
         if (r < 0)
                 return r;
         r = desired_instance_to_json(v->grid, service->stack, service->name, row, &o);
+        if (r >= 0)
+                r = volume_add_to_instance(v->store, v->grid_id, service->stack, service->name, row, o);
         if (r < 0)
                 return r;
         r = hash_json(o, &hash);
@@ -753,11 +757,13 @@ int grid_view_differences(GridView *v, const char *node_id, unsigned compare, Se
         r = compare_names(v, sent, &set, &removed);
         if (r < 0)
                 return r;
-        if (compare & GRID_VIEW_INSTANCES) {
+        r = compare & GRID_VIEW_VOLUMES
+                            ? desired_volumes_compare(v->store, node_id, &sent->volumes, &set, &removed)
+                            : 0;
+        if (r >= 0 && (compare & GRID_VIEW_INSTANCES))
                 r = compare_instances(v, node_id, sent, &set, &removed);
-                if (r < 0)
-                        return r;
-        }
+        if (r < 0)
+                return r;
 
         r = set || removed;
         *ret_set = TAKE_PTR(set);
@@ -766,12 +772,13 @@ int grid_view_differences(GridView *v, const char *node_id, unsigned compare, Se
 }
 
 int grid_view_desired(GridView *v, const char *node_id, SentState *sent, json_object **ret) {
-        static const char *const sections[] = { "peers", "names", "instances" };
+        static const char *const sections[] = { "peers", "names", "volumes", "instances" };
         _cleanup_json_ json_object *set = NULL, *removed = NULL;
         int r;
 
         sent_state_done(sent);
-        r = grid_view_differences(v, node_id, GRID_VIEW_NODE | GRID_VIEW_INSTANCES, sent, &set, &removed);
+        r = grid_view_differences(v, node_id, GRID_VIEW_NODE | GRID_VIEW_VOLUMES | GRID_VIEW_INSTANCES, sent,
+                        &set, &removed);
         if (r < 0)
                 return r;
 

@@ -3,6 +3,7 @@
 
 #include <json-c/json.h>
 
+#include "desired-volumes.h"
 #include "macro.h"
 #include "store.h"
 
@@ -32,6 +33,7 @@ typedef struct SentState {
         uint64_t names, peers;      /* versions */
         uint64_t node, grid, basis; /* hashes; basis: what the choice of links depends on */
         SentInstance *instances;
+        SentVolume *volumes;
 } SentState;
 void sent_state_done(SentState *s);
 
@@ -41,6 +43,7 @@ int grid_view_desired(GridView *v, const char *node_id, SentState *sent, json_ob
 typedef enum GridViewCompare {
         GRID_VIEW_NODE = 1 << 0,
         GRID_VIEW_INSTANCES = 1 << 1,
+        GRID_VIEW_VOLUMES = 1 << 2,
 } GridViewCompare;
 /* "set" and "remove" of desired.update. Returns 1 and at least one of them, or 0. */
 int grid_view_differences(GridView *v, const char *node_id, unsigned compare, SentState *sent,

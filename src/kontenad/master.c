@@ -20,6 +20,7 @@
 #include "settings.h"
 #include "store.h"
 #include "string-util.h"
+#include "volume.h"
 
 /* Faces first, then what they speak to. Sessions end before operations: who waits for a node is told that it is gone. */
 Master *master_free(Master *m) {
@@ -86,8 +87,13 @@ static int start_bus(Master *m, KError *reterr) {
 }
 
 static int start_engine(Master *m, KError *reterr) {
+        _cleanup_kerror_ KError upgrade = KERROR_NULL;
         int r;
 
+        r = volume_upgrade(m, &upgrade);
+        if (r < 0)
+                log_warning("Volumes of an earlier version's services are not listed: %s",
+                                kerror_message(&upgrade));
         r = node_tracker_new(m, &m->tracker);
         if (r >= 0)
                 r = node_sessions_new(m->event, node_tracker_handler(), m->tracker, &m->sessions);

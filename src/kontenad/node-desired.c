@@ -244,6 +244,17 @@ static void on_instance(NodeTracker *t, const char *instance_id, const char *gri
                 schedule_flush(t);
 }
 
+/* Of one that is gone it is not known any more where it was. */
+static void on_volume(NodeTracker *t, const char *id, const char *grid_id) {
+        _cleanup_(volume_instance_row_freep) VolumeInstanceRow *row = NULL;
+
+        (void) store_get_volume_instance(t->master->store, id, &row);
+        for (NodeLink *l = t->links; l; l = l->hh.next)
+                if (row ? streq(l->node_id, row->node_id) : streq(l->grid_id, grid_id))
+                        l->compare |= GRID_VIEW_VOLUMES;
+        schedule_flush(t);
+}
+
 void node_desired_on_change(Store *store, StoreKind kind, StoreChange change, const char *id,
                 const char *grid_id, void *userdata) {
         NodeTracker *t = userdata;
@@ -254,6 +265,8 @@ void node_desired_on_change(Store *store, StoreKind kind, StoreChange change, co
                 on_node(t, change, id, grid_id);
         else if (kind == STORE_INSTANCE)
                 on_instance(t, id, grid_id);
+        else if (kind == STORE_VOLUME_INSTANCE)
+                on_volume(t, id, grid_id);
 }
 
 void node_desired_forget(NodeTracker *t, const char *grid_id) {

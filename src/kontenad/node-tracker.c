@@ -14,6 +14,7 @@
 #include "node-tracker-internal.h"
 #include "parse-util.h"
 #include "string-util.h"
+#include "volume.h"
 
 /* Reports and pongs of many nodes are written in one transaction. */
 #define ROWS_DELAY_USEC    (1 * USEC_PER_SEC)
@@ -471,11 +472,12 @@ static int reply_error(NodeLink *l, uint64_t id, int error, KError *e) {
 
 static int method_hello(NodeTracker *t, NodeLink *l, uint64_t id, json_object *params) {
         _cleanup_kerror_ KError error = KERROR_NULL;
-        json_object *report = NULL, *instances = NULL, *result;
+        json_object *report = NULL, *instances = NULL, *volumes = NULL, *result;
         int r;
 
         if (json_get_object(params, "report", &report, &error) < 0 ||
                         json_get_array(params, "instances", &instances, &error) < 0 ||
+                        json_find_object(params, "volumes", &volumes, &error) < 0 ||
                         node_report_validate(report, &error) < 0) {
                 log_warning("The first message of node '%s' is malformed: %s", l->node_id,
                                 kerror_message(&error));
@@ -501,6 +503,14 @@ static int method_hello(NodeTracker *t, NodeLink *l, uint64_t id, json_object *p
                 (void) session_reply_error(l->session, id, &error);
                 session_close(l->session, 4050, "The master cannot store what the node said.");
                 return 0;
+        }
+
+        /* Not there: a node of old, which has no quotas and says nothing of its volumes. */
+        if (volumes && volume_status_take(t->master, l->node_id, volumes, /* complete= */ true, &error) <
+                                        0) {
+                log_warning("The volumes of node '%s' cannot be stored: %s", l->node_id,
+                                kerror_message(&error));
+                kerror_done(&error);
         }
 
         r = node_desired_whole(t, l, &result);
@@ -558,6 +568,21 @@ static int method_status(NodeTracker *t, NodeLink *l, json_object *params) {
         return 0;
 }
 
+/* What is lost now the node says again with its next greeting. */
+static int method_volumes(NodeTracker *t, NodeLink *l, json_object *params) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        json_object *volumes = NULL;
+        int r;
+
+        r = json_get_object(params, "volumes", &volumes, &error);
+        if (r >= 0)
+                r = volume_status_take(t->master, l->node_id, volumes, /* complete= */ false, &error);
+        if (r < 0)
+                log_warning("The volumes of node '%s' cannot be stored: %s", l->node_id,
+                                kerror_message(&error));
+        return 0;
+}
+
 static int method_event(NodeTracker *t, NodeLink *l, json_object *params) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         uint64_t now = now_realtime(), minute = now / (60 * USEC_PER_SEC);
@@ -610,6 +635,8 @@ static int handler_method(
                 return method_report(t, l, params);
         if (streq(method, "instances.status"))
                 return method_status(t, l, params);
+        if (streq(method, "volumes.status"))
+                return method_volumes(t, l, params);
         if (streq(method, "event"))
                 return method_event(t, l, params);
         if (streq(method, "logs.data"))

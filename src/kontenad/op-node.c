@@ -11,6 +11,7 @@
 #include "parse-util.h"
 #include "render.h"
 #include "string-util.h"
+#include "volume.h"
 
 static const char *const settings[] = { "labels", "availability", NULL };
 
@@ -216,6 +217,9 @@ static int node_remove(OperationCall *c, json_object **ret, KError *reterr) {
                         &(EventInfo){ .severity = "info", .type = "node:remove", .grid_id = c->grid->id },
                         "Node '%s' was removed; %zu instances wait for another node.", c->node->name, l.n);
 
+        r = volume_forget_node(s, c->node->id);
+        if (r < 0)
+                return r;
         return store_delete_node(s, c->node->id);
 }
 

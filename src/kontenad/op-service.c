@@ -12,6 +12,7 @@
 #include "render.h"
 #include "service-spec.h"
 #include "string-util.h"
+#include "volume.h"
 
 /* What only the master can know about a spec: names, links, affinity. */
 static int check_spec(
@@ -26,6 +27,8 @@ static int check_spec(
         if (r < 0)
                 return r;
         r = affinity_validate(parsed->affinity, reterr);
+        if (r >= 0)
+                r = volume_check_spec(c->master->store, c->grid->id, parsed->volumes, reterr);
         if (r < 0)
                 return r;
 

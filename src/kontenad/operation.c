@@ -24,6 +24,7 @@ static const struct {
         { event_operations, &n_event_operations },
         { status_operations, &n_status_operations },
         { log_operations, &n_log_operations },
+        { volume_operations, &n_volume_operations },
 };
 
 const Operation *operation_by_index(size_t i) {

@@ -350,9 +350,15 @@ static void test_node_with_data_is_not_removed_by_accident(void **state) {
                         "{\"grid\":\"home\",\"stack\":\"null\",\"service\":\"web\",\"changes\":{\"volumes\":"
                         "[\"/data\",\"/more\"]}}",
                         K_INVALID_ARGUMENT);
+        CALL_FAILS(b, "service.update",
+                        "{\"grid\":\"home\",\"stack\":\"null\",\"service\":\"web\",\"changes\":{\"volumes\":"
+                        "[\"/data\",\"named:/more\"]}}",
+                        K_NO_SUCH_VOLUME);
+        CALL_OK(b, "volume.create", "{\"grid\":\"home\",\"name\":\"named\"}");
         CALL_OK(b, "service.update",
                         "{\"grid\":\"home\",\"stack\":\"null\",\"service\":\"web\",\"changes\":{\"volumes\":"
                         "[\"/data\",\"named:/more\"]}}");
+        CALL_FAILS(b, "volume.remove", "{\"grid\":\"home\",\"volume\":\"named\"}", K_IN_USE);
         CALL_OK(b, "node.remove", "{\"grid\":\"home\",\"node\":\"n1\",\"force\":true}");
 }
 
