@@ -17,6 +17,8 @@ static const char *completion_to_string(const OptionDef *o) {
                 return "service";
         case COMPLETE_DEPLOY:
                 return "deploy";
+        case COMPLETE_VOLUME:
+                return "volume";
         case COMPLETE_FILE:
                 return "file";
         case COMPLETE_HOST:
@@ -97,6 +99,8 @@ int command_complete(Ctl *c, const Arguments *a, KError *reterr) {
                 return print_names(c, "ListNodes", reterr);
         if (streq(what, "service"))
                 return print_names(c, "ListServices", reterr);
+        if (streq(what, "volume"))
+                return print_names(c, "ListVolumes", reterr);
         if (streq(what, "deploy"))
                 return print_deploys(c, reterr);
         return kerror_set(reterr, K_INVALID_ARGUMENT, "Nothing completes '%s'.", what);

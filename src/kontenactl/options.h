@@ -18,6 +18,7 @@ typedef enum Completion {
         COMPLETE_NODE,
         COMPLETE_SERVICE,
         COMPLETE_DEPLOY,
+        COMPLETE_VOLUME,
         COMPLETE_FILE,
         COMPLETE_HOST,
         COMPLETE_WORDS, /* those of OptionDef.words */
