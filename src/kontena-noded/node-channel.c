@@ -79,7 +79,8 @@ static void on_hello(Channel *c, json_object *result, const KError *error, void 
 }
 
 static int say_hello(Manager *m) {
-        _cleanup_json_ json_object *params = json_object_new_object(), *instances = NULL, *report = NULL, *volumes = NULL;
+        _cleanup_json_ json_object *params = json_object_new_object(), *instances = NULL, *report = NULL,
+                                   *volumes = NULL;
         int r;
 
         if (!params)
