@@ -258,6 +258,21 @@ static bool keep_listed(const Publication *p, const void *userdata) {
         return strv_contains((char *const *) userdata, p->id);
 }
 
+int network_ports_check(Network *n, const NetworkPort *ports, size_t n_ports, KError *reterr) {
+        FOREACH_ARRAY(p, ports, n_ports) {
+                int r;
+
+                if (p->node_port == 0 || p->container_port == 0)
+                        return kerror_set(reterr, K_INVALID_ARGUMENT, "Ports are 1 to 65535.");
+                if (anybody_publishes(n, p))
+                        continue; /* the later one gets it */
+                r = check_free(p, reterr);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 int network_ports_set(Network *n, const char *id, const char *address, const NetworkPort *ports,
                 size_t n_ports, KError *reterr) {
         size_t k, same = 0, old = 0;
@@ -278,19 +293,11 @@ int network_ports_set(Network *n, const char *id, const char *address, const Net
 
         FOREACH_ARRAY(p, n->publications, n->n_publications)
                 old += streq(p->id, id);
-        FOREACH_ARRAY(p, ports, n_ports) {
-                if (p->node_port == 0 || p->container_port == 0)
-                        return kerror_set(reterr, K_INVALID_ARGUMENT, "Ports are 1 to 65535.");
-                if (is_published(n->publications, n->n_publications, id, a, p)) {
-                        same++;
-                        continue;
-                }
-                if (anybody_publishes(n, p))
-                        continue; /* the later one gets it */
-                r = check_free(p, reterr);
-                if (r < 0)
-                        return r;
-        }
+        FOREACH_ARRAY(p, ports, n_ports)
+                same += is_published(n->publications, n->n_publications, id, a, p);
+        r = network_ports_check(n, ports, n_ports, reterr);
+        if (r < 0)
+                return r;
         if (same == n_ports && old == n_ports)
                 return 0;
         if (n->n_publications - old + n_ports > NETWORK_PORTS_MAX)

@@ -65,6 +65,8 @@ typedef struct NetworkPort {
 } NetworkPort;
 int network_ports_set(Network *n, const char *id, const char *address, const NetworkPort *ports,
                 size_t n_ports, KError *reterr);
+/* Could they be published? Publishes nothing. */
+int network_ports_check(Network *n, const NetworkPort *ports, size_t n_ports, KError *reterr);
 
 /* Takes away all that this machine has of any grid, known or not: namespaces, devices, routes, firewall table, published ports,
  * name server. Does as much as it can. Forwarding of packets stays on: others may need it by now. */

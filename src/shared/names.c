@@ -126,6 +126,13 @@ char *instance_unit_name(const char *grid, const char *stack, const char *servic
         return strprintf("kontena-%s-%s.%s-%u.service", grid, stack, service, number);
 }
 
+char *instance_slot_unit_name(const char *grid, const char *stack, const char *service, uint32_t number,
+                const char *slot) {
+        if (isempty(slot))
+                return instance_unit_name(grid, stack, service, number);
+        return strprintf("kontena-%s-%s.%s-%u.%s.service", grid, stack, service, number, slot);
+}
+
 char *instance_container_name(const char *stack, const char *service, uint32_t number) {
         return streq(stack, STACK_NULL) ? strprintf("%s-%u", service, number)
                                         : strprintf("%s.%s-%u", stack, service, number);
