@@ -27,6 +27,8 @@
 #define ENV_ENTRY_SIZE_MAX                   131072U
 #define PORTS_MAX                            128U
 #define LIST_ENTRIES_MAX                     128U            /* affinity, links, volumes, devices, ... */
+#define HOOKS_MAX                            32U /* of one stage */
+#define SECRET_NAME_MAX                      64U
 #define SPEC_SIZE_MAX                        (1024U * 1024U) /* the JSON of one service */
 
 #define SECRETS_PER_GRID_MAX                 4096U

@@ -62,6 +62,19 @@ static const char *const fields[] = {
         "stop_grace_period",
         "labels",
         "links",
+        "deploy_order",
+        "on_failure",
+        "drain",
+        "notify",
+        "health_check",
+        "hooks",
+        "secrets",
+        "systemd",
+        "type",
+        "retries",
+        "schedule",
+        "runtime",
+        "pull",
 };
 
 ServiceSpec *service_spec_free(ServiceSpec *s) {
@@ -86,98 +99,23 @@ ServiceSpec *service_spec_free(ServiceSpec *s) {
         strv_free(s->labels);
         strv_free(s->links);
         free(s->stop_signal);
+        free(s->schedule);
+        free(s->health_check.uri);
+        strv_free(s->health_check.command);
+        FOREACH_ARRAY(h, s->hooks, s->n_hooks) {
+                free(h->name);
+                free(h->cmd);
+                free(h->instances);
+        }
+        free(s->hooks);
+        FOREACH_ARRAY(u, s->secrets, s->n_secrets) {
+                free(u->secret);
+                free(u->name);
+        }
+        free(s->secrets);
+        strv_free(s->systemd);
         free(s);
         return NULL;
-}
-
-static int refuse_unknown(
-                json_object *o, const char *const *known, size_t n_known, const char *what, KError *reterr) {
-        json_object_object_foreach(o, key, value) {
-                bool found = false;
-
-                (void) value;
-                for (size_t i = 0; i < n_known && !found; i++)
-                        found = streq(known[i], key);
-                if (!found)
-                        return kerror_set(reterr, K_INVALID_ARGUMENT, "%s has no setting '%s'.", what, key);
-        }
-
-        return 0;
-}
-
-/* A list of strings; a present but empty one is a vector with no entries, so that "cmd": [] can empty the image's. */
-static int find_list(json_object *o, const char *key, size_t max, char ***ret, KError *reterr) {
-        _cleanup_strv_free_ char **l = NULL;
-        json_object *array;
-        int r;
-
-        r = json_find_array(o, key, &array, reterr);
-        if (r <= 0)
-                return r;
-        if (json_object_array_length(array) > max)
-                return kerror_set(reterr, K_LIMIT_EXCEEDED,
-                                "'%s' has %zu entries, at most %zu are possible.", key,
-                                json_object_array_length(array), max);
-
-        l = new0(char *, json_object_array_length(array) + 1);
-        if (!l)
-                return -ENOMEM;
-
-        FOREACH_JSON_ARRAY(e, array) {
-                const char *s;
-
-                if (!json_object_is_type(e, json_type_string))
-                        return kerror_set(
-                                        reterr, K_INVALID_ARGUMENT, "'%s' must be a list of strings.", key);
-                s = json_object_get_string(e);
-                if (strlen(s) != (size_t) json_object_get_string_len(e))
-                        return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' has a NUL byte in it.", key);
-                l[_i_e] = strdup(s);
-                if (!l[_i_e])
-                        return -ENOMEM;
-        }
-
-        *ret = TAKE_PTR(l);
-        return 1;
-}
-
-/* The same, for lists where no entries and no list mean the same: NULL. */
-static int find_entries(json_object *o, const char *key, char ***ret, KError *reterr) {
-        int r;
-
-        r = find_list(o, key, LIST_ENTRIES_MAX, ret, reterr);
-        if (r > 0 && strv_length(*ret) == 0)
-                *ret = mfree(*ret);
-        return r;
-}
-
-static int find_copy(json_object *o, const char *key, char **ret, KError *reterr) {
-        const char *s;
-        int r;
-
-        r = json_find_string(o, key, &s, reterr);
-        if (r <= 0 || isempty(s))
-                return r;
-
-        *ret = strdup(s);
-        return *ret ? 1 : -ENOMEM;
-}
-
-static int find_number(
-                json_object *o, const char *key, uint64_t min, uint64_t max, uint64_t *ret, KError *reterr) {
-        uint64_t v;
-        int r;
-
-        r = json_find_u64(o, key, &v, reterr);
-        if (r <= 0)
-                return r;
-        if (v < min || v > max)
-                return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                "'%s' must be between %" PRIu64 " and %" PRIu64 ", not %" PRIu64 ".", key,
-                                min, max, v);
-
-        *ret = v;
-        return 1;
 }
 
 static int image_validate(const char *image, KError *reterr) {
@@ -287,16 +225,16 @@ static int port_parse(json_object *o, PortMapping *ret, KError *reterr) {
 
         if (!json_object_is_type(o, json_type_object))
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "'ports' must be a list of objects.");
-        r = refuse_unknown(o, known, ELEMENTSOF(known), "A port", reterr);
+        r = spec_refuse_unknown(o, known, ELEMENTSOF(known), "A port", reterr);
         if (r < 0)
                 return r;
         r = json_find_string(o, "ip", &ip, reterr);
         if (r >= 0)
                 r = json_find_string(o, "protocol", &protocol, reterr);
         if (r >= 0)
-                r = find_number(o, "node_port", 1, UINT16_MAX, &node_port, reterr);
+                r = spec_find_number(o, "node_port", 1, UINT16_MAX, &node_port, reterr);
         if (r >= 0)
-                r = find_number(o, "container_port", 1, UINT16_MAX, &container_port, reterr);
+                r = spec_find_number(o, "container_port", 1, UINT16_MAX, &container_port, reterr);
         if (r < 0)
                 return r;
         if (node_port == 0 || container_port == 0)
@@ -363,7 +301,7 @@ static int parse_placement(json_object *o, ServiceSpec *s, KError *reterr) {
         int r;
 
         v = 1;
-        r = find_number(o, "count", 1, INSTANCES_PER_SERVICE_MAX, &v, reterr);
+        r = spec_find_number(o, "count", 1, INSTANCES_PER_SERVICE_MAX, &v, reterr);
         if (r < 0)
                 return r;
         s->count = (uint32_t) v;
@@ -380,7 +318,7 @@ static int parse_placement(json_object *o, ServiceSpec *s, KError *reterr) {
                 return kerror_set(reterr, K_INVALID_ARGUMENT,
                                 "'strategy' must be ha, daemon or random, not '%.64s'.", strategy);
 
-        r = find_entries(o, "affinity", &s->affinity, reterr);
+        r = spec_find_entries(o, "affinity", &s->affinity, reterr);
         if (r < 0)
                 return r;
         STRV_FOREACH(a, s->affinity) {
@@ -397,30 +335,30 @@ static int parse_placement(json_object *o, ServiceSpec *s, KError *reterr) {
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "'min_health' must be between 0 and 1.");
 
         v = 0;
-        r = find_number(o, "wait_for_port", 0, UINT16_MAX, &v, reterr);
+        r = spec_find_number(o, "wait_for_port", 0, UINT16_MAX, &v, reterr);
         if (r < 0)
                 return r;
         s->wait_for_port = (uint16_t) v;
 
-        return find_number(o, "interval", 0, UINT32_MAX, &s->interval_sec, reterr);
+        return spec_find_number(o, "interval", 0, UINT32_MAX, &s->interval_sec, reterr);
 }
 
 static int parse_process(json_object *o, ServiceSpec *s, KError *reterr) {
         int r;
 
-        r = find_list(o, "cmd", ENV_ENTRIES_MAX, &s->cmd, reterr);
+        r = spec_find_list(o, "cmd", ENV_ENTRIES_MAX, &s->cmd, reterr);
         if (r >= 0)
-                r = find_list(o, "entrypoint", ENV_ENTRIES_MAX, &s->entrypoint, reterr);
+                r = spec_find_list(o, "entrypoint", ENV_ENTRIES_MAX, &s->entrypoint, reterr);
         if (r >= 0)
-                r = find_list(o, "env", ENV_ENTRIES_MAX, &s->env, reterr);
+                r = spec_find_list(o, "env", ENV_ENTRIES_MAX, &s->env, reterr);
         if (r >= 0)
-                r = find_copy(o, "user", &s->user, reterr);
+                r = spec_find_copy(o, "user", &s->user, reterr);
         if (r >= 0)
-                r = find_copy(o, "working_dir", &s->working_dir, reterr);
+                r = spec_find_copy(o, "working_dir", &s->working_dir, reterr);
         if (r >= 0)
-                r = find_copy(o, "hostname", &s->hostname, reterr);
+                r = spec_find_copy(o, "hostname", &s->hostname, reterr);
         if (r >= 0)
-                r = find_copy(o, "stop_signal", &s->stop_signal, reterr);
+                r = spec_find_copy(o, "stop_signal", &s->stop_signal, reterr);
         if (r < 0)
                 return r;
 
@@ -447,7 +385,7 @@ static int parse_process(json_object *o, ServiceSpec *s, KError *reterr) {
                                 "'stop_signal' names the unknown signal '%.64s'.", s->stop_signal);
 
         s->stop_grace_sec = 10;
-        return find_number(o, "stop_grace_period", 0, GRACE_SEC_MAX, &s->stop_grace_sec, reterr);
+        return spec_find_number(o, "stop_grace_period", 0, GRACE_SEC_MAX, &s->stop_grace_sec, reterr);
 }
 
 static int parse_isolation(json_object *o, ServiceSpec *s, KError *reterr) {
@@ -472,11 +410,11 @@ static int parse_isolation(json_object *o, ServiceSpec *s, KError *reterr) {
         if (r >= 0)
                 r = json_find_bool(o, "read_only", &s->read_only, reterr);
         if (r >= 0)
-                r = find_entries(o, "cap_add", &s->cap_add, reterr);
+                r = spec_find_entries(o, "cap_add", &s->cap_add, reterr);
         if (r >= 0)
-                r = find_entries(o, "cap_drop", &s->cap_drop, reterr);
+                r = spec_find_entries(o, "cap_drop", &s->cap_drop, reterr);
         if (r >= 0)
-                r = find_entries(o, "devices", &s->devices, reterr);
+                r = spec_find_entries(o, "devices", &s->devices, reterr);
         if (r >= 0)
                 r = capabilities_normalize("cap_add", s->cap_add, reterr);
         if (r >= 0)
@@ -508,7 +446,7 @@ static int parse_volumes(json_object *o, ServiceSpec *s, KError *reterr) {
         _cleanup_strv_free_ char **paths = NULL;
         int r;
 
-        r = find_entries(o, "volumes", &s->volumes, reterr);
+        r = spec_find_entries(o, "volumes", &s->volumes, reterr);
         if (r < 0)
                 return r;
 
@@ -540,18 +478,18 @@ static int parse_limits(json_object *o, ServiceSpec *s, KError *reterr) {
                 return kerror_set(reterr, K_INVALID_ARGUMENT,
                                 "'cpus' must be 0 (no limit) or between 0.01 and %.0f.", CPUS_MAX);
 
-        r = find_number(o, "cpu_shares", 0, CPU_SHARES_MAX, &shares, reterr);
+        r = spec_find_number(o, "cpu_shares", 0, CPU_SHARES_MAX, &shares, reterr);
         if (r < 0)
                 return r;
         s->cpu_shares = (uint32_t) shares;
 
-        r = find_number(o, "memory", 0, INT64_MAX, &s->memory, reterr);
+        r = spec_find_number(o, "memory", 0, INT64_MAX, &s->memory, reterr);
         if (r >= 0)
-                r = find_number(o, "memory_swap", 0, INT64_MAX, &s->memory_swap, reterr);
+                r = spec_find_number(o, "memory_swap", 0, INT64_MAX, &s->memory_swap, reterr);
         if (r >= 0)
-                r = find_number(o, "shm_size", 0, INT64_MAX, &s->shm_size, reterr);
+                r = spec_find_number(o, "shm_size", 0, INT64_MAX, &s->shm_size, reterr);
         if (r >= 0)
-                r = find_number(o, "pids_limit", 0, 4194304, &s->pids_limit, reterr);
+                r = spec_find_number(o, "pids_limit", 0, 4194304, &s->pids_limit, reterr);
         if (r < 0)
                 return r;
         if ((s->memory > 0 && s->memory < MEMORY_MIN) || (s->memory_swap > 0 && s->memory_swap < MEMORY_MIN))
@@ -568,7 +506,7 @@ static int parse_limits(json_object *o, ServiceSpec *s, KError *reterr) {
 static int parse_labels_and_links(json_object *o, ServiceSpec *s, KError *reterr) {
         int r;
 
-        r = find_list(o, "labels", LABELS_MAX, &s->labels, reterr);
+        r = spec_find_list(o, "labels", LABELS_MAX, &s->labels, reterr);
         if (r < 0)
                 return r;
         STRV_FOREACH(l, s->labels)
@@ -576,7 +514,7 @@ static int parse_labels_and_links(json_object *o, ServiceSpec *s, KError *reterr
                         return kerror_set(reterr, K_INVALID_ARGUMENT,
                                         "A label has 1 to %u printable characters.", LABEL_LENGTH_MAX);
 
-        r = find_entries(o, "links", &s->links, reterr);
+        r = spec_find_entries(o, "links", &s->links, reterr);
         if (r < 0)
                 return r;
         STRV_FOREACH(l, s->links) {
@@ -612,7 +550,7 @@ int service_spec_parse(json_object *o, ServiceSpec **ret, KError *reterr) {
                 return kerror_set(reterr, K_LIMIT_EXCEEDED,
                                 "The settings of a service have %zu bytes, at most %u are possible.",
                                 strlen(text), SPEC_SIZE_MAX);
-        r = refuse_unknown(o, fields, ELEMENTSOF(fields), "A service", reterr);
+        r = spec_refuse_unknown(o, fields, ELEMENTSOF(fields), "A service", reterr);
         if (r < 0)
                 return r;
 
@@ -641,6 +579,16 @@ int service_spec_parse(json_object *o, ServiceSpec **ret, KError *reterr) {
                 r = parse_limits(o, s, reterr);
         if (r >= 0)
                 r = parse_labels_and_links(o, s, reterr);
+        if (r >= 0)
+                r = spec_parse_deploy(o, s, reterr);
+        if (r >= 0)
+                r = spec_parse_health_check(o, s, reterr);
+        if (r >= 0)
+                r = spec_parse_hooks(o, s, reterr);
+        if (r >= 0)
+                r = spec_parse_secrets(o, s, reterr);
+        if (r >= 0)
+                r = spec_parse_systemd(o, s, reterr);
         if (r < 0)
                 return r;
         if (s->host_network && s->wait_for_port > 0)
