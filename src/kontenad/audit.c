@@ -67,6 +67,16 @@ static const char *status(const KError *error) {
                                : "error";
 }
 
+/* A copy, for values are taken out of it. */
+static json_object *shown_parameters(const OperationCall *c) {
+        json_object *o = audit_without_values(c->parameters);
+
+        for (const OperationParameter *p = c->operation->parameters; o && p->name; p++)
+                if (p->type == PARAMETER_SECRET)
+                        json_object_object_del(o, p->name);
+        return o;
+}
+
 json_object *audit_record(const OperationCall *c, const KError *error) {
         _cleanup_json_ json_object *o = json_object_new_object();
         int r = 0;
@@ -80,7 +90,7 @@ json_object *audit_record(const OperationCall *c, const KError *error) {
                         json_add_string(o, "caller", c->caller->vtable->kind) < 0 ||
                         json_add_string(o, "name", strempty(c->caller->name)) < 0 ||
                         json_add_string(o, "address", strempty(c->caller->address)) < 0 ||
-                        json_add(o, "parameters", audit_without_values(c->parameters)) < 0)
+                        json_add(o, "parameters", shown_parameters(c)) < 0)
                 return NULL;
         if (c->caller->uid != (uid_t) -1)
                 r = json_add_u64(o, "uid", c->caller->uid);

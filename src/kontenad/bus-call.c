@@ -173,6 +173,8 @@ static int send_answer(const BusCall *c, json_object *result, KError *reterr) {
         int r;
 
         r = sd_bus_message_new_method_return(c->message, &reply);
+        if (r >= 0 && (c->operation->flags & OPERATION_SECRET))
+                r = sd_bus_message_sensitive(reply);
         if (r < 0)
                 return r;
         r = append_result(reply, c, result, reterr);

@@ -6,6 +6,7 @@
 #include "node-tracker.h"
 #include "parse-util.h"
 #include "string-util.h"
+#include "vault.h"
 
 int desired_grid_to_json(const GridRow *g, json_object **ret) {
         _cleanup_json_ json_object *o = NULL;
@@ -96,8 +97,20 @@ static int add_search(json_object *o, const char *domain) {
         return json_add(o, "search", TAKE_PTR(search));
 }
 
-int desired_instance_to_json(const GridRow *g, const char *stack, const char *service,
-                const InstanceRow *row, json_object **ret) {
+static int add_hooks_done(Store *s, const InstanceRow *row, json_object *o) {
+        _cleanup_strv_free_ char **hooks = NULL;
+        int r;
+
+        if (!row->spec || !json_object_object_get_ex(row->spec, "hooks", NULL))
+                return 0;
+        r = store_list_hooks_done(s, row->service_id, row->number, &hooks);
+        if (r < 0)
+                return r;
+        return json_add_strv(o, "hooks_done", hooks);
+}
+
+int desired_instance_to_json(Store *s, struct Keyring *k, const GridRow *g, json_object *report,
+                const char *stack, const char *service, const InstanceRow *row, json_object **ret) {
         _cleanup_free_ char *domain = NULL, *default_hostname = NULL;
         _cleanup_json_ json_object *o = NULL;
         const char *hostname = NULL;
@@ -128,7 +141,14 @@ int desired_instance_to_json(const GridRow *g, const char *stack, const char *se
                         (r = json_add_string(o, "address", row->address)) < 0 ||
                         (r = json_add_string(o, "hostname",
                                          isempty(hostname) ? default_hostname : hostname)) < 0 ||
-                        (r = json_add_string(o, "domain", domain)) < 0 || (r = add_search(o, domain)) < 0)
+                        (r = json_add_string(o, "domain", domain)) < 0 || (r = add_search(o, domain)) < 0 ||
+                        (r = json_add_string(o, "slot", strempty(row->slot))) < 0 ||
+                        (r = json_add_bool(o, "incoming", row->role == INSTANCE_INCOMING)) < 0 ||
+                        (r = json_add_u64(o, "drain", row->drain_sec)) < 0 ||
+                        (r = json_add_string(o, "digest", row->wanted_digest)) < 0 ||
+                        (r = json_add_string(o, "run", row->run_id)) < 0 ||
+                        (r = add_hooks_done(s, row, o)) < 0 ||
+                        (r = vault_add_to_instance(s, k, g->id, report, row, o)) < 0)
                 return r;
         r = row->spec ? json_add(o, "spec", json_object_get(row->spec)) : json_add_string(o, "spec", NULL);
         if (r < 0)

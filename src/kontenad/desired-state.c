@@ -53,6 +53,7 @@ struct SentInstance {
 
 struct GridView {
         Store *store;
+        struct Keyring *keyring;
         char *grid_id;
         GridRow *grid;
         Ipv4Prefix *trusted;
@@ -460,7 +461,7 @@ uint64_t grid_view_expire(GridView *v, uint64_t now) {
         return next;
 }
 
-int grid_view_new(Store *s, const char *grid_id, uint64_t now, GridView **ret) {
+int grid_view_new(Store *s, struct Keyring *k, const char *grid_id, uint64_t now, GridView **ret) {
         _cleanup_(instance_row_list_done) InstanceRowList instances = {};
         _cleanup_(node_row_list_done) NodeRowList nodes = {};
         _cleanup_(grid_view_freep) GridView *v = NULL;
@@ -474,6 +475,7 @@ int grid_view_new(Store *s, const char *grid_id, uint64_t now, GridView **ret) {
         if (!v)
                 return -ENOMEM;
         v->store = s;
+        v->keyring = k;
         v->grid_id = strdup(grid_id);
         if (!v->grid_id)
                 return -ENOMEM;
@@ -630,7 +632,7 @@ static int compare_names(GridView *v, SentState *sent, json_object **set, json_o
         return 0;
 }
 
-static int compare_instance(GridView *v, const InstanceRow *row, SentState *sent, json_object **set) {
+static int compare_instance(GridView *v, json_object *report, const InstanceRow *row, SentState *sent, json_object **set) {
         _cleanup_json_ json_object *o = NULL;
         ViewService *service;
         SentInstance *i = NULL;
@@ -642,7 +644,7 @@ static int compare_instance(GridView *v, const InstanceRow *row, SentState *sent
                 return 0; /* what is not told is to be removed, and so it is */
         if (r < 0)
                 return r;
-        r = desired_instance_to_json(v->grid, service->stack, service->name, row, &o);
+        r = desired_instance_to_json(v->store, v->keyring, v->grid, report, service->stack, service->name, row, &o);
         if (r >= 0)
                 r = volume_add_to_instance(v->store, v->grid_id, service->stack, service->name, row, o);
         if (r < 0)
@@ -679,17 +681,20 @@ static int compare_instance(GridView *v, const InstanceRow *row, SentState *sent
 static int compare_instances(GridView *v, const char *node_id, SentState *sent, json_object **set,
                 json_object **removed) {
         _cleanup_(instance_row_list_done) InstanceRowList rows = {};
+        _cleanup_(node_row_freep) NodeRow *node = NULL;
         SentInstance *i, *next;
         int r;
 
-        r = store_list_instances_of_node(v->store, node_id, &rows);
+        r = store_get_node(v->store, node_id, &node);
+        if (r >= 0)
+                r = store_list_instances_of_node(v->store, node_id, &rows);
         if (r < 0)
                 return r;
 
         for (i = sent->instances; i; i = i->hh.next)
                 i->present = false;
         FOREACH_ARRAY(row, rows.rows, rows.n) {
-                r = compare_instance(v, *row, sent, set);
+                r = compare_instance(v, node->report, *row, sent, set);
                 if (r < 0)
                         return r;
         }

@@ -11,7 +11,8 @@
  * what was sent to one node only numbers and hashes are kept: some tens of bytes for each instance there. */
 typedef struct GridView GridView;
 
-int grid_view_new(Store *s, const char *grid_id, uint64_t now, GridView **ret);
+struct Keyring;
+int grid_view_new(Store *s, struct Keyring *k, const char *grid_id, uint64_t now, GridView **ret);
 GridView *grid_view_free(GridView *v);
 DEFINE_TRIVIAL_CLEANUP_FUNC(GridView *, grid_view_free);
 

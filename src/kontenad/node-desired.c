@@ -38,7 +38,7 @@ static int get_view(NodeTracker *t, const char *grid_id, GridView **ret) {
                         free(v);
                         return -ENOMEM;
                 }
-                r = grid_view_new(t->master->store, grid_id, now_realtime(), &v->view);
+                r = grid_view_new(t->master->store, t->master->keyring, grid_id, now_realtime(), &v->view);
                 if (r < 0) {
                         free(v->grid_id);
                         free(v);

@@ -12,6 +12,7 @@
 #include "render.h"
 #include "service-spec.h"
 #include "string-util.h"
+#include "vault.h"
 #include "volume.h"
 
 /* What only the master can know about a spec: names, links, affinity. */
@@ -29,6 +30,10 @@ static int check_spec(
         r = affinity_validate(parsed->affinity, reterr);
         if (r >= 0)
                 r = volume_check_spec(c->master->store, c->grid->id, parsed->volumes, reterr);
+        if (r < 0)
+                return r;
+
+        r = vault_check_spec(c->master->store, c->grid->id, parsed, reterr);
         if (r < 0)
                 return r;
 

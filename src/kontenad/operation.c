@@ -24,6 +24,7 @@ static const struct {
         { event_operations, &n_event_operations },
         { status_operations, &n_status_operations },
         { log_operations, &n_log_operations },
+        { vault_operations, &n_vault_operations },
         { volume_operations, &n_volume_operations },
 };
 
@@ -62,9 +63,21 @@ static void clear_rows(OperationCall *c) {
         c->deploy = deploy_row_free(c->deploy);
 }
 
+static void erase_value(json_object *o, const char *key) {
+        json_object *value = NULL;
+
+        if (json_object_object_get_ex(o, key, &value) && json_object_is_type(value, json_type_string))
+                erase_memory((char *) (uintptr_t) json_object_get_string(value),
+                                (size_t) json_object_get_string_len(value));
+}
+
 static OperationCall *call_free(OperationCall *c) {
         if (!c)
                 return NULL;
+
+        for (const OperationParameter *p = c->operation->parameters; p->name; p++)
+                if (p->type == PARAMETER_SECRET && c->parameters)
+                        erase_value(c->parameters, p->name);
 
         if (c->master)
                 DL_DELETE(c->master->calls, c);
@@ -150,6 +163,7 @@ static int check_parameter(const OperationParameter *p, json_object *value, KErr
                 [PARAMETER_BOOL] = { json_type_boolean, "true or false" },
                 [PARAMETER_U32] = { json_type_int, "a whole number" },
                 [PARAMETER_OBJECT] = { json_type_object, "an object" },
+                [PARAMETER_SECRET] = { json_type_string, "a string" },
         };
 
         if (!value)
@@ -160,6 +174,16 @@ static int check_parameter(const OperationParameter *p, json_object *value, KErr
         if (p->type == PARAMETER_U32 &&
                         (json_object_get_int64(value) < 0 || json_object_get_int64(value) > UINT32_MAX))
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' is out of range.", p->name);
+        if (p->type == PARAMETER_SECRET) {
+                size_t n = (size_t) json_object_get_string_len(value);
+
+                if (n > SECRET_SIZE_MAX)
+                        return kerror_set(reterr, K_LIMIT_EXCEEDED,
+                                        "'%s' has %zu bytes, at most %u are possible.", p->name, n,
+                                        SECRET_SIZE_MAX);
+                if (strlen(json_object_get_string(value)) != n)
+                        return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' has a NUL byte in it.", p->name);
+        }
         if (p->type == PARAMETER_STRING) {
                 const char *s = json_object_get_string(value);
 
@@ -295,6 +319,8 @@ static void answer(OperationCall *c, json_object *result, const KError *error) {
                         (unsigned long long) took, kerror_is_set(error) ? ": " : ".",
                         kerror_is_set(error) ? kerror_message(error) : "");
         c->done(kerror_is_set(error) ? NULL : result, kerror_is_set(error) ? error : NULL, c->userdata);
+        if (result && (c->operation->flags & OPERATION_SECRET))
+                erase_value(result, "value");
         call_free(c);
 }
 

@@ -17,6 +17,7 @@ typedef enum ParameterType {
         PARAMETER_BOOL,
         PARAMETER_U32,
         PARAMETER_OBJECT,
+        PARAMETER_SECRET, /* a string of up to SECRET_SIZE_MAX with anything in it; never audited nor logged, erased after use */
 } ParameterType;
 
 typedef enum OperationFlags {
@@ -30,6 +31,7 @@ typedef enum OperationFlags {
         OPERATION_OPEN = 1 << 7,    /* without authorization: guarded by something only its owner knows */
         OPERATION_VALUES =
                         1 << 8, /* shows settings; what may be secret in them to those who may change them */
+        OPERATION_SECRET = 1 << 12, /* gives a "value" that is erased after use */
 } OperationFlags;
 
 typedef struct OperationParameter {
@@ -115,4 +117,5 @@ OPERATION_DECLARE(deploy);
 OPERATION_DECLARE(event);
 OPERATION_DECLARE(status);
 OPERATION_DECLARE(log);
+OPERATION_DECLARE(vault);
 OPERATION_DECLARE(volume);
