@@ -89,6 +89,24 @@ def test_reboot_brings_instances_back(grid, vm):
                    30, "the data of before", 0.5)  # fmt: skip
 
 
+def test_a_clock_that_jumps_disturbs_nothing(grid, vm):
+    """There and back again by an hour: connected it stays, what runs runs on, waiting takes as long as it should."""
+    vm.run("systemctl stop systemd-timesyncd", check=False)
+    name = unique("clock")
+    with grid.service(name, "busybox:1", "--affinity=node==vm1", "--", "sleep", "infinity"):
+        connected = grid.nodes()["vm1"]["connected_at"]
+        for step in ("+1 hour", "-1 hour"):
+            pid = grid.main_pid(grid.instance(name))
+            vm.run(f"date -s '{step}'")
+            assert grid.main_pid(grid.instance(name)) == pid
+            vm.run(f"kill -9 {pid}")
+            wait_until(lambda: grid.main_pid(grid.instance(name)) not in (0, pid), 40, "the container to come back", 0.3)
+            grid.wait_instances(name, ["running"], timeout=40)
+            grid.deploy(name, "--force", timeout=90)
+        assert grid.nodes()["vm1"]["state"] == "online"
+        assert grid.nodes()["vm1"]["connected_at"] == connected
+
+
 def test_wrong_clock_is_named_on_both_sides(grid, vm):
     vm.run("systemctl stop systemd-timesyncd", check=False)
     vm.run("date -s '+1 hour' && systemctl restart kontena-noded")
