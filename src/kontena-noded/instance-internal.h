@@ -35,6 +35,7 @@ struct Instance {
         KError want_error;
         uint64_t want_deploy_rev; /* also of an unreadable one */
         bool terminate;
+        uint64_t drain_until; /* CLOCK_MONOTONIC; 0: it goes at once */
         bool restart_requested;
 
         /* what there is */
@@ -52,6 +53,7 @@ struct Instance {
         Job *job, *garbage;
         NetworkCall *networking;
         bool networked; /* looked at for the start that comes */
+        bool published; /* its ports, as they are wanted */
         Probe *probe;
         VolumePlan *volumes;
         Image *image; /* for image_rev */
@@ -60,7 +62,7 @@ struct Instance {
         char *made_of;                /* digest of the image that the next generation's root stands on */
         bool swept;                   /* no generation before the current one is left */
         InstanceOperation operation;
-        sd_event_source *wake, *retry, *revive, *stable;
+        sd_event_source *wake, *retry, *revive, *stable, *drain;
         bool removing;
 
         /* what is shown */
@@ -87,6 +89,7 @@ int instance_watch_unit(Instance *i, const char *name);
 int instance_make(Instance *i, uint64_t generation, Image *image, KError *reterr); /* SyncStep */
 int instance_start(Instance *i, KError *reterr);
 int instance_add_network(Instance *i, KError *reterr); /* SyncStep */
+int instance_publish(Instance *i, KError *reterr);
 void instance_remove_network(Instance *i);
 char *instance_generation_directory(const Instance *i, uint64_t generation);
 char *instance_generation_run_directory(const Instance *i, uint64_t generation);

@@ -124,9 +124,9 @@ int instance_make(Instance *i, uint64_t generation, Image *image, KError *reterr
         return SYNC_DONE;
 }
 
-static int set_ports(Instance *i, KError *reterr) {
+static int list_ports(const Instance *i, NetworkPort **ret) {
         const ServiceSpec *s = i->want->spec;
-        _cleanup_free_ NetworkPort *ports = NULL;
+        NetworkPort *ports;
 
         ports = new0(NetworkPort, s->n_ports + 1);
         if (!ports)
@@ -141,7 +141,34 @@ static int set_ports(Instance *i, KError *reterr) {
                         (void) parse_ipv4(s->ports[k].ip, &ports[k].ip);
         }
 
-        return network_ports_set(i->host->network, i->id, i->want->address, ports, s->n_ports, reterr);
+        *ret = ports;
+        return 0;
+}
+
+int instance_publish(Instance *i, KError *reterr) {
+        _cleanup_free_ NetworkPort *ports = NULL;
+        int r;
+
+        r = list_ports(i, &ports);
+        if (r >= 0)
+                r = network_ports_set(i->host->network, i->id, i->want->address, ports,
+                                i->want->spec->n_ports, reterr);
+        if (r < 0)
+                return r;
+
+        i->published = true;
+        return 0;
+}
+
+/* Before anything is started for them. */
+static int check_ports(Instance *i, KError *reterr) {
+        _cleanup_free_ NetworkPort *ports = NULL;
+        int r;
+
+        r = list_ports(i, &ports);
+        if (r < 0)
+                return r;
+        return network_ports_check(i->host->network, ports, i->want->spec->n_ports, reterr);
 }
 
 static void on_network_added(int r, const KError *error, void *userdata) {
@@ -175,7 +202,11 @@ int instance_add_network(Instance *i, KError *reterr) {
         }
 
         i->networked = false;
-        r = set_ports(i, reterr);
+        /* One that is to take another's place leaves it the ports until it is up. */
+        if (i->want->incoming && !i->record.ready)
+                r = check_ports(i, reterr);
+        else
+                r = instance_publish(i, reterr);
         return r < 0 ? r : SYNC_DONE;
 }
 

@@ -342,6 +342,11 @@ static int settle(Instance *i, KError *reterr) {
                         return r < 0 ? r : SYNC_WAIT;
                 }
         }
+        if (i->want->incoming && !i->published && !i->want->spec->host_network) {
+                r = instance_publish(i, reterr);
+                if (r < 0)
+                        return r;
+        }
         if (i->failed || kerror_is_set(&i->error)) {
                 i->failed = false;
                 kerror_done(&i->error);
@@ -570,12 +575,39 @@ static int step_stop(Instance *i, KError *reterr) {
         return SYNC_DONE;
 }
 
+static int on_drained(sd_event_source *s, uint64_t usec, void *userdata) {
+        Instance *i = userdata;
+
+        i->drain = sd_event_source_disable_unref(i->drain);
+        i->drain_until = 0;
+        instance_step(i);
+        return 0;
+}
+
+/* Somebody has taken its place; what it has begun it may end. */
+static int drain(Instance *i) {
+        int r;
+
+        if (i->drain)
+                return SYNC_WAIT;
+        r = sd_event_add_time(i->host->event, &i->drain, CLOCK_MONOTONIC, i->drain_until, USEC_PER_SEC / 10,
+                        on_drained, i);
+        if (r < 0) {
+                i->drain_until = 0;
+                log_warning_errno(r, "Instance '%s' is stopped without being drained: %m", i->id);
+                return SYNC_AGAIN;
+        }
+        return SYNC_WAIT;
+}
+
 static int step_remove(Instance *i, KError *reterr) {
         int r;
 
         if (i->job || i->retry)
                 return SYNC_WAIT;
-        instance_set_state(i, INSTANCE_STOPPING, NULL);
+        instance_set_state(i, INSTANCE_STOPPING, i->drain_until > 0 ? "draining" : NULL);
+        if (i->drain_until > 0 && i->unit && unit_state_is_running(unit_state(i->unit)))
+                return drain(i);
         if (i->unit && !unit_state_is_gone(unit_state(i->unit)))
                 return operate(i, OPERATION_STOP, reterr);
 

@@ -3,6 +3,8 @@
 
 #include <ctype.h>
 
+#include "file-util.h"
+#include "image-reference.h"
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "names.h"
@@ -11,6 +13,7 @@
 
 #define ID_LENGTH_MAX 63U
 #define SEARCH_MAX    6U /* what resolvers of old read */
+#define DRAIN_MAX_SEC 3600U
 
 static const char *const instance_goal_table[_INSTANCE_GOAL_MAX] = {
         [GOAL_RUNNING] = "running",
@@ -38,6 +41,9 @@ InstanceWant *instance_want_free(InstanceWant *w) {
                 free(v->name);
         }
         free(w->volumes);
+        free(w->slot);
+        free(w->digest);
+        strv_free(w->hooks_done);
         service_spec_free(w->spec);
         free(w->unit);
         free(w->slice);
@@ -185,6 +191,35 @@ bool instance_want_uses_volume(const InstanceWant *w, const char *name) {
         return false;
 }
 
+/* How it takes the place of another, or leaves its own. */
+static int parse_deploy(InstanceWant *w, json_object *o, KError *reterr) {
+        const char *slot = NULL, *digest = NULL;
+        uint64_t drain = 0;
+        int r;
+
+        r = json_find_string(o, "slot", &slot, reterr);
+        if (r >= 0)
+                r = json_find_bool(o, "incoming", &w->incoming, reterr);
+        if (r >= 0)
+                r = json_find_u64(o, "drain", &drain, reterr);
+        if (r >= 0)
+                r = json_find_string(o, "digest", &digest, reterr);
+        if (r >= 0)
+                r = json_find_strv(o, "hooks_done", &w->hooks_done, reterr);
+        if (r < 0)
+                return r;
+
+        if (!STR_IN_SET(strempty(slot), "", "b"))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'slot' is neither empty nor \"b\".");
+        if (digest && !digest_hex(digest))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'digest' is not the SHA-256 of an image.");
+        w->drain_usec = MIN(drain, (uint64_t) DRAIN_MAX_SEC) * USEC_PER_SEC;
+        w->slot = strdup(strempty(slot));
+        if (digest)
+                w->digest = strdup(digest);
+        return !w->slot || (digest && !w->digest) ? -ENOMEM : 0;
+}
+
 int instance_want_parse(const char *id, json_object *o, InstanceWant **ret, KError *reterr) {
         _cleanup_(instance_want_freep) InstanceWant *w = NULL;
         const char *goal, *service_id = NULL;
@@ -244,11 +279,13 @@ int instance_want_parse(const char *id, json_object *o, InstanceWant **ret, KErr
                 r = parse_network(w, o, reterr);
         if (r >= 0)
                 r = parse_volumes(w, o, reterr);
+        if (r >= 0)
+                r = parse_deploy(w, o, reterr);
         if (r < 0)
                 return r;
 
         w->service_id = strdup(strempty(service_id));
-        w->unit = instance_unit_name(w->grid, w->stack, w->service, w->number);
+        w->unit = instance_slot_unit_name(w->grid, w->stack, w->service, w->number, w->slot);
         w->slice = grid_slice_name(w->grid);
         w->name = instance_container_name(w->stack, w->service, w->number);
         if (!w->service_id || !w->unit || !w->slice || !w->name)

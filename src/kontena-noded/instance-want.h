@@ -35,6 +35,11 @@ typedef struct InstanceWant {
         char **search;
         VolumeUse *volumes;
         size_t n_volumes;
+        char *slot;          /* "" or "b": which of two that stand side by side */
+        bool incoming;       /* replaces the other one once it is up */
+        uint64_t drain_usec; /* terminated: runs on for so long */
+        char *digest;        /* NULL: what the reference means now */
+        char **hooks_done;
         ServiceSpec *spec;
 
         char *unit, *slice, *name; /* made of the above */

@@ -30,6 +30,7 @@ Instance *instance_free(Instance *i) {
         i->job = job_cancel(i->job);
         i->garbage = job_cancel(i->garbage);
         i->wake = sd_event_source_disable_unref(i->wake);
+        i->drain = sd_event_source_disable_unref(i->drain);
         i->unit = unit_free(i->unit);
         image_unref(i->image);
         volume_plan_free(i->volumes);
@@ -107,7 +108,9 @@ int instance_set_want(Instance *i, json_object *o) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         int r;
 
-        if (!i->terminate && i->want_json && json_object_equal(i->want_json, o))
+        /* What is missing is terminated without a word of what is wanted; what is wanted then is news. */
+        if (i->want_json && json_object_equal(i->want_json, o) &&
+                        (!i->terminate || (i->want && i->want->goal == GOAL_TERMINATED)))
                 return 0;
         json_object_put(i->want_json);
         i->want_json = json_object_get(o); /* nobody changes it in place */
@@ -122,6 +125,9 @@ int instance_set_want(Instance *i, json_object *o) {
         i->failed = false;
         i->restart_requested = false;
         i->terminate = want && want->goal == GOAL_TERMINATED;
+        i->drain_until = i->terminate && want->drain_usec > 0 ? now_monotonic() + want->drain_usec : 0;
+        i->drain = sd_event_source_disable_unref(i->drain);
+        i->published = false;
         i->want_deploy_rev = want ? want->deploy_rev : instance_want_deploy_rev(o);
         if (!want)
                 kerror_move(&i->want_error, &error);
@@ -136,11 +142,12 @@ int instance_set_want(Instance *i, json_object *o) {
 }
 
 void instance_terminate(Instance *i) {
-        if (i->terminate)
+        if (i->terminate && i->drain_until == 0)
                 return;
 
         instance_interrupt(i);
         i->terminate = true;
+        i->drain_until = 0;
         instance_wake(i);
 }
 
