@@ -21,6 +21,8 @@ def node(grid, extra_host):
 @pytest.fixture
 def service(grid, node):
     name = unique("leaving")
+    if "kept" not in [v["name"] for v in grid.json("volume", "list")]:
+        grid.ctl("volume", "create", "--scope=grid", "kept")
     options = ["--affinity=node==node6", "--ports=8099:80", "--volume=kept:/data", "--stop-timeout=4"]
     with grid.service(name, "busybox:1", *options, *STUBBORN):
         yield name

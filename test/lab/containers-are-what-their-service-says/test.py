@@ -132,6 +132,7 @@ def test_mounts_of_the_host_and_volumes(grid, run):
     host = grid.lab.host("node1")
     host.run("mkdir -p /srv/given && echo hello > /srv/given/file")
     volume = unique("shared")
+    grid.ctl("volume", "create", "--scope=grid", volume)
     line = "cat /mnt/file; touch /mnt/x 2>&1; touch /data/kept; cp /bin/busybox /data/busybox; chmod 4755 /data/busybox"
     said = run(line, "--volume=/srv/given:/mnt:ro", f"--volume={volume}:/data")
     assert said[:2] == ["hello", "touch: /mnt/x: Read-only file system"]
