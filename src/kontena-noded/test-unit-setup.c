@@ -168,6 +168,37 @@ static void test_stop(void **state) {
         ASSERT_PROPERTY(own, "TimeoutStopUSec", "UINT64 1000"); /* 0 would mean: for ever */
 }
 
+static size_t count(const char *text, const char *name) {
+        _cleanup_free_ char *quoted = strprintf("STRING \"%s\";", name);
+        size_t n = 0;
+
+        for (const char *p = text; (p = strstr(p, quoted)); p++)
+                n++;
+        return n;
+}
+
+static void test_settings_of_the_service_win_and_nothing_is_set_twice(void **state) {
+        static const char *const once[] = { "CPUWeight", "MemoryMax", "CPUQuotaPerSecUSec", "TasksMax",
+                "LimitNOFILE", "LimitNOFILESoft", "IOWeight" };
+        _cleanup_free_ char *text = dump(
+                        "{\"image\":\"a\",\"memory\":67108864,\"cpus\":1.5,\"cpu_shares\":1024,\"pids_"
+                        "limit\":99,"
+                        "\"systemd\":{\"CPUWeight\":\"200\",\"MemoryMax\":\"100M\",\"CPUQuota\":\"50%\","
+                        "\"TasksMax\":\"infinity\",\"LimitNOFILE\":\"10:20\",\"IOWeight\":\"50\"}}",
+                        NULL);
+
+        ASSERT_PROPERTY(text, "CPUWeight", "UINT64 200");
+        ASSERT_PROPERTY(text, "MemoryMax", "UINT64 104857600");
+        ASSERT_PROPERTY(text, "MemorySwapMax", "UINT64 67108864");
+        ASSERT_PROPERTY(text, "CPUQuotaPerSecUSec", "UINT64 500000");
+        ASSERT_PROPERTY(text, "TasksMax", "UINT64 18446744073709551615");
+        ASSERT_PROPERTY(text, "LimitNOFILE", "UINT64 20");
+        ASSERT_PROPERTY(text, "LimitNOFILESoft", "UINT64 10");
+        ASSERT_PROPERTY(text, "IOWeight", "UINT64 50");
+        FOREACH_ARRAY(name, once, ELEMENTSOF(once))
+                ASSERT_EQ(count(text, *name), 1);
+}
+
 static void test_weight_meets_both_ends_and_the_default(void **state) {
         uint64_t before = 0;
 
@@ -185,4 +216,6 @@ static void test_weight_meets_both_ends_and_the_default(void **state) {
 KONTENA_TESTS(cmocka_unit_test(test_what_every_unit_has), cmocka_unit_test(test_no_limit_is_not_set),
                 cmocka_unit_test(test_limits_are_unit_properties),
                 cmocka_unit_test(test_swap_counts_memory_and_swap), cmocka_unit_test(test_devices),
-                cmocka_unit_test(test_stop), cmocka_unit_test(test_weight_meets_both_ends_and_the_default))
+                cmocka_unit_test(test_stop),
+                cmocka_unit_test(test_settings_of_the_service_win_and_nothing_is_set_twice),
+                cmocka_unit_test(test_weight_meets_both_ends_and_the_default))

@@ -8,6 +8,7 @@
 #include "output.h"
 #include "string-util.h"
 #include "unit-property.h"
+#include "unit-settings.h"
 
 /* How long the runtime may take to set up a container. */
 #define START_TIMEOUT_USEC (60U * USEC_PER_SEC)
@@ -31,6 +32,7 @@ void unit_setup_done(UnitSetup *s) {
         strv_free(s->delete);
         strv_free(s->log_fields);
         strv_free(s->devices);
+        strv_free(s->settings);
         *s = UNIT_SETUP_NULL;
 }
 
@@ -106,14 +108,22 @@ int unit_setup_from_want(
         set_limits(w->spec, &s);
 
         s.all_devices = w->spec->privileged;
+        if (w->spec->systemd) {
+                s.settings = strv_copy(w->spec->systemd);
+                if (!s.settings)
+                        return -ENOMEM;
+        }
 
         *ret = s;
         s = UNIT_SETUP_NULL;
         return 0;
 }
 
-static int append_limit(sd_bus_message *m, const char *name, uint64_t value) {
-        return value == UINT64_MAX ? 0 : unit_append_u64(m, name, value);
+/* Nothing where there is no limit, or where the service sets the property itself. */
+static int append_limit(const UnitSetup *s, sd_bus_message *m, const char *name, uint64_t value) {
+        if (value == UINT64_MAX || unit_settings_have(s->settings, name))
+                return 0;
+        return unit_append_u64(m, name, value);
 }
 
 static int append_devices(sd_bus_message *m, char *const *devices) {
@@ -205,19 +215,21 @@ static int append_resources(const UnitSetup *s, sd_bus_message *m) {
         if (r >= 0)
                 r = unit_append_bool(m, "Delegate", true);
         if (r >= 0)
-                r = unit_append_u64(m, "LimitNOFILE", NOFILE_HARD);
+                r = append_limit(s, m, "LimitNOFILE", NOFILE_HARD);
         if (r >= 0)
-                r = unit_append_u64(m, "LimitNOFILESoft", NOFILE_SOFT);
+                r = append_limit(s, m, "LimitNOFILESoft", NOFILE_SOFT);
         if (r >= 0)
-                r = append_limit(m, "MemoryMax", s->memory_max);
+                r = append_limit(s, m, "MemoryMax", s->memory_max);
         if (r >= 0)
-                r = append_limit(m, "MemorySwapMax", s->memory_swap_max);
+                r = append_limit(s, m, "MemorySwapMax", s->memory_swap_max);
         if (r >= 0)
-                r = append_limit(m, "CPUQuotaPerSecUSec", s->cpu_quota_per_sec_usec);
+                r = append_limit(s, m, "CPUQuotaPerSecUSec", s->cpu_quota_per_sec_usec);
         if (r >= 0)
-                r = append_limit(m, "CPUWeight", s->cpu_weight);
+                r = append_limit(s, m, "CPUWeight", s->cpu_weight);
         if (r >= 0)
-                r = append_limit(m, "TasksMax", s->tasks_max);
+                r = append_limit(s, m, "TasksMax", s->tasks_max);
+        if (r >= 0)
+                r = unit_settings_append(s->settings, m);
         /* Half a container is worse than none: all of it goes, and the result says why. */
         if (r >= 0)
                 r = unit_append_string(m, "OOMPolicy", "kill");

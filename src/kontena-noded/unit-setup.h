@@ -19,7 +19,8 @@ typedef struct UnitSetup {
         uint64_t memory_max, memory_swap_max, tasks_max; /* UINT64_MAX: unset */
         uint64_t cpu_quota_per_sec_usec, cpu_weight;     /* UINT64_MAX: unset */
         bool all_devices;
-        char **devices; /* "/dev/fuse rwm" */
+        char **devices;  /* "/dev/fuse rwm" */
+        char **settings; /* "CPUWeight=200", of the service: these win over ours */
 } UnitSetup;
 
 #define UNIT_SETUP_NULL                                                                                     \

@@ -4,14 +4,15 @@
 #include "parse-util.h"
 #include "string-util.h"
 
-#define CPU_NUMBER_MAX  8191U
-#define DEVICES_MAX     32U
-#define DEVICE_PATH_MAX 256U
+#define CPU_NUMBER_MAX         8191U
+#define DEVICES_MAX            32U
+#define DEVICE_PATH_MAX        256U
+#define DEVICE_PATH_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@"
 
 typedef enum Kind {
         KIND_NUMBER,   /* min..max */
         KIND_LIMIT,    /* the same, or infinity */
-        KIND_BYTES,    /* with suffix, or infinity */
+        KIND_BYTES,    /* with suffix, at least min, or infinity */
         KIND_QUOTA,    /* "150%" of one CPU */
         KIND_PERIOD,   /* a time, min..max in microseconds */
         KIND_SET,      /* "0-3,7" */
@@ -38,10 +39,10 @@ static const Property properties[] = {
         { "CPUQuotaPeriodSec", "CPUQuotaPeriodUSec", KIND_PERIOD, 1000, 1000000 },
         { "CPUWeight", NULL, KIND_NUMBER, 1, 10000 },
         { "IODeviceWeight", NULL, KIND_WEIGHTS, 1, 10000 },
-        { "IOReadBandwidthMax", NULL, KIND_DEVICES },
+        { "IOReadBandwidthMax", NULL, KIND_DEVICES, 1 },
         { "IOReadIOPSMax", NULL, KIND_IOPS, 1, INT64_MAX },
         { "IOWeight", NULL, KIND_NUMBER, 1, 10000 },
-        { "IOWriteBandwidthMax", NULL, KIND_DEVICES },
+        { "IOWriteBandwidthMax", NULL, KIND_DEVICES, 1 },
         { "IOWriteIOPSMax", NULL, KIND_IOPS, 1, INT64_MAX },
         { "LimitCORE", NULL, KIND_RLIMIT },
         { "LimitMEMLOCK", NULL, KIND_RLIMIT },
@@ -52,9 +53,9 @@ static const Property properties[] = {
         { "ManagedOOMMemoryPressureLimit", NULL, KIND_PRESSURE, 1, 100 },
         { "ManagedOOMPreference", NULL, KIND_WORD, .words = "none|avoid|omit" },
         { "ManagedOOMSwap", NULL, KIND_WORD, .words = "auto|kill" },
-        { "MemoryHigh", NULL, KIND_BYTES },
+        { "MemoryHigh", NULL, KIND_BYTES, 1 },
         { "MemoryLow", NULL, KIND_BYTES },
-        { "MemoryMax", NULL, KIND_BYTES },
+        { "MemoryMax", NULL, KIND_BYTES, 1 },
         { "MemoryMin", NULL, KIND_BYTES },
         { "MemorySwapMax", NULL, KIND_BYTES },
         { "Nice", NULL, KIND_INTEGER, -20, 19 },
@@ -89,7 +90,7 @@ static int parse_bounded(const Property *p, const char *s, uint64_t *ret) {
         return 0;
 }
 
-static int parse_bytes(const char *s, uint64_t *ret) {
+static int parse_bytes(const char *s, uint64_t min, uint64_t *ret) {
         uint64_t v;
         int r;
 
@@ -100,7 +101,7 @@ static int parse_bytes(const char *s, uint64_t *ret) {
         r = parse_size(s, &v);
         if (r < 0)
                 return r;
-        if (v > INT64_MAX)
+        if (v < min || v > INT64_MAX)
                 return -ERANGE;
 
         *ret = v;
@@ -128,12 +129,12 @@ static int parse_rlimit(const char *s, uint64_t *ret_soft, uint64_t *ret_hard) {
         first = strndup(s, colon ? (size_t) (colon - s) : strlen(s));
         if (!first)
                 return -ENOMEM;
-        r = parse_bytes(first, &soft);
+        r = parse_bytes(first, 0, &soft);
         if (r < 0)
                 return r;
         hard = soft;
         if (colon) {
-                r = parse_bytes(colon + 1, &hard);
+                r = parse_bytes(colon + 1, 0, &hard);
                 if (r < 0)
                         return r;
         }
@@ -179,14 +180,18 @@ static int parse_set(const char *s, uint8_t mask[static(CPU_NUMBER_MAX + 1) / 8]
 static int parse_device(const Property *p, char *entry, uint64_t *ret) {
         char *blank;
 
+        /* systemd writes the path into a file of its own as it is, and reads it again at a reload: nothing that it would read as
+         * something else. */
         blank = strchr(entry, ' ');
         if (!blank || entry[0] != '/' || (size_t) (blank - entry) >= DEVICE_PATH_MAX ||
-                        !string_is_printable(entry) || strstr(entry, "/.."))
+                        strspn(entry, DEVICE_PATH_CHARACTERS) != (size_t) (blank - entry) ||
+                        strstr(entry, "/.."))
                 return -EINVAL;
 
         *blank++ = '\0';
         blank += strspn(blank, " ");
-        return p->kind == KIND_DEVICES ? parse_bytes(blank, ret) : parse_bounded(p, blank, ret);
+        return p->kind == KIND_DEVICES ? parse_bytes(blank, (uint64_t) p->min, ret)
+                                       : parse_bounded(p, blank, ret);
 }
 
 static int split_devices(const char *s, char ***ret) {
@@ -298,7 +303,7 @@ static int append_number(const Property *p, const char *s, sd_bus_message *m) {
 
         switch (p->kind) {
         case KIND_BYTES:
-                r = parse_bytes(s, &v);
+                r = parse_bytes(s, (uint64_t) p->min, &v);
                 break;
         case KIND_QUOTA:
                 /* Per cent of a second are 10 ms. */
