@@ -93,6 +93,7 @@ int instance_publish(Instance *i, KError *reterr);
 void instance_remove_network(Instance *i);
 char *instance_generation_directory(const Instance *i, uint64_t generation);
 char *instance_generation_run_directory(const Instance *i, uint64_t generation);
+void instance_wipe_secrets(Instance *i);
 int instance_remove_files(Instance *i); /* by a job; then instance_step() */
 int instance_remove_attempts(
                 Instance *i, KError *reterr);      /* SyncStep: nothing newer than the current one is left */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "container-secrets.h"
 #include "file-util.h"
 #include "instance-internal.h"
 #include "log.h"
@@ -60,6 +61,7 @@ static int describe(Instance *i, uint64_t generation, const Image *image, const 
                 .directory = directory,
                 .root_path = root,
                 .netns_path = netns,
+                .secrets = i->host->secrets,
                 .resolver = netns ? network_resolver_address(i->host->network) : NULL,
                 .mounts = mounts,
                 .n_mounts = i->volumes->n_volumes,
@@ -295,7 +297,7 @@ static bool has_generations(const Instance *i, uint64_t first, uint64_t last) {
 }
 
 static int unmount_root(DIR *d, const char *path, const char *name, void *userdata) {
-        _cleanup_free_ char *root = NULL;
+        _cleanup_free_ char *root = NULL, *generation = NULL;
         int r;
 
         root = strjoin(path, "/", name, "/rootfs");
@@ -304,7 +306,19 @@ static int unmount_root(DIR *d, const char *path, const char *name, void *userda
         r = rootfs_unmount(root);
         if (r < 0)
                 log_warning_errno(r, "Cannot unmount '%s', ignoring it: %m", root);
-        return 0;
+        generation = strjoin(path, "/", name);
+        return generation ? container_secrets_wipe(generation) : -ENOMEM;
+}
+
+void instance_wipe_secrets(Instance *i) {
+        _cleanup_free_ char *run = NULL;
+
+        if (i->want && i->want->n_secrets == 0)
+                return;
+        run = instance_generation_run_directory(i, i->record.generation);
+        if (run)
+                (void) container_secrets_wipe(run);
+        i->prepared_generation = 0; /* its configuration is made again with them */
 }
 
 static void unmount_generations(const Instance *i, uint64_t first, uint64_t last) {

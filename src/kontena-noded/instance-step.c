@@ -560,6 +560,7 @@ static int step_stop(Instance *i, KError *reterr) {
                 i->record.ready = false;
                 i->record.main_pid = 0;
                 (void) instance_save(i);
+                instance_wipe_secrets(i);
         }
         if (network_ports_set(i->host->network, i->id, NULL, NULL, 0, &error) < 0)
                 log_warning("Ports of instance '%s' stay published: %s", i->id, kerror_message(&error));

@@ -41,6 +41,11 @@ InstanceWant *instance_want_free(InstanceWant *w) {
                 free(v->name);
         }
         free(w->volumes);
+        FOREACH_ARRAY(s, w->secrets, w->n_secrets) {
+                free(s->name);
+                free(s->sealed);
+        }
+        free(w->secrets);
         free(w->slot);
         free(w->digest);
         strv_free(w->hooks_done);
@@ -170,6 +175,51 @@ static int parse_volumes(InstanceWant *w, json_object *o, KError *reterr) {
         return 0;
 }
 
+/* Names become names of files: the spec's rules for them are the rules here. */
+static int parse_secret(json_object *o, SealedSecret *secret, KError *reterr) {
+        const char *name, *type, *sealed = NULL;
+        int r;
+
+        r = json_get_string(o, "name", &name, reterr);
+        if (r >= 0)
+                r = json_get_string(o, "type", &type, reterr);
+        if (r >= 0)
+                r = json_find_string(o, "sealed", &sealed, reterr);
+        if (r < 0)
+                return r;
+        secret->type = secret_type_from_string(type);
+        if ((int) secret->type < 0 || isempty(name) || strpbrk(name, "/=") || name[0] == '.' ||
+                        !string_is_printable(name))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' is not a name for a secret.", name);
+
+        secret->name = strdup(name);
+        if (sealed)
+                secret->sealed = strdup(sealed);
+        return !secret->name || (sealed && !secret->sealed) ? -ENOMEM : 0;
+}
+
+static int parse_secrets(InstanceWant *w, json_object *o, KError *reterr) {
+        json_object *l = NULL;
+
+        if (w->spec->n_secrets == 0 || w->goal == GOAL_TERMINATED)
+                return 0;
+        if (!json_object_object_get_ex(o, "secrets", &l) || !json_object_is_type(l, json_type_array))
+                return kerror_set(reterr, K_NOT_SUPPORTED, "The master has not sent the service's secrets.");
+        if (json_object_array_length(l) > w->spec->n_secrets)
+                return kerror_set(reterr, K_LIMIT_EXCEEDED, "There are more secrets than the service uses.");
+
+        w->secrets = new0(SealedSecret, json_object_array_length(l) + 1);
+        if (!w->secrets)
+                return -ENOMEM;
+        FOREACH_JSON_ARRAY(e, l) {
+                int r = parse_secret(e, w->secrets + w->n_secrets++, reterr);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 const VolumeUse *instance_want_volume(const InstanceWant *w, const char *spec_name) {
         FOREACH_ARRAY(v, w->volumes, w->n_volumes)
                 if (streq(v->spec_name, spec_name))
@@ -279,6 +329,8 @@ int instance_want_parse(const char *id, json_object *o, InstanceWant **ret, KErr
                 r = parse_network(w, o, reterr);
         if (r >= 0)
                 r = parse_volumes(w, o, reterr);
+        if (r >= 0)
+                r = parse_secrets(w, o, reterr);
         if (r >= 0)
                 r = parse_deploy(w, o, reterr);
         if (r < 0)

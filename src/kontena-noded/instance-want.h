@@ -23,6 +23,12 @@ typedef struct VolumeUse {
         uint64_t size_max; /* 0: no quota */
 } VolumeUse;
 
+/* As the master sent it: sealed to this node's key, NULL where it knew none. */
+typedef struct SealedSecret {
+        char *name, *sealed;
+        SecretType type;
+} SealedSecret;
+
 typedef struct InstanceWant {
         char *id;
         unsigned number;
@@ -35,6 +41,8 @@ typedef struct InstanceWant {
         char **search;
         VolumeUse *volumes;
         size_t n_volumes;
+        SealedSecret *secrets;
+        size_t n_secrets;
         char *slot;          /* "" or "b": which of two that stand side by side */
         bool incoming;       /* replaces the other one once it is up */
         uint64_t drain_usec; /* terminated: runs on for so long */

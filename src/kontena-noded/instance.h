@@ -51,6 +51,7 @@ typedef struct InstanceHost {
         const char *state_directory; /* /var/lib/kontena/instances */
         const char *run_directory;   /* /run/kontena/instances */
         const char *volumes_directory;
+        const struct Secrets *secrets; /* NULL: this node can have none */
 
         void (*changed)(Instance *i, void *userdata); /* something that STATUS shows */
         void (*event_happened)(Instance *i, const InstanceEvent *e, void *userdata);

@@ -11,6 +11,7 @@
 #include "json-util.h"
 #include "log.h"
 #include "parse-util.h"
+#include "secrets.h"
 #include "string-util.h"
 
 #define TEXT_MAX (64U * 1024U)
@@ -186,6 +187,8 @@ int node_report_build(Manager *m, json_object **ret) {
                 r = add_runtime(m, report);
         if (r >= 0)
                 r = json_add_strv(report, "volume_drivers", drivers);
+        if (r >= 0 && m->secrets)
+                r = json_add_string(report, "secret_key", secrets_public_key(m->secrets));
         if (r >= 0)
                 r = json_add_string(report, "systemd", m->systemd_version);
         if (r >= 0)

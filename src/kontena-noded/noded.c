@@ -15,6 +15,7 @@
 #include "log.h"
 #include "node-report.h"
 #include "noded-internal.h"
+#include "secrets.h"
 #include "volume-manager.h"
 
 #define REPORT_USEC        (60 * USEC_PER_SEC)
@@ -286,6 +287,14 @@ static int make_directories(const NodeConfig *c) {
         return 0;
 }
 
+/* Without it the node serves on, but services that use secrets fail here. */
+static void new_secrets(Manager *m) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+
+        if (secrets_new(m->config->state_directory, &m->secrets, &error) < 0)
+                log_warning("Services that use secrets cannot run here: %s", kerror_message(&error));
+}
+
 static int new_host(Manager *m) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         char *run;
@@ -302,6 +311,7 @@ static int new_host(Manager *m) {
                         log_warning_errno(r, "Cannot ask '%s' for its version: %m", m->runtime->program);
         }
 
+        new_secrets(m);
         run = strjoin(m->config->run_directory, "/instances");
         if (!run)
                 return -ENOMEM;
@@ -317,6 +327,7 @@ static int new_host(Manager *m) {
                 .state_directory = m->config->instances_directory,
                 .run_directory = run,
                 .volumes_directory = m->config->volumes_directory,
+                .secrets = m->secrets,
                 .changed = on_instance_changed,
                 .event_happened = on_instance_event,
                 .removed = on_instance_removed,
@@ -492,6 +503,7 @@ Manager *manager_free(Manager *m) {
         sd_event_source_disable_unref(m->status_timer);
         sd_bus_flush_close_unref(m->bus);
         sd_event_unref(m->event);
+        secrets_free(m->secrets);
         free((char *) m->host.run_directory);
         free(m->runtime_error);
         free(m->network_error);

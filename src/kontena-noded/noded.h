@@ -41,6 +41,7 @@ struct Manager {
         Reporter *reporter;
         LogStreams *logs;
         struct VolumeManager *volumes;
+        struct Secrets *secrets; /* NULL: the key cannot be had */
 
         InstanceHost host;
         InstanceEntry *instances; /* by id */

@@ -96,10 +96,10 @@ static int env_set(char ***env, const char *entry, KError *reterr) {
         size_t n = strcspn(entry, "=") + 1;
         char *copy;
 
-        if (strlen(entry) > ENV_ENTRY_SIZE_MAX)
+        if (strlen(entry) >= ENV_ENTRY_SIZE_MAX) /* the kernel counts the NUL */
                 return kerror_set(reterr, K_LIMIT_EXCEEDED,
                                 "The environment entry '%.*s' has %zu bytes, at most %u are possible.",
-                                (int) MIN(n - 1, (size_t) 64), entry, strlen(entry), ENV_ENTRY_SIZE_MAX);
+                                (int) MIN(n - 1, (size_t) 64), entry, strlen(entry), ENV_ENTRY_SIZE_MAX - 1);
 
         for (char **e = *env; e && *e; e++)
                 if (strneq(*e, entry, n)) {
@@ -217,6 +217,11 @@ static int add_process(json_object *config, const OciInput *in, uint64_t capabil
         r = oci_args(in->want, in->image, &args, reterr);
         if (r >= 0)
                 r = oci_env(in->want, in->image, in->node_name, in->identity->home, &env, reterr);
+        STRV_FOREACH(e, in->secret_env)
+                if (r >= 0)
+                        r = env_set(&env, *e, reterr);
+        if (r >= 0 && in->secrets_directory)
+                r = env_set(&env, "CREDENTIALS_DIRECTORY=/run/secrets", reterr);
         if (r < 0)
                 return r;
 
@@ -250,6 +255,9 @@ static int add_process(json_object *config, const OciInput *in, uint64_t capabil
                 r = json_add_strv(process, "args", args);
         if (r >= 0)
                 r = json_add_strv(process, "env", env);
+        if (in->secret_env)
+                STRV_FOREACH(e, env)
+                        erase_memory(*e, strlen(*e));
         if (r >= 0)
                 r = json_add_string(process, "cwd", isempty(cwd) ? "/" : cwd);
         if (r >= 0)
@@ -369,6 +377,9 @@ static int add_mounts(json_object *config, const OciInput *in) {
                 r = add_output(mounts, in->output_directory);
         for (size_t i = 0; i < in->n_mounts && r >= 0; i++)
                 r = add_volume(mounts, in->mounts + i);
+        if (r >= 0 && in->secrets_directory) /* last: a volume may be at /run */
+                r = add_mount(mounts, "/run/secrets", "bind", in->secrets_directory,
+                                "bind,rprivate,ro,nosuid,nodev,noexec");
         if (r < 0)
                 return r;
 

@@ -39,6 +39,8 @@ typedef struct OciInput {
         const UserIdentity *identity;
         const OciMount *mounts;
         size_t n_mounts;
+        char *const *secret_env;       /* "NAME=value" */
+        const char *secrets_directory; /* NULL: none are files */
         const OciDevice *devices;
         size_t n_devices;
         uint64_t capabilities;  /* what a container can have here at all */

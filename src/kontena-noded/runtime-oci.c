@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "container-secrets.h"
 #include "device-list.h"
 #include "file-util.h"
 #include "json-util.h"
@@ -88,6 +89,7 @@ static int write_files(const RuntimeContainer *c) {
 
 static int oci_prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
         _cleanup_(user_identity_done) UserIdentity identity = {};
+        _cleanup_(container_secrets_done) ContainerSecrets secrets = {};
         _cleanup_(device_list_done) DeviceList devices = {};
         _cleanup_free_ char *cgroup_path = NULL;
         _cleanup_json_ json_object *config = NULL;
@@ -118,6 +120,10 @@ static int oci_prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
         if (!cgroup_path)
                 return -ENOMEM;
 
+        r = container_secrets_make(c->secrets, c->want, c->directory, &identity, &secrets, reterr);
+        if (r < 0)
+                return r;
+
         r = oci_config_build(
                         &(OciInput){
                                         .want = c->want,
@@ -131,6 +137,8 @@ static int oci_prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
                                         .identity = &identity,
                                         .mounts = c->mounts,
                                         .n_mounts = c->n_mounts,
+                                        .secret_env = secrets.env,
+                                        .secrets_directory = secrets.directory,
                                         .devices = devices.devices,
                                         .n_devices = devices.n_devices,
                                         .capabilities = rt->capabilities,
@@ -141,6 +149,7 @@ static int oci_prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
                 return r;
 
         r = write_text(c->directory, "config.json", json_text(config), 0600);
+        container_secrets_erase(config, &secrets);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Cannot write the container's configuration: %m");
         return 0;

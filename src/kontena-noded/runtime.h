@@ -24,6 +24,7 @@ typedef struct RuntimeContainer {
         const char *root_path;
         const char *netns_path; /* NULL: the host's network */
         const char *resolver;   /* NULL likewise */
+        const struct Secrets *secrets;
         const OciMount *mounts;
         size_t n_mounts;
 } RuntimeContainer;
