@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "file-util.h"
+#include "inspect.h"
 #include "join-token.h"
 #include "json-util.h"
 #include "kontena-limits.h"
@@ -135,6 +136,7 @@ void manager_channel_state(Channel *c, ChannelState state, void *userdata) {
                 m->was_connected = false;
                 reporter_close(m->reporter);
                 log_streams_close_all(m->logs);
+                manager_forget_image_questions(m);
                 volume_manager_disconnected(m->volumes);
                 break;
         }
@@ -216,8 +218,11 @@ static const struct {
         { "desired.replace", method_desired_replace },
         { "desired.update", method_desired_update },
         { "instance.restart", method_instance_restart },
+        { "instance.inspect", inspect_instance },
+        { "instance.top", inspect_processes },
         { "logs.open", method_logs_open },
         { "logs.close", method_logs_close },
+        { "image.resolve", manager_image_resolve },
         { "volume.snapshot", manager_volume_snapshot },
 };
 

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <json-c/json.h>
+
+#include "noded.h"
+
+/* What there is to know of one instance on this machine, for somebody who looks for a fault. */
+
+/* "instance.inspect" and "instance.top": answered by the channel, now or later. */
+void inspect_instance(Manager *m, uint64_t id, json_object *params);
+void inspect_processes(Manager *m, uint64_t id, json_object *params);
+
+/* Wherever "env" is a list, its entries lose their values; wherever "secrets" or "sealed" is, it goes. In place. */
+int inspect_redact(json_object *o);
