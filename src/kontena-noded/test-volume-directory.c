@@ -2,7 +2,9 @@
 #include "volume-directory.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "file-util.h"
@@ -193,6 +195,16 @@ static void test_no_quota_is_explained(void **state) {
         ASSERT_TRUE(strstr(kerror_message(&error), "project quotas"));
 }
 
+/* Who has it is not bound by quotas; containers do not have it unless it is given to them. */
+static void drop_sys_resource(void) {
+        struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
+        struct __user_cap_data_struct d[2];
+
+        ASSERT_TRUE(syscall(SYS_capget, &h, d) >= 0);
+        d[0].effective &= ~(1U << CAP_SYS_RESOURCE);
+        ASSERT_TRUE(syscall(SYS_capset, &h, d) >= 0);
+}
+
 static void test_quota_holds(void **state) {
         const char *directory = getenv("KONTENA_QUOTA_DIRECTORY");
         _cleanup_close_ int parent = -EBADF, a = -EBADF, b = -EBADF, file = -EBADF;
@@ -217,6 +229,7 @@ static void test_quota_holds(void **state) {
         ASSERT_OK(volume_quota_get(b, &used, &size_max));
         ASSERT_EQ(size_max, 2 << 20);
 
+        drop_sys_resource();
         file = openat(a, "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
         for (size_t i = 0; i < 32 && r >= 0; i++)
                 r = loop_write(file, block, sizeof(block));
