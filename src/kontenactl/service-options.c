@@ -99,6 +99,52 @@ const OptionDef service_spec_options[] = {
                         .argument = "TIME",
                         .help = "Redeploy that often",
                         .alias = "interval" },
+        { .name = "deploy-order",
+                        .argument = "ORDER",
+                        .help = "start-first (where possible) or stop-first",
+                        .complete = COMPLETE_WORDS,
+                        .words = "start-first|stop-first" },
+        { .name = "on-failure",
+                        .argument = "WHAT",
+                        .help = "Of a deploy: rollback, pause or continue",
+                        .complete = COMPLETE_WORDS,
+                        .words = "rollback|pause|continue" },
+        { .name = "drain", .argument = "TIME", .help = "How long a replaced instance serves on (5s)" },
+        { .name = "pull",
+                        .argument = "WHEN",
+                        .help = "Ask the registry: always, missing or never",
+                        .complete = COMPLETE_WORDS,
+                        .words = "always|missing|never" },
+        { .name = "notify", .help = "An instance runs when it says READY=1" },
+        { .name = "health-check-protocol",
+                        .argument = "PROTOCOL",
+                        .help = "Check instances by http, tcp or exec",
+                        .complete = COMPLETE_WORDS,
+                        .words = "http|tcp|exec" },
+        { .name = "health-check-port", .argument = "PORT", .help = "Port that must answer" },
+        { .name = "health-check-uri", .argument = "PATH", .help = "What is got by http (/)" },
+        { .name = "health-check-command",
+                        .argument = "COMMAND",
+                        .help = "Command in the container that must succeed",
+                        .repeat = true },
+        { .name = "health-check-timeout", .argument = "TIME", .help = "Time of one check (10s)" },
+        { .name = "health-check-interval", .argument = "TIME", .help = "Time between checks (1min)" },
+        { .name = "health-check-initial-delay",
+                        .argument = "TIME",
+                        .help = "Failures do not count so long (10s)" },
+        { .name = "health-check-retries", .argument = "COUNT", .help = "Failures in a row that count (1)" },
+        { .name = "hook",
+                        .argument = "STAGE[,oneshot][,NUMBER...]:NAME:COMMAND",
+                        .help = "Run a command at pre_start, post_start or pre_stop",
+                        .repeat = true },
+        { .name = "secret",
+                        .argument = "SECRET:NAME:env|file",
+                        .help = "Give a secret of the vault",
+                        .repeat = true },
+        { .name = "systemd",
+                        .argument = "PROPERTY=VALUE",
+                        .help = "Property of the units: CPUWeight=200",
+                        .repeat = true },
         {},
 };
 
@@ -111,6 +157,7 @@ const OptionDef service_update_options[] = {
         { .name = "image", .argument = "IMAGE", .help = "Another image" },
         { .name = "no-privileged", .help = "Undo --privileged" },
         { .name = "no-read-only", .help = "Undo --read-only" },
+        { .name = "no-notify", .help = "Undo --notify" },
         {},
 };
 
@@ -470,7 +517,59 @@ static const struct {
         { "deploy-wait-for-port", "wait_for_port", field_number },
         { "deploy-interval", "interval", field_seconds },
         { "stateful", "stateful", field_true },
+        { "deploy-order", "deploy_order", field_string },
+        { "on-failure", "on_failure", field_string },
+        { "drain", "drain", field_seconds },
+        { "pull", "pull", field_string },
+        { "notify", "notify", field_true },
+        { "no-notify", "notify", field_false },
+        { "hook", "hooks", field_hooks },
+        { "secret", "secrets", field_secrets },
+        { "systemd", "systemd", field_systemd },
 };
+
+/* Several options make one object, which replaces the whole check. */
+static const struct {
+        const char *option, *field;
+        field_t add;
+} health_table[] = {
+        { "health-check-port", "port", field_number },
+        { "health-check-uri", "uri", field_string },
+        { "health-check-command", "command", field_words },
+        { "health-check-timeout", "timeout", field_seconds },
+        { "health-check-interval", "interval", field_seconds },
+        { "health-check-initial-delay", "initial_delay", field_seconds },
+        { "health-check-retries", "retries", field_number },
+};
+
+static int add_health_check(json_object *spec, const Arguments *a, KError *reterr) {
+        const char *protocol = arguments_get(a, "health-check-protocol");
+        _cleanup_json_ json_object *check = NULL;
+        int r;
+
+        if (protocol && isempty(protocol))
+                return json_add_string(spec, "health_check", NULL);
+
+        check = json_object_new_object();
+        if (!check)
+                return -ENOMEM;
+        r = protocol ? json_add_string(check, "protocol", protocol) : 0;
+        FOREACH_ARRAY(f, health_table, ELEMENTSOF(health_table)) {
+                if (r < 0)
+                        return r;
+                if (!arguments_has(a, f->option))
+                        continue;
+                if (!protocol)
+                        return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                        "--%s needs --health-check-protocol: a check is given as a whole.",
+                                        f->option);
+                if (!isempty(arguments_get(a, f->option)))
+                        r = f->add(check, f->field, a, f->option, reterr);
+        }
+        if (r < 0 || !protocol)
+                return r;
+        return json_add(spec, "health_check", TAKE_PTR(check));
+}
 
 int service_options_to_spec(const Arguments *a, json_object **ret, KError *reterr) {
         _cleanup_json_ json_object *spec = json_object_new_object();
@@ -493,6 +592,8 @@ int service_options_to_spec(const Arguments *a, json_object **ret, KError *reter
         }
 
         r = add_environment(spec, a, reterr);
+        if (r >= 0)
+                r = add_health_check(spec, a, reterr);
         if (r < 0)
                 return kerror_is_set(reterr) ? r : kerror_set_errno(reterr, r, "Out of memory.");
 

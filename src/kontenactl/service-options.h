@@ -5,6 +5,7 @@
 
 #include "kerror.h"
 #include "options.h"
+#include "service-spec.h"
 
 /* The options of service create and update, and what they mean in a service's spec (service-spec.h). */
 extern const OptionDef service_spec_options[]; /* both */
@@ -22,3 +23,13 @@ int env_file_parse(const char *text, char ***ret, KError *reterr);
 
 /* Splits as a shell would: quotes and backslashes, nothing is expanded. */
 int command_line_split(const char *s, char ***ret, KError *reterr);
+
+/* Values that have parts; field_ ones are called by service_options_to_spec(). */
+int secret_option_parse(const char *s, json_object **ret, KError *reterr);
+int hook_option_parse(const char *s, HookStage *ret_stage, json_object **ret, KError *reterr);
+int field_secrets(json_object *spec, const char *field, const Arguments *a, const char *option,
+                KError *reterr);
+int field_hooks(json_object *spec, const char *field, const Arguments *a, const char *option,
+                KError *reterr);
+int field_systemd(json_object *spec, const char *field, const Arguments *a, const char *option,
+                KError *reterr);

@@ -118,7 +118,17 @@ static void test_options_reach_every_field(void **state) {
                                             "-v", "data:/data", "-v", "/etc:/host:ro", "--cpus=1.5", "-c",
                                             "512", "-m", "64m", "--memory-swap=128m", "--shm-size=16m",
                                             "--pids-limit=100", "--stop-signal=SIGINT", "--stop-timeout=30s",
-                                            "--label=a=b", "-l", "db")) < 0)
+                                            "--label=a=b", "-l", "db", "--deploy-order=stop-first",
+                                            "--on-failure=continue", "--drain=1min", "--pull=never",
+                                            "--notify", "--health-check-protocol=http",
+                                            "--health-check-port=80", "--health-check-uri=/up",
+                                            "--health-check-timeout=5s", "--health-check-interval=1min",
+                                            "--health-check-initial-delay=0", "--health-check-retries=3",
+                                            "--hook=pre_start,oneshot,1,3:migrate:rake db:migrate",
+                                            "--hook=pre_stop:bye:sync", "--hook=pre_start:b:true",
+                                            "--secret=db:DB_PASSWORD:env", "--secret=c:tls.pem:file",
+                                            "--systemd=IOWeight=50",
+                                            "--systemd=IOReadBandwidthMax=/dev/sda 1M")) < 0)
                 fail_msg("%s", kerror_message(&e));
         ASSERT_OK(json_add_string(spec, "image", "nginx:1"));
         if (service_spec_parse(spec, &parsed, &e) < 0)
@@ -149,6 +159,44 @@ static void test_options_reach_every_field(void **state) {
         ASSERT_STREQ(parsed->stop_signal, "SIGINT");
         ASSERT_EQ(strv_length(parsed->links), 1);
         ASSERT_EQ(strv_length(parsed->labels), 1);
+        ASSERT_EQ(parsed->deploy_order, DEPLOY_STOP_FIRST);
+        ASSERT_EQ(parsed->on_failure, ON_FAILURE_CONTINUE);
+        ASSERT_EQ(parsed->drain_sec, 60);
+        ASSERT_EQ(parsed->pull, PULL_NEVER);
+        ASSERT_TRUE(parsed->notify);
+        ASSERT_EQ(parsed->health_check.protocol, HEALTH_HTTP);
+        ASSERT_EQ(parsed->health_check.port, 80);
+        ASSERT_STREQ(parsed->health_check.uri, "/up");
+        ASSERT_EQ(parsed->health_check.timeout_sec, 5);
+        ASSERT_EQ(parsed->health_check.interval_sec, 60);
+        ASSERT_EQ(parsed->health_check.initial_delay_sec, 0);
+        ASSERT_EQ(parsed->health_check.retries, 3);
+        ASSERT_EQ(parsed->n_hooks, 3);
+        ASSERT_STREQ(parsed->hooks[0].cmd, "rake db:migrate");
+        ASSERT_TRUE(parsed->hooks[0].oneshot);
+        ASSERT_EQ(parsed->hooks[0].n_instances, 2);
+        ASSERT_STREQ(parsed->hooks[1].name, "b");
+        ASSERT_EQ(parsed->hooks[2].stage, HOOK_PRE_STOP);
+        ASSERT_EQ(parsed->n_secrets, 2);
+        ASSERT_EQ(parsed->secrets[1].type, SECRET_FILE);
+        ASSERT_STREQ(parsed->systemd[0], "IOReadBandwidthMax=/dev/sda 1M");
+        ASSERT_STREQ(parsed->systemd[1], "IOWeight=50");
+}
+
+static void test_health_check_by_command(void **state) {
+        _cleanup_json_ json_object *spec = NULL, *none = NULL, *half = NULL;
+        _cleanup_kerror_ KError e = KERROR_NULL;
+
+        ASSERT_OK(spec_of(&spec, NULL,
+                        WORDS("update", "web", "--health-check-protocol=exec",
+                                        "--health-check-command=pg_isready -q")));
+        ASSERT_STREQ(json_text(spec),
+                        "{\"health_check\":{\"protocol\":\"exec\",\"command\":[\"pg_isready\",\"-q\"]}}");
+        ASSERT_OK(spec_of(&none, NULL, WORDS("update", "web", "--health-check-protocol=", "--no-notify")));
+        ASSERT_STREQ(json_text(none), "{\"notify\":false,\"health_check\":null}");
+        ASSERT_TRUE(spec_of(&half, &e, WORDS("update", "web", "--health-check-port=80")) < 0);
+        ASSERT_STREQ(kerror_message(&e),
+                        "--health-check-port needs --health-check-protocol: a check is given as a whole.");
 }
 
 static void test_update_sends_only_what_was_given(void **state) {
@@ -193,6 +241,15 @@ static void test_bad_values_name_the_option(void **state) {
                 { "--env-file=/nonexistent",
                                 "Cannot read the file '/nonexistent': No such file or directory" },
                 { "--cmd='a", "--cmd: ''a' has an open quote." },
+                { "--secret=db", "--secret=db: SECRET:NAME:env or SECRET:NAME:file is wanted." },
+                { "--secret=db::env", "--secret=db::env: SECRET:NAME:env or SECRET:NAME:file is wanted." },
+                { "--hook=pre_start:x",
+                                "--hook=pre_start:x: STAGE[,oneshot][,NUMBER...]:NAME:COMMAND is wanted, "
+                                "STAGE pre_start, post_start or pre_stop." },
+                { "--hook=,:x:y", "--hook=,:x:y: STAGE[,oneshot][,NUMBER...]:NAME:COMMAND is wanted, "
+                                  "STAGE pre_start, post_start or pre_stop." },
+                { "--systemd=CPUWeight",
+                                "--systemd=CPUWeight: PROPERTY=VALUE is wanted, say CPUWeight=200." },
         };
 
         FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
@@ -207,6 +264,7 @@ static void test_bad_values_name_the_option(void **state) {
 
 KONTENA_TESTS(cmocka_unit_test(test_port_option), cmocka_unit_test(test_env_file),
                 cmocka_unit_test(test_command_line_split), cmocka_unit_test(test_options_reach_every_field),
+                cmocka_unit_test(test_health_check_by_command),
                 cmocka_unit_test(test_update_sends_only_what_was_given),
                 cmocka_unit_test(test_command_in_parts), cmocka_unit_test(test_command_behind_dashes),
                 cmocka_unit_test(test_bad_values_name_the_option))

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "json-util.h"
+#include "service-options.h"
+#include "service-spec.h"
+#include "string-util.h"
+
+/* Options whose values have parts: hooks, secrets, properties of units. */
+
+int secret_option_parse(const char *s, json_object **ret, KError *reterr) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+        _cleanup_strv_free_ char **parts = NULL;
+        int r;
+
+        if (!o)
+                return -ENOMEM;
+        r = strv_split(s, ":", &parts);
+        if (r < 0)
+                return r;
+        if (strv_length(parts) != 3 || strstr(s, "::") || s[0] == ':' || endswith(s, ":"))
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "--secret=%s: SECRET:NAME:env or SECRET:NAME:file is wanted.", s);
+
+        r = json_add_string(o, "secret", parts[0]);
+        if (r >= 0)
+                r = json_add_string(o, "name", parts[1]);
+        if (r >= 0)
+                r = json_add_string(o, "type", parts[2]);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
+int field_secrets(json_object *spec, const char *field, const Arguments *a, const char *option,
+                KError *reterr) {
+        _cleanup_json_ json_object *l = json_object_new_array();
+        int r;
+
+        if (!l)
+                return -ENOMEM;
+        FOREACH_ARRAY(g, a->given, a->n_given) {
+                json_object *o;
+
+                if (!streq(g->def->name, option))
+                        continue;
+                r = secret_option_parse(g->value, &o, reterr);
+                if (r >= 0)
+                        r = json_append(l, o);
+                if (r < 0)
+                        return r;
+        }
+
+        return json_add(spec, field, TAKE_PTR(l));
+}
+
+/* "pre_start,oneshot,1,2:NAME:COMMAND"; the command is the rest, with its colons. */
+int hook_option_parse(const char *s, HookStage *ret_stage, json_object **ret, KError *reterr) {
+        static const char wanted[] = "STAGE[,oneshot][,NUMBER...]:NAME:COMMAND is wanted, STAGE pre_start, "
+                                     "post_start or pre_stop";
+        _cleanup_free_ char *head = NULL, *name = NULL, *instances = NULL;
+        _cleanup_json_ json_object *o = json_object_new_object();
+        _cleanup_strv_free_ char **words = NULL, **numbers = NULL;
+        const char *first = strchr(s, ':'), *second = first ? strchr(first + 1, ':') : NULL;
+        bool oneshot = false;
+        HookStage stage;
+        int r;
+
+        if (!o)
+                return -ENOMEM;
+        if (!second || second == first + 1 || second[1] == '\0')
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "--hook=%s: %s.", s, wanted);
+        head = strndup(s, (size_t) (first - s));
+        name = strndup(first + 1, (size_t) (second - first - 1));
+        if (!head || !name)
+                return -ENOMEM;
+        r = strv_split(head, ",", &words);
+        if (r < 0)
+                return r;
+        stage = words && words[0] ? hook_stage_from_string(words[0]) : _HOOK_STAGE_INVALID;
+        if ((int) stage < 0)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "--hook=%s: %s.", s, wanted);
+        STRV_FOREACH(w, words + 1) {
+                if (streq(*w, "oneshot")) {
+                        oneshot = true;
+                        continue;
+                }
+                r = strv_extend(&numbers, *w);
+                if (r < 0)
+                        return r;
+        }
+        if (numbers) {
+                instances = strv_join(numbers, ",");
+                if (!instances)
+                        return -ENOMEM;
+        }
+
+        r = json_add_string(o, "name", name);
+        if (r >= 0)
+                r = json_add_string(o, "cmd", second + 1);
+        if (r >= 0 && instances)
+                r = json_add_string(o, "instances", instances);
+        if (r >= 0 && oneshot)
+                r = json_add_bool(o, "oneshot", true);
+        if (r < 0)
+                return r;
+
+        *ret_stage = stage;
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
+int field_hooks(json_object *spec, const char *field, const Arguments *a, const char *option,
+                KError *reterr) {
+        _cleanup_json_ json_object *hooks = json_object_new_object();
+        int r;
+
+        if (!hooks)
+                return -ENOMEM;
+        FOREACH_ARRAY(g, a->given, a->n_given) {
+                _cleanup_json_ json_object *o = NULL;
+                json_object *l = NULL;
+                HookStage stage;
+
+                if (!streq(g->def->name, option))
+                        continue;
+                r = hook_option_parse(g->value, &stage, &o, reterr);
+                if (r < 0)
+                        return r;
+                if (!json_object_object_get_ex(hooks, hook_stage_to_string(stage), &l)) {
+                        l = json_object_new_array();
+                        r = json_add(hooks, hook_stage_to_string(stage), l);
+                        if (r < 0)
+                                return r;
+                }
+                r = json_append(l, TAKE_PTR(o));
+                if (r < 0)
+                        return r;
+        }
+
+        return json_add(spec, field, TAKE_PTR(hooks));
+}
+
+int field_systemd(json_object *spec, const char *field, const Arguments *a, const char *option,
+                KError *reterr) {
+        _cleanup_json_ json_object *settings = json_object_new_object();
+        int r;
+
+        if (!settings)
+                return -ENOMEM;
+        FOREACH_ARRAY(g, a->given, a->n_given) {
+                _cleanup_free_ char *property = NULL;
+                const char *equal;
+
+                if (!streq(g->def->name, option))
+                        continue;
+                equal = strchr(g->value, '=');
+                if (!equal || equal == g->value)
+                        return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                        "--systemd=%s: PROPERTY=VALUE is wanted, say CPUWeight=200.",
+                                        g->value);
+                property = strndup(g->value, (size_t) (equal - g->value));
+                if (!property)
+                        return -ENOMEM;
+                r = json_add_string(settings, property, equal + 1);
+                if (r < 0)
+                        return r;
+        }
+
+        return json_add(spec, field, TAKE_PTR(settings));
+}
