@@ -456,6 +456,51 @@ static int find_ref(ImageStore *s, const char *normalized, char **ret_digest, ui
         return 1;
 }
 
+typedef struct IndexSearch {
+        const char *digest;
+        Image *image;
+} IndexSearch;
+
+static int match_index(ImageStore *s, const char *hex, void *userdata) {
+        _cleanup_json_ json_object *o = NULL;
+        _cleanup_free_ char *file = NULL;
+        const char *index = NULL;
+        IndexSearch *search = userdata;
+        int r;
+
+        if (search->image)
+                return 0;
+        file = strjoin(hex, ".json");
+        if (!file)
+                return -ENOMEM;
+        r = read_record(s, IMAGE_RECORDS_DIR, file, &o);
+        if (r == -EBADMSG)
+                return 0;
+        if (r <= 0 || json_find_string(o, "index_digest", &index, NULL) < 0 ||
+                        !streq_ptr(index, search->digest))
+                return MIN(r, 0);
+        r = find_by_hex(s, hex, &search->image);
+        return MIN(r, 0);
+}
+
+/* Whoever names many machines' bytes by one digest names an index; the record is named by the manifest for this one. */
+static int find_by_digest(ImageStore *s, const char *digest, Image **ret) {
+        IndexSearch search = { .digest = digest };
+        int r;
+
+        r = find_by_hex(s, digest_hex(digest), ret);
+        if (r != 0)
+                return r;
+        r = for_each_name(s, IMAGE_RECORDS_DIR, ".json", match_index, &search);
+        if (r < 0 || !search.image) {
+                image_unref(search.image);
+                return r;
+        }
+
+        *ret = search.image;
+        return 1;
+}
+
 int image_store_find(ImageStore *s, const char *reference, Image **ret) {
         _cleanup_image_reference_ ImageReference ref = {};
         _cleanup_free_ char *normalized = NULL, *digest = NULL;
@@ -464,7 +509,7 @@ int image_store_find(ImageStore *s, const char *reference, Image **ret) {
         assert(s && reference && ret);
 
         if (digest_hex(reference))
-                return find_by_hex(s, digest_hex(reference), ret);
+                return find_by_digest(s, reference, ret);
 
         r = image_reference_parse(reference, &ref, NULL);
         if (r < 0)
@@ -478,7 +523,7 @@ int image_store_find(ImageStore *s, const char *reference, Image **ret) {
         if (r > 0)
                 return find_by_hex(s, digest_hex(digest), ret);
 
-        return ref.digest ? find_by_hex(s, digest_hex(ref.digest), ret) : 0;
+        return ref.digest ? find_by_digest(s, ref.digest, ret) : 0;
 }
 
 uint64_t image_store_pulled_at(ImageStore *s, const char *reference) {

@@ -60,7 +60,7 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(ImageStore *, image_store_free);
 const char *image_store_path(const ImageStore *s);
 
 /* By reference as a person writes it ("redis", "registry:5000/web:1", "web@sha256:...") or by bare digest
- * ("sha256:..."). Returns 1 with *ret set; 0 where there is none, or where a part of it is missing on disk (it has to
+ * ("sha256:...", the manifest's or that of the index it was chosen from). Returns 1 with *ret set; 0 where there is none, or where a part of it is missing on disk (it has to
  * be pulled again); -EINVAL for a malformed reference; a negative errno where the disk fails. Some small reads. */
 int image_store_find(ImageStore *s, const char *reference, Image **ret);
 

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include "file-util.h"
+#include "image-reference.h"
 #include "instance-internal.h"
 #include "kontena-limits.h"
 #include "log.h"
@@ -270,15 +271,64 @@ static void on_pull_done(Pull *p, int result, Image *image, const KError *error,
         instance_wake(i); /* many may have waited for this image: one in a turn of the loop */
 }
 
-static int pull(Instance *i, KError *reterr) {
-        _cleanup_free_ char *revision = NULL;
+/* "registry/name@sha256:..." when the master has said which bytes. */
+static int wanted_reference(const InstanceWant *w, char **ret, KError *reterr) {
+        _cleanup_image_reference_ ImageReference ref = {};
         int r;
+
+        if (!w->digest) {
+                *ret = strdup(w->spec->image);
+                return *ret ? 0 : -ENOMEM;
+        }
+        r = image_reference_parse(w->spec->image, &ref, reterr);
+        if (r < 0)
+                return r;
+        r = free_and_strdup(&ref.digest, w->digest);
+        if (r < 0)
+                return r;
+        *ret = image_reference_normalized(&ref);
+        return *ret ? 0 : -ENOMEM;
+}
+
+/* What is here already and will do. */
+static int find_image(Instance *i, const char *reference, Image **ret, KError *reterr) {
+        const InstanceWant *w = i->want;
+        int r;
+
+        if (!w->digest && w->spec->pull == PULL_ALWAYS)
+                return 0;
+        r = image_store_find(i->host->images, w->digest ?: reference, ret);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Cannot look for image '%s': %m", reference);
+        if (r == 0 && w->spec->pull == PULL_NEVER)
+                return kerror_set(reterr, K_IMAGE,
+                                "Image '%s' is not on this machine, and is never to be pulled.", reference);
+        return r;
+}
+
+static int pull(Instance *i, KError *reterr) {
+        _cleanup_free_ char *revision = NULL, *reference = NULL;
+        _cleanup_(image_unrefp) Image *image = NULL;
+        int r;
+
+        r = wanted_reference(i->want, &reference, reterr);
+        if (r < 0)
+                return r;
+        r = find_image(i, reference, &image, reterr);
+        if (r < 0)
+                return r;
+        if (r > 0) {
+                image_unref(i->image);
+                i->image = TAKE_PTR(image);
+                i->image_rev = i->want->deploy_rev;
+                return SYNC_AGAIN;
+        }
 
         revision = strprintf("%s:%" PRIu64, i->want->service_id, i->want->deploy_rev);
         if (!revision)
                 return -ENOMEM;
-        r = pull_image(i->host->pulls, i->want->spec->image, revision, NULL, on_pull_progress, on_pull_done,
-                        i, &i->pull, reterr);
+        r = pull_image(i->host->pulls, reference, revision, NULL, on_pull_progress, on_pull_done, i,
+                        &i->pull, reterr);
         if (r < 0)
                 return r;
 
@@ -462,7 +512,7 @@ static int deploy(Instance *i, KError *reterr) {
         if (!i->image || i->image_rev != w->deploy_rev) {
                 r = pull(i, reterr);
                 /* Nothing is there that it could disturb: the namespace is made while the image is asked for. */
-                if (r >= 0 && record->generation == 0 && !i->networked && !i->networking) {
+                if (r == SYNC_WAIT && record->generation == 0 && !i->networked && !i->networking) {
                         int k = instance_add_network(i, reterr);
 
                         if (k < 0)

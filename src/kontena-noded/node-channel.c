@@ -136,6 +136,7 @@ void manager_channel_state(Channel *c, ChannelState state, void *userdata) {
                 m->was_connected = false;
                 reporter_close(m->reporter);
                 log_streams_close_all(m->logs);
+                manager_forget_image_questions(m);
                 volume_manager_disconnected(m->volumes);
                 break;
         }
@@ -221,6 +222,7 @@ static const struct {
         { "instance.top", inspect_processes },
         { "logs.open", method_logs_open },
         { "logs.close", method_logs_close },
+        { "image.resolve", manager_image_resolve },
         { "volume.snapshot", manager_volume_snapshot },
 };
 

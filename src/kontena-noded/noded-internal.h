@@ -24,6 +24,11 @@ int manager_new_volumes(Manager *m);
 void manager_reconcile_volumes(Manager *m);
 void manager_volume_snapshot(Manager *m, uint64_t id, json_object *params);
 
+/* node-images.c */
+void manager_image_resolve(Manager *m, uint64_t id, json_object *params);
+/* The connection is gone, and with it who asked. */
+void manager_forget_image_questions(Manager *m);
+
 /* noded.c */
 void manager_update_status(Manager *m);
 /* message_id: of message-id.h, or NULL. */

@@ -492,6 +492,7 @@ Manager *manager_free(Manager *m) {
         reporter_free(m->reporter);
         desired_free(m->desired);
         network_free(m->network);
+        manager_forget_image_questions(m);
         pull_manager_free(m->pulls);
         image_store_free(m->images);
         unit_manager_free(m->units);

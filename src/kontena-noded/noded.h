@@ -23,6 +23,7 @@ typedef struct Manager Manager;
 typedef struct InstanceEntry InstanceEntry;
 typedef struct LogStreams LogStreams;
 typedef struct BusFace BusFace;
+typedef struct ImageQuestion ImageQuestion;
 
 struct Manager {
         sd_event *event;
@@ -41,7 +42,8 @@ struct Manager {
         Reporter *reporter;
         LogStreams *logs;
         struct VolumeManager *volumes;
-        struct Secrets *secrets; /* NULL: the key cannot be had */
+        struct Secrets *secrets;        /* NULL: the key cannot be had */
+        ImageQuestion *image_questions; /* of the master, not yet answered */
 
         InstanceHost host;
         InstanceEntry *instances; /* by id */

@@ -5,6 +5,10 @@
 #include "json-util.h"
 #include "string-util.h"
 
+/* Somebody waits for the answer, and can do without. */
+#define RESOLVE_ATTEMPTS  3U
+#define RESOLVE_STALL_SEC 10U
+
 static void settings_done(Settings *s) {
         free(s->registry);
         free(s->ca_file);
@@ -177,6 +181,11 @@ int pull_request_text(const PullConfig *c, const PullRequest *q, char **ret) {
                         (r = json_add_string(o, "reference", q->normalized)) < 0 ||
                         (r = add_endpoint(o, c, s, q)) < 0 || (s && (r = add_mirrors(o, c, s)) < 0) ||
                         (r = add_proxies(o)) < 0)
+                return r;
+
+        if (q->resolve && ((r = json_add_bool(o, "resolve", true)) < 0 ||
+                                          (r = json_add_u64(o, "attempts", RESOLVE_ATTEMPTS)) < 0 ||
+                                          (r = json_add_u64(o, "stall_sec", RESOLVE_STALL_SEC)) < 0))
                 return r;
 
         text = json_text(o);

@@ -24,6 +24,7 @@ typedef struct PullConfig {
 typedef struct PullRequest {
         const char *store;
         const char *normalized;
+        bool resolve;                    /* only what it means now */
         const char *username, *password; /* NULL: as configured */
 } PullRequest;
 

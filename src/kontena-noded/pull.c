@@ -30,6 +30,7 @@ struct Pull {
         char *revision;
         pull_progress_t progress;
         pull_done_t done;
+        pull_resolved_t resolved; /* instead of done */
         void *userdata;
         Image *fresh; /* no need to ask: given by the next turn of the loop */
         sd_event_source *defer;
@@ -50,6 +51,8 @@ struct Job {
         size_t n_buffer;
         unsigned n_starts;
         PullProgress progress;
+        bool resolve;  /* what it means, no more */
+        bool answered; /* by the registry, with a refusal */
         bool telling;
         bool finished; /* everybody has been told; the unit is ending */
         Job *prev, *next;
@@ -208,6 +211,11 @@ static void job_tell_done(Job *j, int result, Image *image, const KError *error)
 
                 DL_DELETE(j->pulls, p);
                 p->job = NULL;
+                if (p->resolved) {
+                        p->resolved(p, result, image ? pull_image_digest(image) : NULL, error, p->userdata);
+                        pull_free(p);
+                        continue;
+                }
                 if (result == 0)
                         remember_fresh(j->manager, j->normalized, p->revision);
                 p->done(p, result, image, error, p->userdata);
@@ -215,11 +223,28 @@ static void job_tell_done(Job *j, int result, Image *image, const KError *error)
         }
 }
 
+static void job_tell_resolved(Job *j, const char *digest) {
+        j->finished = true;
+        while (j->pulls) {
+                Pull *p = j->pulls;
+
+                DL_DELETE(j->pulls, p);
+                p->job = NULL;
+                p->resolved(p, 0, digest, NULL, p->userdata);
+                pull_free(p);
+        }
+}
+
+const char *pull_image_digest(const Image *i) {
+        return i->index_digest ?: i->digest;
+}
+
 static void job_fail(Job *j, const KError *error) {
         _cleanup_(image_unrefp) Image *image = NULL;
-        int r;
+        int r = 0;
 
-        r = image_store_find(j->manager->store, j->normalized, &image);
+        if (!j->resolve || !j->answered)
+                r = image_store_find(j->manager->store, j->normalized, &image);
         if (r > 0)
                 log_info("%s The image of an earlier pull is used.", kerror_message(error));
         job_tell_done(j, r > 0 ? 1 : kerror_errno(error->code), r > 0 ? image : NULL, error);
@@ -229,6 +254,11 @@ static void job_succeed(Job *j, const char *digest) {
         _cleanup_(image_unrefp) Image *image = NULL;
         _cleanup_kerror_ KError e = KERROR_NULL;
         int r;
+
+        if (j->resolve && digest_hex(digest)) {
+                job_tell_resolved(j, digest);
+                return;
+        }
 
         r = digest_hex(digest) ? image_store_find(j->manager->store, digest, &image) : -EBADMSG;
         if (r > 0) {
@@ -261,6 +291,7 @@ static int job_take_line(Job *j, const char *line, size_t n) {
         _cleanup_kerror_ KError e = KERROR_NULL;
         json_object *part;
         const char *s = NULL, *message = NULL;
+        bool unreachable = false;
         int r;
 
         r = json_parse(line, n, LINE_SIZE_MAX, &o, NULL);
@@ -286,6 +317,8 @@ static int job_take_line(Job *j, const char *line, size_t n) {
                         json_find_string(part, "message", &message, NULL) > 0) {
                 int code = kerror_code_from_bus_name(s);
 
+                (void) json_find_bool(part, "unreachable", &unreachable, NULL);
+                j->answered = !unreachable;
                 (void) kerror_set(&e, code > K_OK ? code : K_IMAGE, "%s", message);
                 job_fail(j, &e);
                 return 1;
@@ -383,6 +416,7 @@ static int job_send(Job *j, int fd) {
         const PullRequest q = {
                 .store = image_store_path(j->manager->store),
                 .normalized = j->normalized,
+                .resolve = j->resolve,
                 .username = j->username,
                 .password = j->password,
         };
@@ -552,12 +586,13 @@ static int pull_take_fresh(PullManager *m, Pull *p, const char *normalized) {
         return 1;
 }
 
-static int job_for(PullManager *m, const char *normalized, const RegistryCredentials *c, Job **ret,
-                KError *reterr) {
+static int job_for(PullManager *m, const char *normalized, const RegistryCredentials *c, bool resolve,
+                Job **ret, KError *reterr) {
         _cleanup_(job_freep) Job *j = NULL;
 
         DL_FOREACH(m->jobs, j)
-                if (!j->finished && !j->telling && streq(j->normalized, normalized) &&
+                if (!j->finished && !j->telling && j->resolve == resolve &&
+                                streq(j->normalized, normalized) &&
                                 streq_ptr(j->username, c ? c->username : NULL) &&
                                 streq_ptr(j->password, c ? c->password : NULL)) {
                         *ret = TAKE_PTR(j);
@@ -572,6 +607,7 @@ static int job_for(PullManager *m, const char *normalized, const RegistryCredent
                 return -ENOMEM;
         j->manager = m;
         j->fd = -EBADF;
+        j->resolve = resolve;
         j->progress.queued = true;
         j->buffer = malloc(LINE_SIZE_MAX);
         j->normalized = strdup(normalized);
@@ -586,16 +622,15 @@ static int job_for(PullManager *m, const char *normalized, const RegistryCredent
         return 0;
 }
 
-int pull_image(PullManager *m, const char *reference, const char *revision,
-                const RegistryCredentials *credentials, pull_progress_t progress, pull_done_t done,
-                void *userdata, Pull **ret, KError *reterr) {
+static int pull_new(PullManager *m, const char *reference, const char *revision,
+                const RegistryCredentials *credentials, const Pull *callbacks, Pull **ret, KError *reterr) {
         _cleanup_image_reference_ ImageReference ref = {};
         _cleanup_(pull_freep) Pull *p = NULL;
         _cleanup_free_ char *normalized = NULL;
         Job *j = NULL;
         int r;
 
-        assert(m && reference && done && ret);
+        assert(m && reference && ret);
 
         r = image_reference_parse(reference, &ref, reterr);
         if (r < 0)
@@ -605,15 +640,16 @@ int pull_image(PullManager *m, const char *reference, const char *revision,
         if (!normalized || !p)
                 return -ENOMEM;
         p->manager = m;
-        p->progress = progress;
-        p->done = done;
-        p->userdata = userdata;
+        p->progress = callbacks->progress;
+        p->done = callbacks->done;
+        p->resolved = callbacks->resolved;
+        p->userdata = callbacks->userdata;
         if (revision && !(p->revision = strdup(revision)))
                 return -ENOMEM;
 
         r = pull_take_fresh(m, p, normalized);
         if (r == 0) {
-                r = job_for(m, normalized, credentials, &j, reterr);
+                r = job_for(m, normalized, credentials, !!p->resolved, &j, reterr);
                 if (r >= 0) {
                         p->job = j;
                         DL_APPEND(j->pulls, p);
@@ -624,6 +660,25 @@ int pull_image(PullManager *m, const char *reference, const char *revision,
 
         *ret = TAKE_PTR(p);
         return 0;
+}
+
+int pull_image(PullManager *m, const char *reference, const char *revision,
+                const RegistryCredentials *credentials, pull_progress_t progress, pull_done_t done,
+                void *userdata, Pull **ret, KError *reterr) {
+        const Pull callbacks = { .progress = progress, .done = done, .userdata = userdata };
+
+        assert(done);
+
+        return pull_new(m, reference, revision, credentials, &callbacks, ret, reterr);
+}
+
+int pull_resolve(PullManager *m, const char *reference, const RegistryCredentials *credentials,
+                pull_resolved_t done, void *userdata, Pull **ret, KError *reterr) {
+        const Pull callbacks = { .resolved = done, .userdata = userdata };
+
+        assert(done);
+
+        return pull_new(m, reference, NULL, credentials, &callbacks, ret, reterr);
 }
 
 Pull *pull_cancel(Pull *p) {

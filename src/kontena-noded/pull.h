@@ -71,6 +71,18 @@ int pull_image(PullManager *m, const char *reference, const char *revision,
                 const RegistryCredentials *credentials, pull_progress_t progress, pull_done_t done,
                 void *userdata, Pull **ret, KError *reterr);
 
+/* What a reference means now. Called once, from the event loop; the pull is freed after it returns.
+ *   result 0: digest is what the registry says
+ *   result 1: the registry could not be asked, and digest is that of an earlier pull; error says why
+ *   negative: error says why; also when the registry has no such image, whatever is here */
+typedef void (*pull_resolved_t)(
+                Pull *p, int result, const char *digest, const KError *error, void *userdata);
+int pull_resolve(PullManager *m, const char *reference, const RegistryCredentials *credentials,
+                pull_resolved_t done, void *userdata, Pull **ret, KError *reterr);
+
+/* The digest that others know the image by: of the index where there is one. */
+const char *pull_image_digest(const Image *i);
+
 /* No callback comes any more; the fetching stops when nobody else waits for it. NULL is fine. Returns NULL. Do not
  * call it for a pull whose done has been called. */
 Pull *pull_cancel(Pull *p);

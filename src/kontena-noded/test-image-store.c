@@ -116,6 +116,19 @@ static void test_store_finds_by_reference_and_digest(void **state) {
         ASSERT_EQ(image_store_pulled_at(f->store, "web:2"), 0);
 }
 
+static void test_store_finds_by_the_digest_of_an_index(void **state) {
+        _cleanup_(image_unrefp) Image *i = NULL;
+        Fixture *f = *state;
+
+        put(f, "images/" OTHER ".json",
+                        "{\"version\":1,\"digest\":\"sha256:" OTHER "\",\"index_digest\":\"sha256:" ORPHAN
+                        "\",\"layers\":[\"" LOW "\"]}");
+        ASSERT_EQ(find(f, "sha256:" TOP), 0);
+        ASSERT_EQ(image_store_find(f->store, "sha256:" ORPHAN, &i), 1);
+        ASSERT_STREQ(i->digest, "sha256:" OTHER);
+        ASSERT_EQ(find(f, "any@sha256:" ORPHAN), 1);
+}
+
 /* A record is no better than a missing one if something is wrong with it: the image is pulled again. */
 static void test_store_does_not_trust_records(void **state) {
         Fixture *f = *state;
@@ -260,7 +273,8 @@ static void test_step_takes_a_large_tree_in_slices(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
-KONTENA_TESTS(TEST(test_store_finds_by_reference_and_digest), TEST(test_store_does_not_trust_records),
+KONTENA_TESTS(TEST(test_store_finds_by_reference_and_digest),
+                TEST(test_store_finds_by_the_digest_of_an_index), TEST(test_store_does_not_trust_records),
                 TEST(test_collect_waits_and_then_drops_what_is_unused),
                 TEST(test_collect_begins_anew_when_an_image_was_used),
                 TEST(test_collect_keeps_off_while_a_pull_runs), TEST(test_store_cleans_staging_at_its_start),

@@ -258,6 +258,61 @@ static void test_pull_falls_back_to_an_image_that_is_there(void **state) {
         ASSERT_EQ(n_workers, 3);
 }
 
+static void on_resolved(Pull *p, int result, const char *digest, const KError *error, void *userdata) {
+        Result *r = userdata;
+
+        r->n_done++;
+        r->result = result;
+        r->digest = digest ? strdup(digest) : NULL;
+        r->message = error ? strdup(kerror_message(error)) : NULL;
+}
+
+static void ask_digest(Fixture *f, size_t i) {
+        ASSERT_OK(pull_resolve(
+                        f->manager, "web:1", NULL, on_resolved, &f->results[i], &f->results[i].pull, NULL));
+        settle(f);
+}
+
+#define UNREACHABLE                                                                                         \
+        "{\"error\":{\"code\":\"io.kontena.Error.Image\",\"message\":\"away.\",\"unreachable\":true}}\n"
+
+/* It has no part in a pull of the same image, and takes a refusal for an answer, but not silence. */
+static void test_resolve_tells_the_digest(void **state) {
+        Fixture *f = *state;
+
+        ask(f, 0, "web:1", "r1");
+        ask_digest(f, 1);
+        ASSERT_EQ(n_workers, 2);
+        ASSERT_FALSE(strstr(request_of(0), "resolve"));
+        ASSERT_TRUE(strstr(request_of(1), "\"resolve\":true"));
+        say(1, RESULT);
+        settle(f);
+        ASSERT_EQ(f->results[1].result, 0);
+        ASSERT_STREQ(f->results[1].digest, "sha256:" IMAGE);
+        leave(f, 1, NULL);
+
+        ask_digest(f, 2);
+        say(2, UNREACHABLE);
+        settle(f);
+        ASSERT_ERROR(f->results[2].result, EBADMSG);
+        leave(f, 2, NULL);
+
+        put_image(f, "docker.io/library/web:1");
+        ask_digest(f, 3);
+        say(3, UNREACHABLE);
+        settle(f);
+        ASSERT_EQ(f->results[3].result, 1);
+        ASSERT_STREQ(f->results[3].digest, "sha256:" IMAGE);
+        ASSERT_STREQ(f->results[3].message, "away.");
+        leave(f, 3, NULL);
+
+        ask_digest(f, 4);
+        say(4, ERROR);
+        settle(f);
+        ASSERT_ERROR(f->results[4].result, EBADMSG);
+        leave(f, 4, NULL);
+}
+
 static void test_pull_starts_once_more_when_the_unit_dies(void **state) {
         const KError killed = { K_RUNTIME, (char *) "Unit was killed." };
         Fixture *f = *state;
@@ -436,7 +491,7 @@ static void test_pull_manager_ends_with_pulls_under_way(void **state) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 KONTENA_TESTS(TEST(test_pull_is_shared_by_all_who_ask), TEST(test_pull_runs_three_at_a_time_in_order),
-                TEST(test_pull_falls_back_to_an_image_that_is_there),
+                TEST(test_pull_falls_back_to_an_image_that_is_there), TEST(test_resolve_tells_the_digest),
                 TEST(test_pull_starts_once_more_when_the_unit_dies),
                 TEST(test_pull_reads_what_a_dead_unit_said), TEST(test_pull_refuses_nonsense),
                 TEST(test_pull_result_without_an_image_is_a_failure),

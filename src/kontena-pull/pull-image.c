@@ -256,13 +256,38 @@ static int pull(Context *c, json_object **ret, KError *reterr) {
         return record_result(&record, ret);
 }
 
+/* The first manifest's digest is that of the reference: all that comes after is a choice of this machine's. */
+static int ask(Context *c, json_object **ret, KError *reterr) {
+        _cleanup_free_ char *text = NULL, *content_type = NULL, *digest = NULL;
+        const ImageReference *ref = &c->request->reference;
+        _cleanup_json_ json_object *o = NULL;
+        size_t size;
+        int r;
+
+        r = open_registries(c);
+        if (r >= 0)
+                r = find_manifest(c, ref->digest ?: ref->tag, ref->digest, &text, &size, &content_type,
+                                &digest, reterr);
+        if (r < 0)
+                return r;
+
+        o = json_object_new_object();
+        if (!o)
+                return -ENOMEM;
+        r = json_add_string(o, "digest", digest);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
 int pull_image(const Request *q, Report *report, json_object **ret_result, KError *reterr) {
         _cleanup_(context_done) Context c = { .request = q,
                 .report = report,
                 .store = { .fd = -EBADF, .layers_fd = -EBADF, .staging_fd = -EBADF, .lock_fd = -EBADF } };
         int r;
 
-        r = pull(&c, ret_result, reterr);
+        r = q->resolve ? ask(&c, ret_result, reterr) : pull(&c, ret_result, reterr);
         if (r >= 0)
                 return 0;
 
@@ -270,7 +295,8 @@ int pull_image(const Request *q, Report *report, json_object **ret_result, KErro
                 (void) kerror_set(reterr, K_IMAGE, "nobody waits for it any more");
         else
                 (void) kerror_set_errno(reterr, r, "%m");
-        kerror_prefix(reterr, "Image '%s' cannot be pulled", q->written);
+        kerror_prefix(reterr, q->resolve ? "Image '%s' cannot be found" : "Image '%s' cannot be pulled",
+                        q->written);
         return r;
 }
 
@@ -322,6 +348,6 @@ int pull_serve(int input_fd, int output_fd, int (*enter_sandbox)(void)) {
 
         (void) kerror_set_errno(&e, r, "The image cannot be pulled: %m");
         log_error("%s", kerror_message(&e));
-        (void) report_error(&report, &e);
+        (void) report_error(&report, &e, r == -EHOSTUNREACH);
         return EXIT_FAILURE;
 }

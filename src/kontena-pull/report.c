@@ -133,7 +133,7 @@ int report_result(Report *p, json_object *result) {
         return r < 0 ? r : write_line(p, line);
 }
 
-int report_error(Report *p, const KError *error) {
+int report_error(Report *p, const KError *error, bool unreachable) {
         _cleanup_json_ json_object *line = NULL;
         json_object *o;
         int r;
@@ -145,5 +145,7 @@ int report_error(Report *p, const KError *error) {
         r = json_add_string(o, "code", kerror_bus_name(error->code));
         if (r >= 0)
                 r = json_add_string(o, "message", kerror_message(error));
+        if (r >= 0 && unreachable)
+                r = json_add_bool(o, "unreachable", true);
         return r < 0 ? r : write_line(p, line);
 }

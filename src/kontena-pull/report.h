@@ -38,4 +38,5 @@ int report_progress(Report *p);
 int report_sleep(Report *p, uint64_t usec);
 
 int report_result(Report *p, json_object *result);
-int report_error(Report *p, const KError *error);
+/* unreachable: the registry has not answered. */
+int report_error(Report *p, const KError *error, bool unreachable);

@@ -142,6 +142,7 @@ int request_parse(json_object *o, Request *ret, KError *reterr) {
 
         if ((r = endpoints_parse(o, &q, reterr)) < 0 || (r = platform_parse(o, &q, reterr)) < 0 ||
                         (r = limits_parse(o, &q, reterr)) < 0 ||
+                        (r = json_find_bool(o, "resolve", &q.resolve, reterr)) < 0 ||
                         (r = json_find_object(o, "proxy", &proxy, reterr)) < 0)
                 return r;
         if (proxy && ((r = find_copy(proxy, "http", &q.http_proxy, reterr)) < 0 ||

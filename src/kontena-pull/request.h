@@ -17,6 +17,7 @@
  *   proxy         {http, https, no}: as the variables http_proxy, https_proxy and no_proxy
  *   size_max, entries_max                              lower than what we take anyway
  *   attempts      at one question to a registry, instead of PULL_ATTEMPTS_MAX
+ *   resolve       only what the reference means now; nothing is fetched
  *   stall_sec     give up on a connection without a byte for so long */
 typedef struct Endpoint {
         char *host;
@@ -37,6 +38,7 @@ typedef struct Request {
         uint64_t size_max, entries_max;
         uint64_t stall_usec;
         unsigned attempts;
+        bool resolve;
 } Request;
 
 int request_parse(json_object *o, Request *ret, KError *reterr);

@@ -142,6 +142,7 @@ typedef struct Options {
         bool secure;
         bool strict; /* no insecure */
         bool patient;
+        bool resolve;
 } Options;
 
 static json_object *make_request(Fixture *f, const char *image, const Options *o) {
@@ -157,6 +158,7 @@ static json_object *make_request(Fixture *f, const char *image, const Options *o
         ASSERT_OK(json_add_string(q, "ca_file", o->ca_file));
         ASSERT_OK(json_add_u64(q, "attempts", o->patient ? 10 : 2));
         ASSERT_OK(json_add_bool(q, "insecure", !o->secure && !o->strict));
+        ASSERT_OK(json_add_bool(q, "resolve", o->resolve));
         if (f->stall_sec > 0)
                 ASSERT_OK(json_add_u64(q, "stall_sec", f->stall_sec));
         if (f->size_max > 0)
@@ -399,6 +401,30 @@ static void test_pull_chooses_from_an_index(void **state) {
         assert_pulled(f, PULL(f, "wrongtype:1"));
 }
 
+static void test_resolve_fetches_nothing(void **state) {
+        _cleanup_free_ char *index = NULL, *first = NULL;
+        const char *digest;
+        Fixture *f = *state;
+
+        assert_pulled(f, PULL(f, "multi:1"));
+        ASSERT_OK(json_get_string(f->result, "index", &digest, NULL));
+        index = strdup(digest);
+        assert_pulled(f, PULL(f, "plain:1"));
+        ASSERT_OK(json_get_string(f->result, "digest", &digest, NULL));
+        first = strdup(digest);
+        ASSERT_OK(begin(state));
+
+        assert_pulled(f, PULL(f, "multi:1", .resolve = true));
+        ASSERT_OK(json_get_string(f->result, "digest", &digest, NULL));
+        ASSERT_STREQ(digest, index); /* machines of all kinds know it by that */
+        assert_pulled(f, PULL(f, "plain:1", .resolve = true));
+        ASSERT_OK(json_get_string(f->result, "digest", &digest, NULL));
+        ASSERT_STREQ(digest, first);
+        ASSERT_EQ(count_names(f, IMAGE_RECORDS_DIR), 0);
+        ASSERT_EQ(count_names(f, IMAGE_LAYERS_DIR), 0);
+        assert_failed(f, PULL(f, "plain:nosuch", .resolve = true), "has no such image");
+}
+
 static void test_pull_has_each_layer_once(void **state) {
         _cleanup_strv_free_ char **layers = NULL;
         Fixture *f = *state;
@@ -504,6 +530,7 @@ int main(int argc, char *argv[]) {
                 TEST(test_pull_says_which_registry_cannot_be_reached),
                 TEST(test_pull_keeps_to_limits),
                 TEST(test_pull_chooses_from_an_index),
+                TEST(test_resolve_fetches_nothing),
                 TEST(test_pull_has_each_layer_once),
                 TEST(test_pull_asks_mirrors_first),
                 TEST(test_pull_stops_when_nobody_waits),
