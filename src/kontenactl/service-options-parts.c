@@ -169,3 +169,58 @@ int field_systemd(json_object *spec, const char *field, const Arguments *a, cons
 
         return json_add(spec, field, TAKE_PTR(settings));
 }
+
+static const char *text_of(json_object *o, const char *key) {
+        return strempty(json_object_get_string(json_object_object_get(o, key)));
+}
+
+static int hooks_to_list(json_object *hooks, char ***l) {
+        int r;
+
+        for (HookStage stage = 0; stage < _HOOK_STAGE_MAX; stage++)
+                FOREACH_JSON_ARRAY(h, json_object_object_get(hooks, hook_stage_to_string(stage))) {
+                        const char *instances = text_of(h, "instances");
+                        bool all = isempty(instances) || streq(instances, "*");
+
+                        r = strv_extendf(l, "%s%s%s%s:%s:%s", hook_stage_to_string(stage),
+                                        json_object_get_boolean(json_object_object_get(h, "oneshot"))
+                                                        ? ",oneshot"
+                                                        : "",
+                                        all ? "" : ",", all ? "" : instances, text_of(h, "name"),
+                                        text_of(h, "cmd"));
+                        if (r < 0)
+                                return r;
+                }
+
+        return 0;
+}
+
+int service_part_to_text(const char *field, json_object *value, char **ret) {
+        _cleanup_strv_free_ char **l = NULL;
+        int r = 0;
+
+        assert(field);
+        assert(ret);
+
+        if (streq(field, "hooks"))
+                r = hooks_to_list(value, &l);
+        else if (streq(field, "secrets")) {
+                FOREACH_JSON_ARRAY(u, value)
+                        if (r >= 0)
+                                r = strv_extendf(&l, "%s:%s:%s", text_of(u, "secret"), text_of(u, "name"),
+                                                empty_to_null(text_of(u, "type")) ?: "env");
+        } else if (json_object_is_type(value, json_type_object)) {
+                json_object_object_foreach(value, key, part)
+                        if (r >= 0)
+                                r = strv_extendf(&l, "%s=%s", key, strempty(json_object_get_string(part)));
+        }
+        if (r < 0)
+                return r;
+        if (!l) {
+                *ret = NULL;
+                return 0;
+        }
+
+        *ret = strv_join(l, ", ");
+        return *ret ? 0 : -ENOMEM;
+}

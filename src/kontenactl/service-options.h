@@ -33,3 +33,6 @@ int field_hooks(json_object *spec, const char *field, const Arguments *a, const 
                 KError *reterr);
 int field_systemd(json_object *spec, const char *field, const Arguments *a, const char *option,
                 KError *reterr);
+
+/* A setting that has parts, much as its options are written; NULL for any other, and when there are none. */
+int service_part_to_text(const char *field, json_object *value, char **ret);

@@ -150,8 +150,13 @@ static void print_spec(json_object *spec) {
         json_object_object_foreach(spec, key, value) {
                 _cleanup_free_ char *text = NULL, *clean = NULL;
                 bool list = json_object_is_type(value, json_type_array);
+                bool object = json_object_is_type(value, json_type_object);
                 bool skip = list ? json_object_array_length(value) == 0
-                                 : !value || !json_object_get_boolean(value);
+                                 : !value || (!object && !json_object_get_boolean(value));
+
+                /* Nought is not the default here. */
+                if (streq(key, "drain") && value)
+                        skip = false;
 
                 FOREACH_ARRAY(k, shown_above, ELEMENTSOF(shown_above))
                         skip = skip || streq(*k, key);
@@ -161,7 +166,9 @@ static void print_spec(json_object *spec) {
                 FOREACH_ARRAY(k, bytes, ELEMENTSOF(bytes))
                         if (streq(*k, key))
                                 (void) format_bytes(spec, value, &text);
-                if (!text && json_value_to_text(value, &text) < 0)
+                if (!text && service_part_to_text(key, value, &text) < 0)
+                        continue;
+                if (!text && !object && json_value_to_text(value, &text) < 0)
                         continue;
                 clean = text ? text_escape(text, /* keep_newlines= */ false) : NULL;
                 if (!clean)

@@ -262,9 +262,34 @@ static void test_bad_values_name_the_option(void **state) {
         }
 }
 
+/* What is shown can be given again. */
+static void test_parts_are_shown_as_they_are_given(void **state) {
+        static const struct {
+                const char *field, *option, *text;
+        } table[] = {
+                { "hooks", "--hook=pre_start,oneshot,1,3:migrate:rake db:migrate",
+                                "pre_start,oneshot,1,3:migrate:rake db:migrate" },
+                { "hooks", "--hook=pre_stop:bye:sync", "pre_stop:bye:sync" },
+                { "secrets", "--secret=c:tls.pem:file", "c:tls.pem:file" },
+                { "systemd", "--systemd=CPUWeight=200", "CPUWeight=200" },
+                { "health_check", "--health-check-protocol=exec", "protocol=exec" },
+                { "user", "--user=www", NULL },
+        };
+
+        FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
+                _cleanup_json_ json_object *spec = NULL;
+                _cleanup_free_ char *text = NULL;
+
+                ASSERT_OK(spec_of(&spec, NULL, WORDS("update", "web", t->option)));
+                ASSERT_OK(service_part_to_text(t->field, json_object_object_get(spec, t->field), &text));
+                ASSERT_STREQ(text, t->text);
+        }
+}
+
 KONTENA_TESTS(cmocka_unit_test(test_port_option), cmocka_unit_test(test_env_file),
                 cmocka_unit_test(test_command_line_split), cmocka_unit_test(test_options_reach_every_field),
                 cmocka_unit_test(test_health_check_by_command),
+                cmocka_unit_test(test_parts_are_shown_as_they_are_given),
                 cmocka_unit_test(test_update_sends_only_what_was_given),
                 cmocka_unit_test(test_command_in_parts), cmocka_unit_test(test_command_behind_dashes),
                 cmocka_unit_test(test_bad_values_name_the_option))
