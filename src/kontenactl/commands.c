@@ -51,6 +51,7 @@ const CommandDef *const command_families[] = {
         node_commands,
         service_commands,
         volume_commands,
+        vault_commands,
         deploy_commands,
         event_commands,
         hidden_commands,

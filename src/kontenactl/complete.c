@@ -19,6 +19,8 @@ static const char *completion_to_string(const OptionDef *o) {
                 return "deploy";
         case COMPLETE_VOLUME:
                 return "volume";
+        case COMPLETE_SECRET:
+                return "secret";
         case COMPLETE_FILE:
                 return "file";
         case COMPLETE_HOST:
@@ -99,6 +101,8 @@ int command_complete(Ctl *c, const Arguments *a, KError *reterr) {
                 return print_names(c, "ListNodes", reterr);
         if (streq(what, "service"))
                 return print_names(c, "ListServices", reterr);
+        if (streq(what, "secret"))
+                return print_names(c, "ListSecrets", reterr);
         if (streq(what, "volume"))
                 return print_names(c, "ListVolumes", reterr);
         if (streq(what, "deploy"))

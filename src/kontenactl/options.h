@@ -19,6 +19,7 @@ typedef enum Completion {
         COMPLETE_SERVICE,
         COMPLETE_DEPLOY,
         COMPLETE_VOLUME,
+        COMPLETE_SECRET,
         COMPLETE_FILE,
         COMPLETE_HOST,
         COMPLETE_WORDS, /* those of OptionDef.words */

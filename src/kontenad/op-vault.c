@@ -282,13 +282,13 @@ static int vault_remove(OperationCall *c, json_object **ret, KError *reterr) {
         { "grid", PARAMETER_STRING, true }, {                                                               \
                 "name", PARAMETER_STRING, true                                                              \
         }
-#define MANAGE "io.kontena.master1.manage-vault"
+#define MANAGE_VAULT "io.kontena.master1.manage-vault"
 
 const Operation vault_operations[] = {
         {
                         .name = "vault.write",
                         .method = "WriteSecret",
-                        .action = MANAGE,
+                        .action = MANAGE_VAULT,
                         .role = "member",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_GRID,
                         .parameters = { SECRET_PARAMETERS, { "value", PARAMETER_SECRET, true },
@@ -309,7 +309,7 @@ const Operation vault_operations[] = {
         {
                         .name = "vault.list",
                         .method = "ListSecrets",
-                        .action = MANAGE,
+                        .action = MANAGE_VAULT,
                         .role = "member",
                         .flags = OPERATION_GRID,
                         .parameters = { { "grid", PARAMETER_STRING, true } },
@@ -319,7 +319,7 @@ const Operation vault_operations[] = {
         {
                         .name = "vault.remove",
                         .method = "RemoveSecret",
-                        .action = MANAGE,
+                        .action = MANAGE_VAULT,
                         .role = "member",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_GRID,
                         .parameters = { SECRET_PARAMETERS, { "force", PARAMETER_BOOL, false } },
