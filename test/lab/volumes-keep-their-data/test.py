@@ -2,8 +2,6 @@
 """Named volumes: who shares a directory, that data outlives deploys, daemons and hosts, that only what was asked to go goes, and that
 a snapshot brings back what was."""
 
-import json
-
 import pytest
 
 from kontenalab.grid import unique
@@ -169,17 +167,6 @@ def test_whom_a_dead_daemon_froze_is_thawed(grid, volume):
         grid.wait_node(host.name, "online")
         before = host.run(f"wc -l < {VOLUMES}/{name}.{data}-1/log").stdout
         wait_until(lambda: host.run(f"wc -l < {VOLUMES}/{name}.{data}-1/log").stdout != before, 10, "writes", 0.2)
-
-
-def test_a_size_needs_a_file_system_that_can(grid, volume):
-    name, data = unique("sized"), volume("--size=1M")
-    grid.ctl("service", "create", "--affinity=node==node1", "--stop-timeout=1", f"--volume={data}:/data", name,
-             "registry:5000/busybox:1", "--", "sleep", "infinity")  # fmt: skip
-    try:
-        failed = grid.deploy(name, check=False)
-        assert failed.returncode != 0 and "project quotas" in json.dumps(grid.instance(name)["error"])
-    finally:
-        grid.remove(name)
 
 
 def test_an_offline_node_removes_when_it_is_back(grid, volume):
