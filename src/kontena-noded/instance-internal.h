@@ -6,6 +6,7 @@
 #include "instance-want.h"
 #include "instance.h"
 #include "job.h"
+#include "log-tail.h"
 #include "probe.h"
 #include "volumes.h"
 
@@ -70,6 +71,9 @@ struct Instance {
         KError error;
         bool failed; /* the last attempt: shown until one succeeds */
         char *progress;
+        LogTail *tail;        /* is being read; a failure is told when it is there */
+        char *log_tail;       /* of the last start that came to a bad end */
+        uint64_t start_asked; /* CLOCK_REALTIME; 0: not by this daemon */
 };
 
 typedef enum SyncStep {
@@ -106,4 +110,6 @@ void instance_fail(Instance *i, KError *error); /* consumes the error's content 
 void instance_say(Instance *i, const char *message_id, const char *severity, const char *type,
                 const char *format, ...) _printf_(5, 6);
 int instance_save(Instance *i);
+void instance_read_log_tail(Instance *i);
+void instance_forget_log_tail(Instance *i);
 void instance_log(Instance *i, const char *message_id, int level, const char *format, ...) _printf_(4, 5);

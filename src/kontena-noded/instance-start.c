@@ -253,6 +253,7 @@ int instance_start(Instance *i, KError *reterr) {
         if (r < 0)
                 return kerror_set_errno(
                                 reterr, r, "Cannot ask systemd to start unit '%s': %m", unit_name(i->unit));
+        i->start_asked = now_realtime();
         i->operation = OPERATION_START;
         return 0;
 }

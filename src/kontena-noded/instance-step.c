@@ -111,6 +111,7 @@ static void handle_crash(Instance *i, const UnitState *s) {
 
         delay = backoff_next(&i->backoff, uptime);
         end = describe_end(i, s);
+        instance_read_log_tail(i);
         instance_say(i, oom ? MESSAGE_INSTANCE_OOM : MESSAGE_INSTANCE_CRASHED, "warning",
                         "service:instance_crash", "The container %s, it is started again in %" PRIu64 " s.",
                         strna(end), delay / USEC_PER_SEC);
@@ -157,6 +158,8 @@ static int operate(Instance *i, InstanceOperation operation, KError *reterr) {
                 return kerror_set_errno(
                                 reterr, r, "Cannot ask systemd about unit '%s': %m", unit_name(i->unit));
 
+        if (operation == OPERATION_RESTART || operation == OPERATION_REVIVE)
+                i->start_asked = now_realtime();
         i->operation = operation;
         return SYNC_WAIT;
 }
@@ -182,6 +185,7 @@ static void on_start_failed(Instance *i, const KError *error) {
                 return;
         }
 
+        instance_read_log_tail(i);
         /* systemd would try again on its own time; that is ours. */
         i->was_running = false;
         i->prepared_generation = 0;
@@ -344,6 +348,7 @@ static void on_probe_done(Probe *p, const KError *error, void *userdata) {
                 _cleanup_kerror_ KError copy = KERROR_NULL;
 
                 (void) kerror_set(&copy, error->code, "%s", kerror_message(error));
+                instance_read_log_tail(i);
                 instance_fail(i, &copy);
                 return;
         }
@@ -402,6 +407,7 @@ static int settle(Instance *i, KError *reterr) {
                 kerror_done(&i->error);
                 i->host->changed(i, i->host->userdata);
         }
+        instance_forget_log_tail(i);
         i->image = image_unref(i->image);
         i->volumes = volume_plan_free(i->volumes);
         if (!i->swept) /* a daemon before us ended too soon for it */
@@ -494,6 +500,7 @@ static int switch_generation(Instance *i, KError *reterr) {
         i->was_running = false;
         i->crash_handled = false;
         i->last_exit_status = -1;
+        instance_forget_log_tail(i);
         i->made_of = mfree(i->made_of);
         r = instance_watch_unit(i, w->unit);
         if (r < 0)

@@ -40,6 +40,7 @@ Instance *instance_free(Instance *i) {
         kerror_done(&i->want_error);
         kerror_done(&i->error);
         free(i->progress);
+        instance_forget_log_tail(i);
         free(i->made_of);
         free(i->record_path);
         free(i->run_directory);
@@ -238,7 +239,7 @@ const char *instance_id(const Instance *i) {
 }
 
 InstanceState instance_state_of(const Instance *i) {
-        return i->failed ? INSTANCE_FAILED : i->state;
+        return i->failed && !i->tail ? INSTANCE_FAILED : i->state;
 }
 
 bool instance_is_wanted(const Instance *i) {
@@ -312,6 +313,35 @@ void instance_fail(Instance *i, KError *error) {
                 log_error_errno(r, "Cannot try instance '%s' again: %m", i->id);
 }
 
+static void on_log_tail(LogTail *t, const char *text, void *userdata) {
+        Instance *i = userdata;
+
+        i->tail = NULL;
+        (void) free_and_strdup(&i->log_tail, text);
+        i->host->changed(i, i->host->userdata);
+}
+
+void instance_forget_log_tail(Instance *i) {
+        i->tail = log_tail_cancel(i->tail);
+        i->log_tail = mfree(i->log_tail);
+}
+
+void instance_read_log_tail(Instance *i) {
+        uint64_t since = i->start_asked;
+        int r;
+
+        if (!i->host->log_tails)
+                return;
+        instance_forget_log_tail(i);
+        /* Somebody else has started it: the first words were before its start was seen. */
+        if (since == 0 && i->record.started_at > 5 * USEC_PER_SEC)
+                since = i->record.started_at - 5 * USEC_PER_SEC;
+        r = log_tail_start(i->host->event, i->id, since, i->run_directory, on_log_tail, i, &i->tail);
+        if (r < 0)
+                instance_log(i, NULL, LOG_WARNING, "The last lines of the container cannot be told: %s",
+                                strerror(-r));
+}
+
 int instance_save(Instance *i) {
         int r;
 
@@ -377,6 +407,8 @@ int instance_status(const Instance *i, json_object **ret) {
                 r = json_add_string(o, "health", "unknown");
         if (r >= 0)
                 r = json_add_u64(o, "epoch", i->record.epoch);
+        if (r >= 0 && i->log_tail)
+                r = json_add_string(o, "log_tail", i->log_tail);
         if (r < 0)
                 return r;
 

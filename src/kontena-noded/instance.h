@@ -51,6 +51,7 @@ typedef struct InstanceHost {
         const char *state_directory; /* /var/lib/kontena/instances */
         const char *run_directory;   /* /run/kontena/instances */
         const char *volumes_directory;
+        bool log_tails;                /* a failure is told with the last lines of the journal */
         const struct Secrets *secrets; /* NULL: this node can have none */
 
         void (*changed)(Instance *i, void *userdata); /* something that STATUS shows */

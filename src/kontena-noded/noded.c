@@ -328,6 +328,7 @@ static int new_host(Manager *m) {
                 .run_directory = run,
                 .volumes_directory = m->config->volumes_directory,
                 .secrets = m->secrets,
+                .log_tails = true,
                 .changed = on_instance_changed,
                 .event_happened = on_instance_event,
                 .removed = on_instance_removed,

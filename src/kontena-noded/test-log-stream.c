@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "log-stream.h"
 
+#include "log-tail.h"
+
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "runtime.h"
@@ -17,6 +19,33 @@ static int call(LogStreams *l, int (*function)(LogStreams *, json_object *, KErr
 
         ASSERT_OK(json_parse(text, strlen(text), 4096, &o, NULL));
         return function(l, o, NULL);
+}
+
+static void test_tail_is_short_and_in_order(void **state) {
+        _cleanup_free_ char *few = NULL, *many = NULL, *none = NULL, *odd = NULL, *wide = NULL;
+        char *lines[21] = {}, *long_lines[2] = {};
+        char umlauts[3001];
+
+        none = log_tail_join(NULL);
+        ASSERT_STREQ(none, "");
+        few = log_tail_join((char *const[]){ (char *) "last", (char *) "first", NULL });
+        ASSERT_STREQ(few, "first\nlast");
+        odd = log_tail_join((char *const[]){ (char *) "\x1b[31mred\ttext\n", NULL });
+        ASSERT_STREQ(odd, "?[31mred text?");
+
+        for (size_t i = 0; i < 20; i++)
+                lines[i] = (char *) "0123456789";
+        many = log_tail_join(lines);
+        ASSERT_EQ(strlen(many), LOG_TAIL_LINES_MAX * 11 - 1);
+
+        /* One that is too long is cut, not left out; a character is whole or not there. */
+        for (size_t i = 0; i < 3000; i++)
+                umlauts[i] = i == 0 ? 'x' : i % 2 ? '\xc3' : '\xbc';
+        umlauts[3000] = '\0';
+        long_lines[0] = umlauts;
+        wide = log_tail_join(long_lines);
+        ASSERT_TRUE(strlen(wide) < LOG_TAIL_SIZE_MAX && strlen(wide) > LOG_TAIL_SIZE_MAX - 4);
+        ASSERT_TRUE(utf8_is_valid(wide, strlen(wide)));
 }
 
 static void test_any_bytes_become_text(void **state) {
@@ -119,6 +148,7 @@ static void test_version_of_the_runtime(void **state) {
         }
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_any_bytes_become_text), cmocka_unit_test(test_parameters),
+KONTENA_TESTS(cmocka_unit_test(test_tail_is_short_and_in_order),
+                cmocka_unit_test(test_any_bytes_become_text), cmocka_unit_test(test_parameters),
                 cmocka_unit_test(test_one_view_too_many), cmocka_unit_test(test_reason_of_the_runtime),
                 cmocka_unit_test(test_version_of_the_runtime))
