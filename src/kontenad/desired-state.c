@@ -632,7 +632,8 @@ static int compare_names(GridView *v, SentState *sent, json_object **set, json_o
         return 0;
 }
 
-static int compare_instance(GridView *v, json_object *report, const InstanceRow *row, SentState *sent, json_object **set) {
+static int compare_instance(GridView *v, json_object *report, const InstanceRow *row, SentState *sent,
+                json_object **set) {
         _cleanup_json_ json_object *o = NULL;
         ViewService *service;
         SentInstance *i = NULL;
@@ -644,7 +645,8 @@ static int compare_instance(GridView *v, json_object *report, const InstanceRow 
                 return 0; /* what is not told is to be removed, and so it is */
         if (r < 0)
                 return r;
-        r = desired_instance_to_json(v->store, v->keyring, v->grid, report, service->stack, service->name, row, &o);
+        r = desired_instance_to_json(
+                        v->store, v->keyring, v->grid, report, service->stack, service->name, row, &o);
         if (r >= 0)
                 r = volume_add_to_instance(v->store, v->grid_id, service->stack, service->name, row, o);
         if (r < 0)
@@ -659,13 +661,10 @@ static int compare_instance(GridView *v, json_object *report, const InstanceRow 
                 if (!i)
                         return -ENOMEM;
                 i->id = strdup(row->id);
-                if (!i->id) {
-                        free(i);
-                        return -ENOMEM;
-                }
                 i->hash = ~hash;
-                HASH_ADD_KEYPTR(hh, sent->instances, i->id, strlen(i->id), i);
-                if (!i->hh.tbl) {
+                if (i->id)
+                        HASH_ADD_KEYPTR(hh, sent->instances, i->id, strlen(i->id), i);
+                if (!i->id || !i->hh.tbl) {
                         free(i->id);
                         free(i);
                         return -ENOMEM;

@@ -282,13 +282,12 @@ static int vault_remove(OperationCall *c, json_object **ret, KError *reterr) {
         { "grid", PARAMETER_STRING, true }, {                                                               \
                 "name", PARAMETER_STRING, true                                                              \
         }
-#define MANAGE_VAULT "io.kontena.master1.manage-vault"
 
 const Operation vault_operations[] = {
         {
                         .name = "vault.write",
                         .method = "WriteSecret",
-                        .action = MANAGE_VAULT,
+                        .action = "io.kontena.master1.manage-vault",
                         .role = "member",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_GRID,
                         .parameters = { SECRET_PARAMETERS, { "value", PARAMETER_SECRET, true },
@@ -309,7 +308,7 @@ const Operation vault_operations[] = {
         {
                         .name = "vault.list",
                         .method = "ListSecrets",
-                        .action = MANAGE_VAULT,
+                        .action = "io.kontena.master1.manage-vault",
                         .role = "member",
                         .flags = OPERATION_GRID,
                         .parameters = { { "grid", PARAMETER_STRING, true } },
@@ -319,7 +318,7 @@ const Operation vault_operations[] = {
         {
                         .name = "vault.remove",
                         .method = "RemoveSecret",
-                        .action = MANAGE_VAULT,
+                        .action = "io.kontena.master1.manage-vault",
                         .role = "member",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_GRID,
                         .parameters = { SECRET_PARAMETERS, { "force", PARAMETER_BOOL, false } },
