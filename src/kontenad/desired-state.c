@@ -649,9 +649,8 @@ static int compare_instance(GridView *v, json_object *report, const InstanceRow 
                         v->store, v->keyring, v->grid, report, service->stack, service->name, row, &o);
         if (r >= 0)
                 r = volume_add_to_instance(v->store, v->grid_id, service->stack, service->name, row, o);
-        if (r < 0)
-                return r;
-        r = hash_json(o, &hash);
+        if (r >= 0)
+                r = hash_json(o, &hash);
         if (r < 0)
                 return r;
 
@@ -720,9 +719,8 @@ static int compare_node(GridView *v, const char *node_id, SentState *sent, json_
         if (r < 0)
                 return r;
         r = desired_node_to_json(v->grid, row, &o);
-        if (r < 0)
-                return r;
-        r = hash_json(o, &hash);
+        if (r >= 0)
+                r = hash_json(o, &hash);
         if (r < 0)
                 return r;
         if (hash == sent->node)
