@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <stdio.h>
+
+#include "file-util.h"
+#include "instance.h"
+#include "test-instance-machine.h"
+
+#define PORTS  ",\"spec\":{\"image\":\"a:1\",\"ports\":[{\"node_port\":80,\"container_port\":80}]}"
+#define DIGEST "sha256:1111111111111111111111111111111111111111111111111111111111111111"
+#define GONE   ",\"desired\":\"terminated\""
+
+static void test_newcomer_is_published_when_it_is_up(void **state) {
+        Fixture f;
+
+        open_fixture(&f);
+        want(&f, 1, 1, PORTS ",\"slot\":\"b\",\"incoming\":true");
+        pull_finishes(NULL);
+        ASSERT_TRAIL("pull net+ mount:gen-1 prepare check-ports start ");
+        ASSERT_STREQ(instance_unit(f.i), "kontena-g01-null.web-1.b.service");
+        unit_finishes("active", NULL);
+        ASSERT_TRAIL("ports ");
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_RUNNING);
+
+        /* It is the one now: nothing is done. */
+        want(&f, 1, 1, PORTS ",\"slot\":\"b\",\"incoming\":false");
+        ASSERT_TRAIL("");
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_RUNNING);
+        close_fixture(&f);
+}
+
+static void test_drain_ends_by_itself(void **state) {
+        Fixture f;
+
+        open_fixture(&f);
+        run_first(&f);
+        want(&f, 1, 1, GONE ",\"drain\":1");
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_STOPPING);
+        ASSERT_STREQ(instance_progress(f.i), "draining");
+        want(&f, 1, 1, GONE ",\"drain\":1"); /* told again: not longer */
+        ASSERT_TRAIL("");
+        for (uint64_t end = now_monotonic() + 5 * USEC_PER_SEC; trail[0] == '\0' && now_monotonic() < end;)
+                settle(&f, 100 * USEC_PER_MSEC);
+        ASSERT_TRAIL("stop ");
+        close_fixture(&f);
+}
+
+static void test_drain_is_cut_short(void **state) {
+        for (int how = 0; how < 3; how++) {
+                Fixture f;
+
+                open_fixture(&f);
+                run_first(&f);
+                want(&f, 1, 1, GONE ",\"drain\":3600");
+                ASSERT_TRAIL("");
+                if (how == 0)
+                        want(&f, 1, 1, GONE);
+                else if (how == 1) {
+                        instance_terminate(f.i);
+                        settle(&f, 0);
+                } else {
+                        /* It has ended by itself, and is not revived. */
+                        container_dies(1, 0, "success");
+                        settle(&f, 0);
+                }
+                ASSERT_TRAIL("stop ");
+                close_fixture(&f);
+        }
+}
+
+static void test_digest_that_is_here_asks_nobody(void **state) {
+        Fixture f;
+
+        open_fixture(&f);
+        want(&f, 1, 1, ",\"digest\":\"" DIGEST "\"");
+        ASSERT_TRAIL("find mount:gen-1 prepare net+ start ");
+        unit_finishes("active", NULL);
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_RUNNING);
+
+        want(&f, 2, 1, ",\"digest\":\"" DIGEST "\"");
+        ASSERT_TRAIL("find net+ ");
+        ASSERT_EQ(instance_deploy_rev(f.i), 2);
+
+        /* Back to an earlier revision: another one is another one. */
+        want(&f, 3, 9, "");
+        pull_finishes(NULL);
+        unit_finishes("inactive", NULL);
+        unit_finishes("active", NULL);
+        trail[0] = '\0';
+        want(&f, 4, 1, ",\"digest\":\"" DIGEST "\"");
+        ASSERT_TRAIL("find mount:gen-3 prepare stop ");
+        close_fixture(&f);
+}
+
+static void test_policy_missing_asks_nobody(void **state) {
+        Fixture f;
+
+        open_fixture(&f);
+        want(&f, 1, 1, ",\"spec\":{\"image\":\"a:1\",\"pull\":\"missing\"}");
+        ASSERT_TRAIL("find mount:gen-1 prepare net+ start ");
+        close_fixture(&f);
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_newcomer_is_published_when_it_is_up),
+                cmocka_unit_test(test_drain_ends_by_itself), cmocka_unit_test(test_drain_is_cut_short),
+                cmocka_unit_test(test_digest_that_is_here_asks_nobody),
+                cmocka_unit_test(test_policy_missing_asks_nobody))

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "test-instance-machine.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "file-util.h"
+#include "json-util.h"
+#include "rootfs.h"
+#include "test.h"
+
+char trail[4096];
+char image_tag[2] = "1";
+Instance *removed_instance;
+
+static void note(const char *format, ...) _printf_(1, 2);
+static void note(const char *format, ...) {
+        size_t n = strlen(trail);
+        va_list ap;
+
+        va_start(ap, format);
+        (void) vsnprintf(trail + n, sizeof(trail) - n, format, ap);
+        va_end(ap);
+        n = strlen(trail);
+        (void) snprintf(trail + n, sizeof(trail) - n, " ");
+}
+
+/* systemd: one unit */
+Unit *the_unit;
+uint32_t next_pid;
+
+int unit_new(UnitManager *m, const char *name, unit_changed_t changed, void *userdata, Unit **ret) {
+        Unit *u = new0(Unit, 1);
+
+        u->name = strdup(name);
+        u->changed = changed;
+        u->userdata = userdata;
+        u->state = (UnitState){
+                .known = true, .active_state = (char *) "inactive", .sub_state = (char *) "dead"
+        };
+        if (the_unit)
+                u->state = the_unit->state;
+        the_unit = u;
+        *ret = u;
+        return 0;
+}
+
+Unit *unit_free(Unit *u) {
+        if (!u)
+                return NULL;
+        if (the_unit == u)
+                the_unit = NULL;
+        free(u->name);
+        free(u);
+        return NULL;
+}
+
+const char *unit_name(const Unit *u) {
+        return u->name;
+}
+const UnitState *unit_state(const Unit *u) {
+        return &u->state;
+}
+bool unit_is_busy(const Unit *u) {
+        return u->done;
+}
+bool unit_state_is_running(const UnitState *s) {
+        return s->main_pid > 0 && streq(s->active_state, "active");
+}
+bool unit_state_is_gone(const UnitState *s) {
+        return streq(s->active_state, "inactive");
+}
+bool unit_state_is_waiting(const UnitState *s) {
+        return streq(s->active_state, "activating");
+}
+
+int unit_start(Unit *u, const UnitSetup *setup, uint64_t timeout_usec, unit_done_t done) {
+        note("start");
+        ASSERT_TRUE(!u->done);
+        u->done = done;
+        return 0;
+}
+int unit_restart(Unit *u, uint64_t timeout_usec, unit_done_t done) {
+        note("restart");
+        ASSERT_TRUE(!u->done);
+        u->done = done;
+        return 0;
+}
+int unit_stop(Unit *u, uint64_t timeout_usec, unit_done_t done) {
+        note("stop");
+        ASSERT_TRUE(!u->done);
+        u->done = done;
+        return 0;
+}
+
+void unit_becomes(const char *active_state, uint32_t pid) {
+        the_unit->state.active_state = (char *) active_state;
+        the_unit->state.main_pid = pid;
+}
+
+sd_event *the_event;
+
+static void loop_until_idle(void) {
+        while (sd_event_run(the_event, 0) > 0)
+                ;
+}
+
+void unit_finishes(const char *active_state, const char *failure) {
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        Unit *u = the_unit;
+        unit_done_t done = u->done;
+
+        ASSERT_TRUE(done);
+        u->done = NULL;
+        unit_becomes(active_state, streq(active_state, "active") ? ++next_pid : 0);
+        if (failure)
+                (void) kerror_set(&e, K_RUNTIME, "%s", failure);
+        done(u, failure ? &e : NULL, u->userdata);
+        loop_until_idle();
+}
+
+void container_dies(int code, int status, const char *result) {
+        the_unit->state.exec_main_code = code;
+        the_unit->state.exec_main_status = status;
+        the_unit->state.result = (char *) result;
+        unit_becomes("activating", 0);
+        the_unit->changed(the_unit, the_unit->userdata);
+}
+
+/* The registry */
+static struct {
+        pull_done_t done;
+        void *userdata;
+} the_pull;
+
+int pull_image(PullManager *m, const char *reference, const char *revision,
+                const RegistryCredentials *credentials, pull_progress_t progress, pull_done_t done,
+                void *userdata, Pull **ret, KError *reterr) {
+        note("pull");
+        the_pull.done = done;
+        the_pull.userdata = userdata;
+        *ret = (Pull *) &the_pull;
+        return 0;
+}
+Pull *pull_cancel(Pull *p) {
+        if (p) {
+                note("cancel-pull");
+                the_pull.done = NULL;
+        }
+        return NULL;
+}
+static Image *new_image(void) {
+        Image *i = new0(Image, 1);
+
+        i->n_ref = 1;
+        i->digest = strjoin("sha256:", image_tag);
+        i->reference = strdup("a:1");
+        return i;
+}
+Image *image_ref(Image *i) {
+        i->n_ref++;
+        return i;
+}
+Image *image_unref(Image *i) {
+        if (!i || --i->n_ref > 0)
+                return NULL;
+        free(i->digest);
+        free(i->reference);
+        free(i);
+        return NULL;
+}
+int image_store_find(ImageStore *s, const char *reference, Image **ret) {
+        note("find");
+        *ret = new_image();
+        return 1;
+}
+/* Network, mounts, runtime */
+const char *network_resolver_address(Network *n) {
+        return "10.81.0.1";
+}
+static struct FakeCall {
+        sd_event_source *source;
+        network_done_t done;
+        void *userdata;
+} the_call;
+
+void pull_finishes(const char *failure) {
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        pull_done_t done = the_pull.done;
+        Image *i;
+
+        ASSERT_TRUE(done);
+        the_pull.done = NULL;
+        if (failure) {
+                (void) kerror_set(&e, K_IMAGE, "%s", failure);
+                done((Pull *) &the_pull, -EBADMSG, NULL, &e, the_pull.userdata);
+                loop_until_idle();
+                return;
+        }
+        i = new_image();
+        done((Pull *) &the_pull, 0, i, NULL, the_pull.userdata);
+        image_unref(i);
+        loop_until_idle();
+}
+
+static int on_call(sd_event_source *s, void *userdata) {
+        note("net+");
+        the_call.source = sd_event_source_disable_unref(the_call.source);
+        the_call.done(0, NULL, the_call.userdata);
+        return 0;
+}
+
+int network_instance_add_start(Network *n, const char *id, const char *address, network_done_t done,
+                void *userdata, NetworkCall **ret, KError *reterr) {
+        ASSERT_TRUE(!the_call.source);
+        the_call.done = done;
+        the_call.userdata = userdata;
+        ASSERT_OK(sd_event_add_defer(the_event, &the_call.source, on_call, NULL));
+        *ret = (NetworkCall *) &the_call;
+        return 0;
+}
+NetworkCall *network_call_cancel(NetworkCall *c) {
+        if (c)
+                the_call.source = sd_event_source_disable_unref(the_call.source);
+        return NULL;
+}
+int network_instance_remove(Network *n, const char *id, KError *reterr) {
+        note("net-");
+        return 0;
+}
+int network_ports_set(Network *n, const char *id, const char *address, const NetworkPort *ports,
+                size_t n_ports, KError *reterr) {
+        if (n_ports > 0)
+                note("ports");
+        return 0;
+}
+int network_ports_check(Network *n, const NetworkPort *ports, size_t n_ports, KError *reterr) {
+        note("check-ports");
+        return 0;
+}
+int rootfs_mount(const Image *image, const char *data, const char *target, KError *reterr) {
+        const char *last = strrchr(data, '/');
+        _cleanup_free_ char *path = strjoin(target, "/stands-on");
+
+        note("mount:%s", last + 1);
+        ASSERT_OK(mkdir_p(target, 0755));
+        /* What is mounted already is left as it is, as by the real one. */
+        return access(path, F_OK) >= 0 ? 0
+                                       : write_file_atomic(path, image->digest, strlen(image->digest), 0644);
+}
+int rootfs_unmount(const char *target) {
+        _cleanup_free_ char *path = strjoin(target, "/stands-on");
+
+        return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+}
+int path_is_mount_point(const char *path) {
+        return 0;
+}
+
+const char *prepare_error;
+static int prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
+        if (prepare_error)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "%s", prepare_error);
+        note("prepare");
+        return 0;
+}
+static int setup(Runtime *rt, const RuntimeContainer *c, UnitSetup *s, KError *reterr) {
+        return 0;
+}
+const char *failure_text;
+static char *failure(Runtime *rt, const char *directory) {
+        return failure_text ? strdup(failure_text) : NULL;
+}
+static const RuntimeOps ops = { "fake", prepare, setup, failure };
+static Runtime runtime = { .ops = &ops, .name = (char *) "fake" };
+
+char events[1024];
+static void on_changed(Instance *i, void *userdata) {
+}
+static void on_event(Instance *i, const InstanceEvent *e, void *userdata) {
+        size_t n = strlen(events);
+
+        (void) snprintf(events + n, sizeof(events) - n, "%s %s: %s\n", e->severity, e->type, e->message);
+}
+static void on_removed(Instance *i, void *userdata) {
+        removed_instance = i;
+}
+
+void open_fixture(Fixture *f) {
+        *f = (Fixture){};
+        strncpy(f->directory, "/tmp/test-instance.XXXXXX", sizeof(f->directory));
+        ASSERT_TRUE(mkdtemp(f->directory));
+        f->state = strjoin(f->directory, "/state");
+        f->run = strjoin(f->directory, "/run");
+        f->volumes = strjoin(f->directory, "/volumes");
+        f->host = (InstanceHost){ .runtime = &runtime,
+                .node_name = "n",
+                .state_directory = f->state,
+                .run_directory = f->run,
+                .volumes_directory = f->volumes,
+                .changed = on_changed,
+                .event_happened = on_event,
+                .removed = on_removed };
+        ASSERT_OK(sd_event_new(&f->host.event));
+        the_event = f->host.event;
+        the_call.source = NULL;
+        ASSERT_OK(instance_new(&f->host, "abc", &f->i));
+        trail[0] = '\0';
+        image_tag[0] = '1';
+        prepare_error = failure_text = NULL;
+        removed_instance = NULL;
+        events[0] = '\0';
+        the_pull.done = NULL;
+}
+
+void close_fixture(Fixture *f) {
+        instance_free(f->i);
+        sd_event_unref(f->host.event);
+        free(f->state);
+        free(f->run);
+        free(f->volumes);
+        ASSERT_OK(rm_rf_at(AT_FDCWD, f->directory));
+}
+
+/* Lets the loop do what it can do now. */
+void settle(Fixture *f, uint64_t usec) {
+        while (sd_event_run(f->host.event, usec) > 0)
+                ;
+}
+
+void want(Fixture *f, unsigned deploy_rev, unsigned service_rev, const char *more) {
+        _cleanup_free_ char *text = strprintf("{\"number\":1,\"grid\":\"g01\",\"stack\":\"null\","
+                                              "\"service\":\"web\",\"service_id\":\"i\","
+                                              "\"desired\":\"running\",\"deploy_rev\":%u,\"service_rev\":%u,"
+                                              "\"address\":\"10.81.128.5\","
+                                              "\"spec\":{\"image\":\"a:1\"}%s}",
+                        deploy_rev, service_rev, more);
+        _cleanup_json_ json_object *o = NULL;
+
+        ASSERT_OK(json_parse(text, strlen(text), 65536, &o, NULL));
+        ASSERT_OK(instance_set_want(f->i, o));
+        settle(f, 0);
+}
+
+void run_first(Fixture *f) {
+        want(f, 1, 1, "");
+        pull_finishes(NULL);
+        unit_finishes("active", NULL);
+        settle(f, 0);
+        ASSERT_EQ(instance_state_of(f->i), INSTANCE_RUNNING);
+        trail[0] = '\0';
+}
