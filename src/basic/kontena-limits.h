@@ -26,8 +26,8 @@
 #define ENV_ENTRIES_MAX                      1024U
 #define ENV_ENTRY_SIZE_MAX                   131072U
 #define PORTS_MAX                            128U
-#define LIST_ENTRIES_MAX                     128U            /* affinity, links, volumes, devices, ... */
-#define HOOKS_MAX                            32U /* of one stage */
+#define LIST_ENTRIES_MAX                     128U /* affinity, links, volumes, devices, ... */
+#define HOOKS_MAX                            32U  /* of one stage */
 #define SECRET_NAME_MAX                      64U
 #define SPEC_SIZE_MAX                        (1024U * 1024U) /* the JSON of one service */
 
@@ -124,6 +124,6 @@
 
 /* Volumes */
 #define VOLUMES_PER_GRID_MAX                 4096U
-#define VOLUME_SNAPSHOTS_MAX                 64U  /* of one volume on one node */
-#define VOLUME_NAME_ON_NODE_MAX              210U /* STACK.SERVICE.VOLUME-N */
+#define VOLUME_SNAPSHOTS_MAX                 64U                  /* of one volume on one node */
+#define VOLUME_NAME_ON_NODE_MAX              210U                 /* STACK.SERVICE.VOLUME-N */
 #define VOLUME_MEASURE_MAX_USEC              (60ULL * 1000000ULL) /* counting its bytes where no quota does */
