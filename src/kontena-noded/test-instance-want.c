@@ -33,11 +33,24 @@ static void test_what_is_made_of_it(void **state) {
         ASSERT_EQ(w->goal, GOAL_RUNNING);
 }
 
+static void test_second_slot_and_what_goes_with_it(void **state) {
+        _cleanup_(instance_want_freep) InstanceWant *w = NULL;
+
+        ASSERT_OK(parse("{" GOOD ",\"slot\":\"b\",\"incoming\":true,\"drain\":99999,\"digest\":null}", &w,
+                        NULL));
+        ASSERT_STREQ(w->unit, "kontena-g01-null.web-1.b.service");
+        ASSERT_TRUE(w->incoming && !w->digest);
+        ASSERT_EQ(w->drain_usec, UINT64_C(3600000000)); /* no more than an hour */
+}
+
 static void test_refusals_name_the_field(void **state) {
         static const struct {
                 const char *more, *why;
         } table[] = {
                 { "\"number\":0", "number" },
+                { "\"slot\":\"../b\"", "slot" },
+                { "\"digest\":\"sha256:12\"", "digest" },
+                { "\"drain\":-1", "drain" },
                 { "\"desired\":\"paused\"", "desired" },
                 { "\"grid\":\"../x\"", "grid" },
                 { "\"service\":\"a b\"", "service" },
@@ -134,7 +147,9 @@ static void test_record_that_is_none(void **state) {
         ASSERT_EQ(instance_record_load(path, &r), 0);
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_what_is_made_of_it), cmocka_unit_test(test_refusals_name_the_field),
+KONTENA_TESTS(cmocka_unit_test(test_what_is_made_of_it),
+                cmocka_unit_test(test_second_slot_and_what_goes_with_it),
+                cmocka_unit_test(test_refusals_name_the_field),
                 cmocka_unit_test(test_host_network_needs_no_address),
                 cmocka_unit_test(test_ids_that_would_lead_astray),
                 cmocka_unit_test(test_record_comes_back_whole), cmocka_unit_test(test_record_that_is_none))
