@@ -118,6 +118,7 @@
 /* Node daemon */
 #define NODE_INSTANCES_MAX                   4096U
 #define NODE_EVENTS_QUEUED_MAX               1000U /* while the master is away */
+#define HEALTH_ANSWER_MAX                    4096U /* bytes of an HTTP answer that a check reads */
 #define PROCESSES_SHOWN_MAX                  1024U /* of one instance */
 #define PROCESS_COMMAND_MAX                  1024U /* bytes of one command line that are shown */
 #define CGROUPS_READ_MAX                     1024U /* of one instance: a container may make its own */

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "probe.h"
 
-#include <sys/epoll.h>
-#include <sys/socket.h>
-
 #include "file-util.h"
 #include "parse-util.h"
 #include "string-util.h"
+#include "tcp-connect.h"
 
 /* Most programs listen some milliseconds after their start; those that do not are asked once a second. */
 #define PROBE_FIRST_USEC    (20 * USEC_PER_MSEC)
@@ -17,9 +15,9 @@ struct Probe {
         struct sockaddr_in address;
         char *text; /* for the sentence */
         uint64_t deadline, interval;
-        int fd;
+        TcpConnect *attempt;
         int last_error;
-        sd_event_source *io, *timer;
+        sd_event_source *timer;
         probe_done_t done;
         void *userdata;
 };
@@ -28,9 +26,8 @@ Probe *probe_cancel(Probe *p) {
         if (!p)
                 return NULL;
 
-        p->io = sd_event_source_disable_unref(p->io);
+        p->attempt = tcp_connect_cancel(p->attempt);
         p->timer = sd_event_source_disable_unref(p->timer);
-        p->fd = safe_close(p->fd);
         free(p->text);
         free(p);
         return NULL;
@@ -41,47 +38,22 @@ static void finish(Probe *p, const KError *error) {
         probe_cancel(p);
 }
 
-static void next_in(Probe *p, uint64_t usec) {
-        (void) sd_event_source_set_time_relative(p->timer, usec);
-        (void) sd_event_source_set_enabled(p->timer, SD_EVENT_ONESHOT);
-}
-
 static void attempt_failed(Probe *p, int error) {
-        p->io = sd_event_source_disable_unref(p->io);
-        p->fd = safe_close(p->fd);
         p->last_error = error;
-        next_in(p, p->interval);
+        (void) sd_event_source_set_time_relative(p->timer, p->interval);
+        (void) sd_event_source_set_enabled(p->timer, SD_EVENT_ONESHOT);
         p->interval = MIN(p->interval * 2, PROBE_INTERVAL_USEC);
 }
 
-static int on_connected(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
-        socklen_t n = sizeof(int);
+static void on_attempted(TcpConnect *c, int error, int fd, void *userdata) {
+        _cleanup_close_ int connection = fd;
         Probe *p = userdata;
-        int error = 0;
 
-        if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0)
-                error = errno;
-        if (error == 0)
+        p->attempt = NULL;
+        if (connection >= 0)
                 finish(p, NULL);
         else
                 attempt_failed(p, error);
-        return 0;
-}
-
-static int attempt(Probe *p) {
-        int r;
-
-        p->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (p->fd < 0)
-                return -errno;
-        if (connect(p->fd, (struct sockaddr *) &p->address, sizeof(p->address)) < 0 && errno != EINPROGRESS)
-                return -errno;
-        r = sd_event_add_io(p->event, &p->io, p->fd, EPOLLOUT, on_connected, p);
-        if (r < 0)
-                return r;
-
-        next_in(p, PROBE_INTERVAL_USEC); /* it has a second */
-        return 0;
 }
 
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -90,18 +62,14 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         int r;
 
         if (usec >= p->deadline) {
-                errno = p->fd >= 0 ? ETIMEDOUT : p->last_error;
+                errno = p->last_error;
                 (void) kerror_set(&error, K_TIMEOUT, "Nothing listens on %s: %m", p->text);
                 finish(p, &error);
                 return 0;
         }
 
-        if (p->fd >= 0) {
-                p->io = sd_event_source_disable_unref(p->io);
-                p->fd = safe_close(p->fd);
-                p->last_error = ETIMEDOUT;
-        }
-        r = attempt(p);
+        r = tcp_connect_start(p->event, &p->address, MIN(PROBE_INTERVAL_USEC, p->deadline - usec),
+                        on_attempted, p, &p->attempt);
         if (r < 0)
                 attempt_failed(p, -r);
         return 0;
@@ -121,7 +89,6 @@ int probe_start(sd_event *event, const char *address, uint16_t port, uint64_t ti
         p = new0(Probe, 1);
         if (!p)
                 return -ENOMEM;
-        p->fd = -EBADF;
         p->event = event;
         p->done = done;
         p->userdata = userdata;
