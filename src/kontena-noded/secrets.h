@@ -4,8 +4,9 @@
 #include "kerror.h"
 #include "macro.h"
 
-/* The node's key for secrets: X25519. It is systemd's credential "kontena-node.key" where the unit is given one, otherwise
- * STATE_DIRECTORY/secret.key, made on first start. What the master seals to it stays sealed on the disk, and is opened only when a
+/* The node's key for secrets: X25519. It is "kontena-node.key" in $CREDENTIALS_DIRECTORY where there is one, otherwise
+ * STATE_DIRECTORY/secret.key, made on first start. (LoadCredential= gives a unit a mount namespace, which this daemon must not have: its
+ * unit asks for no credential.) What the master seals to it stays sealed on the disk, and is opened only when a
  * container is prepared. Held in locked memory, erased on free. */
 typedef struct Secrets Secrets;
 
