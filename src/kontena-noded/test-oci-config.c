@@ -125,11 +125,12 @@ static void test_giant_entry_is_a_configuration_error(void **state) {
         _cleanup_kerror_ KError e = KERROR_NULL;
         _cleanup_strv_free_ char **env = NULL;
 
-        memset(entry, 'x', ENV_ENTRY_SIZE_MAX + 1);
+        /* With its NUL it must fit in what the kernel takes as one string. */
+        memset(entry, 'x', ENV_ENTRY_SIZE_MAX);
         entry[1] = '=';
-        entry[ENV_ENTRY_SIZE_MAX + 1] = '\0';
-        ASSERT_ERROR(oci_env(w, &giant, "n", NULL, &env, &e), E2BIG);
         entry[ENV_ENTRY_SIZE_MAX] = '\0';
+        ASSERT_ERROR(oci_env(w, &giant, "n", NULL, &env, &e), E2BIG);
+        entry[ENV_ENTRY_SIZE_MAX - 1] = '\0';
         ASSERT_OK(oci_env(w, &giant, "n", NULL, &env, NULL));
 }
 
