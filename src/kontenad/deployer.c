@@ -3,6 +3,7 @@
 
 #include "deploy-run.h"
 #include "file-util.h"
+#include "json-util.h"
 #include "log.h"
 #include "string-util.h"
 
@@ -153,6 +154,10 @@ static void mark(Deployer *d, const char *service_id, const char *grid_id) {
                 }
 }
 
+void deployer_wake(Deployer *d, const char *service_id) {
+        mark(d, service_id, NULL);
+}
+
 /* Only what ends a step wakes: progress of a pull does not. */
 static void on_instance(Deployer *d, Store *store, StoreChange change, const char *id, const char *grid_id) {
         _cleanup_(instance_row_freep) InstanceRow *row = NULL;
@@ -232,17 +237,35 @@ int deployer_new(Master *m, Deployer **ret) {
         return 0;
 }
 
-int deploy_request(Store *s, const ServiceRow *service, bool force, char **ret_id, KError *reterr) {
-        _cleanup_(service_row_freep) ServiceRow *row = NULL;
+static int queue(Store *s, ServiceRow *row, DeployRow *deploy, char **ret_id, KError *reterr) {
         _cleanup_free_ char *id = NULL;
         int r;
-
-        assert(s);
-        assert(service);
 
         id = store_new_id();
         if (!id)
                 return -ENOMEM;
+        deploy->id = id;
+        deploy->grid_id = row->grid_id;
+        deploy->service_id = row->id;
+        deploy->service_rev = row->revision;
+        deploy->state = DEPLOY_CREATED;
+        deploy->created_at = now_realtime();
+        r = store_put_deploy(s, deploy);
+        if (r < 0)
+                return kerror_set_errno(
+                                reterr, r, "Deploy of '%s/%s' cannot be stored: %m", row->stack, row->name);
+
+        if (ret_id)
+                *ret_id = TAKE_PTR(id);
+        return 0;
+}
+
+int deploy_request(Store *s, const ServiceRow *service, bool force, char **ret_id, KError *reterr) {
+        _cleanup_(service_row_freep) ServiceRow *row = NULL;
+        int r;
+
+        assert(s);
+        assert(service);
 
         r = store_get_service(s, service->id, &row);
         if (r == -ENOENT)
@@ -259,19 +282,60 @@ int deploy_request(Store *s, const ServiceRow *service, bool force, char **ret_i
                         return kerror_set_errno(reterr, r, "Service '%s/%s' cannot be stored: %m",
                                         row->stack, row->name);
         }
-        r = store_put_deploy(s, &(DeployRow){ .id = id,
-                                                .grid_id = row->grid_id,
-                                                .service_id = row->id,
-                                                .service_rev = row->revision,
-                                                .state = DEPLOY_CREATED,
-                                                .force = force,
-                                                .created_at = now_realtime() });
-        if (r < 0)
-                return kerror_set_errno(
-                                reterr, r, "Deploy of '%s/%s' cannot be stored: %m", row->stack, row->name);
+        return queue(s, row, &(DeployRow){ .force = force }, ret_id, reterr);
+}
 
-        if (ret_id)
-                *ret_id = TAKE_PTR(id);
+int deploy_rollback(Store *s, ServiceRow *service, const RevisionRow *to, const char *cause, char **ret_id,
+                KError *reterr) {
+        _cleanup_json_ json_object *spec = NULL;
+        json_object *count = NULL;
+        int r;
+
+        assert(s);
+        assert(service);
+        assert(to);
+
+        if (json_object_deep_copy(to->spec, &spec, NULL) < 0)
+                return -ENOMEM;
+        json_object_object_del(spec, "count");
+        if (json_object_object_get_ex(service->spec, "count", &count) &&
+                        json_add(spec, "count", json_object_get(count)) < 0)
+                return -ENOMEM;
+
+        json_object_put(service->spec);
+        service->spec = TAKE_PTR(spec);
+        service->revision = to->revision;
+        service->state = SERVICE_RUNNING;
+        service->updated_at = now_realtime();
+        r = store_put_service(s, service);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Service '%s/%s' cannot be stored: %m", service->stack,
+                                service->name);
+        return queue(s, service,
+                        &(DeployRow){ .kind = (char *) "rollback",
+                                        .cause = (char *) cause,
+                                        .image_digest = to->image_digest },
+                        ret_id, reterr);
+}
+
+int deploy_drop_incoming(Store *s, const char *service_id) {
+        _cleanup_(instance_row_list_done) InstanceRowList rows = {};
+        int r;
+
+        r = store_list_instances_of_service(s, service_id, &rows);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(i, rows.rows, rows.n) {
+                if ((*i)->role != INSTANCE_INCOMING || (*i)->desired == INSTANCE_TERMINATED)
+                        continue;
+                if ((*i)->node_id) {
+                        (*i)->desired = INSTANCE_TERMINATED;
+                        r = store_put_instance(s, *i);
+                } else
+                        r = store_delete_instance(s, (*i)->id);
+                if (r < 0)
+                        return r;
+        }
         return 0;
 }
 
@@ -297,6 +361,8 @@ int deploy_cancel(Store *s, const char *deploy_id, const char *reason, KError *r
         if (r < 0)
                 return r;
         r = store_put_deploy(s, row);
+        if (r >= 0)
+                r = deploy_drop_incoming(s, row->service_id);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Deploy '%s' cannot be stored: %m", deploy_id);
         return 0;

@@ -20,11 +20,23 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Deployer *, deployer_free);
  * in the reference) and a deploy is queued. A newer deploy supersedes an unfinished one of the same service. */
 int deploy_request(Store *s, const ServiceRow *service, bool force, char **ret_id, KError *reterr);
 
+/* Likewise: the service gets the settings of an earlier revision back, but for the count, and its number; so what still runs as of
+ * that revision is not disturbed. cause: the deploy whose failure this answers, or NULL. */
+int deploy_rollback(Store *s, ServiceRow *service, const RevisionRow *to, const char *cause, char **ret_id,
+                KError *reterr);
+
+/* Inside of a transaction: instances that stand beside the one they were to replace are removed. */
+int deploy_drop_incoming(Store *s, const char *service_id);
+
+/* Something that no row tells: looks at the deploys of this service again. */
+void deployer_wake(Deployer *d, const char *service_id);
+
 /* Inside of a transaction: ends an unfinished deploy as CANCELLED; what it started stays. K_CONFLICT when it has ended. */
 int deploy_cancel(Store *s, const char *deploy_id, const char *reason, KError *reterr);
 
 /* Unfinished deploy of this service? For "deploying" properties. */
 int deploy_is_running(Store *s, const char *service_id); /* 1, 0 */
 
-/* How many steps may be under way which replace an instance that runs now. */
+/* How many instances may be missing while those that run are replaced, or, where the new one is started first, stand beside them
+ * in excess. At least one. */
 uint32_t deploy_concurrency(uint32_t wanted, double min_health) _const_;

@@ -355,11 +355,11 @@ static int get_service(GridView *v, const char *id, ViewService **ret) {
 /* An instance has names from the moment it runs (with wait_for_port: is ready) until it stops. While the image of its next
  * version is pulled the old container still serves; that is when there is a process although the state is not yet "running". */
 static bool serves(const InstanceRow *row) {
-        if (row->desired != INSTANCE_RUNNING || !row->address || !row->state)
+        if (row->desired != INSTANCE_RUNNING || row->role != INSTANCE_CURRENT || !row->address ||
+                        !row->state || streq_ptr(row->health, "unhealthy"))
                 return false;
-        if (streq(row->state, "running"))
-                return true;
-        return row->pid > 0 && STR_IN_SET(row->state, "pending", "pulling");
+        return streq(row->state, "running") ||
+               (row->pid > 0 && STR_IN_SET(row->state, "pending", "pulling"));
 }
 
 static uint64_t instance_grace(const InstanceRow *row) {

@@ -6,6 +6,7 @@
 
 #include "bus-face.h"
 #include "ca.h"
+#include "deploy-image.h"
 #include "deployer.h"
 #include "event-util.h"
 #include "file-util.h"
@@ -34,6 +35,7 @@ Master *master_free(Master *m) {
         m->bus_face = bus_face_free(m->bus_face);
         m->rescheduler = rescheduler_free(m->rescheduler);
         m->deployer = deployer_free(m->deployer);
+        m->deploy_images = deploy_images_free(m->deploy_images);
         m->tracker = node_tracker_free(m->tracker);
         m->ca = ca_free(m->ca);
         m->keyring = keyring_free(m->keyring);
@@ -99,6 +101,8 @@ static int start_engine(Master *m, KError *reterr) {
                 r = node_sessions_new(m->event, node_tracker_handler(), m->tracker, &m->sessions);
         if (r >= 0)
                 r = log_streams_new(m, &m->log_streams);
+        if (r >= 0)
+                r = deploy_images_new(m, &m->deploy_images);
         if (r >= 0)
                 r = deployer_new(m, &m->deployer);
         if (r >= 0)

@@ -19,7 +19,8 @@ typedef struct Master {
         struct NodeSessions *sessions;
         struct NodeTracker *tracker; /* admits nodes, keeps their state, sends desired state */
         struct Deployer *deployer;
-        struct Rescheduler *rescheduler; /* starts deploys by itself */
+        struct DeployImages *deploy_images; /* which bytes an image is; NULL: each node decides */
+        struct Rescheduler *rescheduler;    /* starts deploys by itself */
         struct BusFace *bus_face;
         struct LogStreams *log_streams;
         struct OperationCall *calls; /* that wait for polkit or a node */

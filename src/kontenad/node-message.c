@@ -107,6 +107,7 @@ int node_status_parse(json_object *o, NodeStatus *ret, KError *reterr) {
                         (r = json_find_string(o, "progress", &s.progress, reterr)) < 0 ||
                         (r = json_find_string(o, "image_digest", &s.image_digest, reterr)) < 0 ||
                         (r = json_find_string(o, "health", &s.health, reterr)) < 0 ||
+                        (r = json_find_string(o, "log_tail", &s.log_tail, reterr)) < 0 ||
                         (r = json_find_i64(o, "pid", &s.pid, reterr)) < 0 ||
                         (r = json_find_i64(o, "restarts", &s.restarts, reterr)) < 0 ||
                         (r = json_find_i64(o, "exit_status", &s.exit_status, reterr)) < 0 ||

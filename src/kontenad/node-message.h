@@ -17,7 +17,7 @@ int node_report_check_routes(const GridRow *grid, json_object *report, KError *r
 
 /* A STATUS, taken apart; strings are borrowed. */
 typedef struct NodeStatus {
-        const char *id, *state, *unit, *progress, *error_code, *error, *image_digest, *health;
+        const char *id, *state, *unit, *progress, *error_code, *error, *image_digest, *health, *log_tail;
         uint64_t deploy_rev, service_rev, epoch, started_at;
         int64_t pid, restarts, exit_status, oom_kills;
 } NodeStatus;

@@ -53,6 +53,7 @@ static int apply(InstanceRow *row, const NodeStatus *s) {
                 { &row->unit, s->unit },
                 { &row->image_digest, s->image_digest },
                 { &row->health, s->health },
+                { &row->log_tail, s->log_tail },
         };
 
         FOREACH_ARRAY(t, texts, ELEMENTSOF(texts)) {
@@ -84,7 +85,8 @@ static void tell_of_loser(Master *m, const InstanceRow *row, const NodeStatus *s
                         store_list_instances_of_service(m->store, row->service_id, &rows) < 0)
                 return;
         FOREACH_ARRAY(i, rows.rows, rows.n)
-                if ((*i)->number == row->number && (*i)->desired != INSTANCE_TERMINATED)
+                if ((*i)->number == row->number && (*i)->desired != INSTANCE_TERMINATED &&
+                                (*i)->role == INSTANCE_CURRENT)
                         winner = *i;
         if (!winner || !winner->node_id || store_get_node(m->store, winner->node_id, &winner_node) < 0)
                 return;
@@ -119,7 +121,7 @@ static int take_one(Master *m, const char *node_id, const NodeStatus *s, bool co
         if (!complete && s->epoch < row->epoch)
                 return 0;
 
-        if (complete && row->desired == INSTANCE_TERMINATED &&
+        if (complete && row->desired == INSTANCE_TERMINATED && row->drain_sec == 0 &&
                         STR_IN_SET(s->state, "running", "starting", "restarting"))
                 tell_of_loser(m, row, s);
 

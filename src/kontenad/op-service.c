@@ -10,6 +10,7 @@
 #include "op-internal.h"
 #include "operation.h"
 #include "render.h"
+#include "revision.h"
 #include "service-spec.h"
 #include "string-util.h"
 #include "vault.h"
@@ -103,6 +104,13 @@ static int service_event(OperationCall *c, const ServiceRow *s, const char *type
                         streq(s->stack, STACK_NULL) ? "" : "/", s->name, what);
 }
 
+static int add_revision(OperationCall *c, ServiceRow *row) {
+        _cleanup_free_ char *author = NULL;
+
+        author = c->caller->name ? strdup(c->caller->name) : strprintf("uid %u", (unsigned) c->caller->uid);
+        return author ? revision_add(c->master->store, row, author) : -ENOMEM;
+}
+
 static int service_create(OperationCall *c, json_object **ret, KError *reterr) {
         _cleanup_(service_row_freep) ServiceRow *row = NULL, *other = NULL;
         const char *stack, *name;
@@ -155,10 +163,9 @@ static int service_create(OperationCall *c, json_object **ret, KError *reterr) {
         if (r < 0)
                 return r;
         row->state = SERVICE_INITIALIZED;
-        row->revision = 1;
-        row->created_at = row->updated_at = now_realtime();
+        row->created_at = now_realtime();
 
-        r = store_put_service(c->master->store, row);
+        r = add_revision(c, row);
         if (r < 0)
                 return r;
         (void) service_event(c, row, "service:create", "was created");
@@ -199,13 +206,11 @@ static int change_spec(OperationCall *c, json_object *changes, KError *reterr) {
         r = differs_in_count_only(c->service->spec, clean, &count_only);
         if (r < 0)
                 return r;
-        if (!count_only)
-                c->service->revision++;
         c->service->updated_at = now_realtime();
         json_object_put(c->service->spec);
         c->service->spec = TAKE_PTR(clean);
 
-        return store_put_service(c->master->store, c->service);
+        return count_only ? store_put_service(c->master->store, c->service) : add_revision(c, c->service);
 }
 
 static int service_update(OperationCall *c, json_object **ret, KError *reterr) {

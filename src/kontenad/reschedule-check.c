@@ -28,7 +28,7 @@ static size_t nodes_in_use(SchedulerSnapshot *snapshot, const InstanceRowList *i
         FOREACH_ARRAY(i, instances->rows, instances->n) {
                 SchedulerNode *node;
 
-                if ((*i)->desired == INSTANCE_TERMINATED)
+                if ((*i)->desired == INSTANCE_TERMINATED || (*i)->role != INSTANCE_CURRENT)
                         continue;
                 node = placement_find_node(snapshot, (*i)->node_id);
                 if (!node)

@@ -105,6 +105,24 @@ const char *session_address(NodeSession *s) {
         return "192.0.2.7";
 }
 
+NodeSession *fake_session;
+session_result_t fake_call_done;
+void *fake_call_userdata;
+
+NodeSession *node_sessions_find(NodeSessions *l, const char *node_id) {
+        return fake_session;
+}
+
+int session_call(NodeSession *s, const char *method, json_object *params, uint64_t timeout_usec,
+                session_result_t done, void *userdata) {
+        json_object_put(s->last);
+        s->last = params;
+        (void) free_and_strdup(&s->last_method, method);
+        fake_call_done = done;
+        fake_call_userdata = userdata;
+        return 0;
+}
+
 int session_notify(NodeSession *s, const char *method, json_object *params) {
         ASSERT_OK(free_and_strdup(&s->last_method, method));
         json_object_put(s->last);
@@ -351,7 +369,8 @@ InstanceRow *get_instance(Engine *e, const char *service_id, uint32_t number) {
 
         ASSERT_OK(store_list_instances_of_service(e->m.store, service_id, &rows));
         FOREACH_ARRAY(i, rows.rows, rows.n)
-                if ((*i)->number == number && (*i)->desired != INSTANCE_TERMINATED) {
+                if ((*i)->number == number && (*i)->desired != INSTANCE_TERMINATED &&
+                                (*i)->role == INSTANCE_CURRENT) {
                         InstanceRow *row = *i;
 
                         *i = rows.rows[--rows.n];

@@ -76,5 +76,9 @@ struct NodeSession {
         char *close_reason;
         KError error;
 };
+/* What session_call() is given; a test answers by calling fake_call_done. fake_session is the session of every node; NULL: none. */
+extern NodeSession *fake_session;
+extern session_result_t fake_call_done;
+extern void *fake_call_userdata;
 NodeSession *session_new(const char *node_id, uint64_t id);
 void session_free(NodeSession *s);

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "deploy-image.h"
+
+#include <utlist.h>
+
+#include "deployer.h"
+#include "events.h"
+#include "file-util.h"
+#include "json-util.h"
+#include "log.h"
+#include "node-session.h"
+#include "string-util.h"
+
+#define NODES_ASKED_MAX 3U
+/* A node itself gives up sooner. */
+#define ANSWER_USEC     (60 * USEC_PER_SEC)
+
+typedef enum QuestionState {
+        QUESTION_OPEN,    /* to be asked */
+        QUESTION_ASKED,   /* a node was */
+        QUESTION_REFUSED, /* there is no such image */
+} QuestionState;
+
+typedef struct Question Question;
+struct Question {
+        DeployImages *owner; /* NULL: nobody waits for the answer any more */
+        char *deploy_id, *service_id, *grid_id;
+        QuestionState state;
+        KError error;
+        unsigned asked;
+        Question *prev, *next;
+};
+
+struct DeployImages {
+        Master *master;
+        Question *questions;
+};
+
+static Question *question_free(Question *q) {
+        if (!q)
+                return NULL;
+
+        if (q->owner)
+                DL_DELETE(q->owner->questions, q);
+        free(q->deploy_id);
+        free(q->service_id);
+        free(q->grid_id);
+        kerror_done(&q->error);
+        return mfree(q);
+}
+
+int deploy_images_new(Master *m, DeployImages **ret) {
+        DeployImages *l;
+
+        l = new0(DeployImages, 1);
+        if (!l)
+                return -ENOMEM;
+        l->master = m;
+        *ret = l;
+        return 0;
+}
+
+DeployImages *deploy_images_free(DeployImages *l) {
+        Question *q, *next;
+
+        if (!l)
+                return NULL;
+
+        DL_FOREACH_SAFE(l->questions, q, next) {
+                if (q->state != QUESTION_ASKED) {
+                        question_free(q);
+                        continue;
+                }
+                DL_DELETE(l->questions, q); /* its answer frees it */
+                q->owner = NULL;
+        }
+        return mfree(l);
+}
+
+static Question *find(DeployImages *l, const char *deploy_id) {
+        Question *q;
+
+        DL_FOREACH(l->questions, q)
+                if (streq(q->deploy_id, deploy_id))
+                        return q;
+        return NULL;
+}
+
+static int question_new(DeployImages *l, const DeployRow *deploy, Question **ret) {
+        Question *q;
+
+        q = new0(Question, 1);
+        if (!q)
+                return -ENOMEM;
+        q->deploy_id = strdup(deploy->id);
+        q->service_id = strdup(deploy->service_id);
+        q->grid_id = strdup(deploy->grid_id);
+        if (!q->deploy_id || !q->service_id || !q->grid_id) {
+                question_free(q);
+                return -ENOMEM;
+        }
+        q->owner = l;
+        DL_APPEND(l->questions, q);
+
+        *ret = q;
+        return 0;
+}
+
+static int write_digest(Question *q, const char *digest) {
+        _cleanup_(store_rollbackp) Store *t = NULL;
+        _cleanup_(deploy_row_freep) DeployRow *row = NULL;
+        Store *s = q->owner->master->store;
+        int r;
+
+        r = store_begin(s, NULL);
+        if (r < 0)
+                return r;
+        t = s;
+        r = store_get_deploy(s, q->deploy_id, &row);
+        if (r < 0)
+                return r;
+        if (DEPLOY_STATE_IS_FINAL(row->state))
+                return 0;
+        r = free_and_strdup(&row->image_digest, digest);
+        if (r >= 0)
+                r = store_put_deploy(s, row);
+        if (r >= 0)
+                r = store_commit(s, NULL);
+        if (r < 0)
+                return r;
+
+        t = NULL;
+        return 0;
+}
+
+/* Returns 1 when the row has it. */
+static int take_answer(Question *q, json_object *result) {
+        const char *digest = NULL, *note = NULL;
+        bool stale = false;
+        int r;
+
+        if (json_find_string(result, "digest", &digest, NULL) <= 0 || !startswith(digest, "sha256:"))
+                return 0; /* the next one is asked */
+        (void) json_find_bool(result, "stale", &stale, NULL);
+        (void) json_find_string(result, "note", &note, NULL);
+
+        r = write_digest(q, digest);
+        if (r < 0) {
+                log_warning_errno(r, "The digest of a deploy's image cannot be stored, asking again: %m");
+                return 0;
+        }
+        if (stale)
+                (void) events_add(q->owner->master,
+                                &(EventInfo){ .severity = "warning",
+                                                .type = "service:deploy",
+                                                .grid_id = q->grid_id,
+                                                .service_id = q->service_id },
+                                "The image of an earlier pull is deployed: %s", strempty(note));
+        return 1;
+}
+
+static void on_answer(NodeSession *s, json_object *result, const KError *error, void *userdata) {
+        Question *q = userdata;
+        bool answered = false;
+        DeployImages *l = q->owner;
+
+        q->state = QUESTION_OPEN;
+        if (!l) {
+                question_free(q);
+                return;
+        }
+        if (result)
+                answered = take_answer(q, result) > 0;
+        else if (error && error->code == K_IMAGE) {
+                q->state = QUESTION_REFUSED;
+                (void) kerror_set(&q->error, K_IMAGE, "%s", kerror_message(error));
+        }
+        if (l->master->deployer)
+                deployer_wake(l->master->deployer, q->service_id);
+        if (answered)
+                question_free(q);
+}
+
+static int ask(Question *q, NodeSession *session, const ServiceSpec *spec) {
+        _cleanup_json_ json_object *params = json_object_new_object();
+        int r;
+
+        if (!params)
+                return -ENOMEM;
+        r = json_add_string(params, "image", spec->image);
+        if (r >= 0)
+                r = json_add_string(params, "pull", pull_policy_to_string(spec->pull));
+        if (r < 0)
+                return r;
+
+        q->asked++;
+        q->state = QUESTION_ASKED;
+        r = session_call(session, "image.resolve", TAKE_PTR(params), ANSWER_USEC, on_answer, q);
+        if (r < 0)
+                q->state = QUESTION_OPEN;
+        return r;
+}
+
+/* A newer deploy of the same service is what counts. */
+static void forget_older(DeployImages *l, const DeployRow *deploy) {
+        Question *q, *next;
+
+        DL_FOREACH_SAFE(l->questions, q, next)
+                if (q->state != QUESTION_ASKED && streq(q->service_id, deploy->service_id) &&
+                                !streq(q->deploy_id, deploy->id))
+                        question_free(q);
+}
+
+int deploy_image_resolve(DeployImages *l, const DeployRow *deploy, const ServiceSpec *spec,
+                const SchedulerSnapshot *snapshot, KError *reterr) {
+        unsigned n = 0;
+        Question *q;
+        int r;
+
+        assert(l);
+        assert(deploy);
+
+        forget_older(l, deploy);
+        q = find(l, deploy->id);
+        if (!q) {
+                r = question_new(l, deploy, &q);
+                if (r < 0)
+                        return r;
+        }
+        if (q->state == QUESTION_ASKED)
+                return 0;
+        if (q->state == QUESTION_REFUSED) {
+                r = kerror_set(reterr, q->error.code, "%s", kerror_message(&q->error));
+                question_free(q);
+                return r;
+        }
+
+        FOREACH_ARRAY(node, snapshot->nodes, snapshot->n_nodes) {
+                NodeSession *session = node->connected && l->master->sessions
+                                                       ? node_sessions_find(l->master->sessions, node->id)
+                                                       : NULL;
+
+                if (!session || n++ < q->asked)
+                        continue;
+                if (q->asked >= NODES_ASKED_MAX)
+                        break;
+                r = ask(q, session, spec);
+                return r < 0 ? r : 0;
+        }
+
+        question_free(q);
+        return 1;
+}
