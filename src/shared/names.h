@@ -24,8 +24,8 @@ int service_reference_parse(
 /* "kontena-GRID-STACK.SERVICE-N.service", escaped as systemd-escape does where a part needs it. */
 char *instance_unit_name(const char *grid, const char *stack, const char *service, uint32_t number);
 /* "kontena-GRID-STACK.SERVICE-N.SLOT.service"; with an empty slot as above. */
-char *instance_slot_unit_name(const char *grid, const char *stack, const char *service, uint32_t number,
-                const char *slot);
+char *instance_slot_unit_name(
+                const char *grid, const char *stack, const char *service, uint32_t number, const char *slot);
 char *grid_slice_name(const char *grid); /* "kontena-GRID.slice", '-' in the grid escaped */
 
 /* "<stack>.<service>-<n>", in the null stack "<service>-<n>". */
