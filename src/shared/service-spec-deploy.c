@@ -85,6 +85,21 @@ static int parse_kind(json_object *o, ServiceSpec *s, KError *reterr) {
         return 0;
 }
 
+int spec_refuse_unsupported(const ServiceSpec *s, KError *reterr) {
+        if (s->notify)
+                return kerror_set(reterr, K_NOT_SUPPORTED,
+                                "This version does not listen to containers: 'notify' can only be false.");
+        if (s->health_check.protocol == HEALTH_EXEC)
+                return kerror_set(reterr, K_NOT_SUPPORTED,
+                                "This version runs no commands as health checks: 'protocol' of "
+                                "'health_check' "
+                                "can only be http or tcp.");
+        if (s->n_hooks > 0)
+                return kerror_set(reterr, K_NOT_SUPPORTED,
+                                "This version runs no hooks: 'hooks' can only be empty.");
+        return 0;
+}
+
 static int refuse_start_first(const ServiceSpec *s, KError *reterr) {
         if (s->deploy_order != DEPLOY_START_FIRST)
                 return 0;

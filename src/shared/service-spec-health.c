@@ -78,8 +78,8 @@ static int parse_check(json_object *o, HealthCheck *h, bool host_network, KError
                 return r;
         h->protocol = health_protocol_from_string(protocol);
         if ((int) h->protocol < 0)
-                return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                "'protocol' must be http, tcp or exec, not '%.64s'.", protocol);
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'protocol' must be http or tcp, not '%.64s'.",
+                                protocol);
 
         r = spec_find_number(o, "port", 1, UINT16_MAX, &port, reterr);
         if (r >= 0)
@@ -110,9 +110,7 @@ static int parse_check(json_object *o, HealthCheck *h, bool host_network, KError
         /* What answers there on the host's addresses may be another service. */
         if (host_network)
                 return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                "The protocol %s needs the address that only 'net' bridge gives; exec is "
-                                "possible.",
-                                protocol);
+                                "The protocol %s needs the address that only 'net' bridge gives.", protocol);
         return h->protocol == HEALTH_HTTP ? parse_uri(h, reterr) : 0;
 }
 

@@ -21,3 +21,6 @@ int spec_parse_health_check(json_object *o, ServiceSpec *s, KError *reterr);
 int spec_parse_hooks(json_object *o, ServiceSpec *s, KError *reterr);
 int spec_parse_secrets(json_object *o, ServiceSpec *s, KError *reterr);
 int spec_parse_systemd(json_object *o, ServiceSpec *s, KError *reterr);
+
+/* What is understood and what no node carries out yet. Taken and not obeyed would be worse than refused. */
+int spec_refuse_unsupported(const ServiceSpec *s, KError *reterr);

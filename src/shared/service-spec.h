@@ -36,6 +36,9 @@
  *   labels           list
  *   links            list "service" | "stack/service"
  *
+ * What is understood and refused, as no node carries it out yet: notify true, the protocol exec, hooks, type job, retries,
+ * schedule, runtime nspawn.
+ *
  *   deploy_order     "start-first" | "stop-first"       default: start-first where it is possible, see service_spec_start_first()
  *   on_failure       "rollback" | "pause" | "continue"  default: rollback; stateful: pause
  *   drain            0..3600 seconds, 5                 how long a replaced instance serves open connections, out of the names
