@@ -30,6 +30,14 @@ CHANGES = [
     'StartService sss {grid} null {service}',
     'StopService sss {grid} null {service}',
     'RestartService sss {grid} null {service}',
+    'WriteSecret sssa{sv} {grid} x y 0',
+    'ReadSecret ss {grid} x',
+    'RemoveSecret ssb {grid} x true',
+    'CreateVolume ssa{sv} {grid} x 0',
+    'RemoveVolume ss {grid} x',
+    'CreateVolumeSnapshot sssa{sv} {grid} x y 0',
+    'RestoreVolumeSnapshot sssa{sv} {grid} x y 0',
+    'RemoveVolumeSnapshot sssa{sv} {grid} x y 0',
 ]
 
 
