@@ -302,21 +302,37 @@ static void say_failures(Follow *f, json_object *instances) {
         }
 }
 
+/* What those that failed wrote last; the properties of a deploy have no room for it. */
+static void say_last_lines(Follow *f, const ServiceName *n) {
+        _cleanup_json_ json_object *deploys = NULL;
+
+        if (f->view.quiet || ctl_call_json(f->c, "ListDeploys", &deploys, NULL, "sss", n->grid, n->stack,
+                                             n->service) < 0)
+                return;
+        FOREACH_JSON_ARRAY(d, deploys) {
+                if (!streq(row_string(d, "id"), f->id))
+                        continue;
+                FOREACH_JSON_ARRAY(i, json_object_object_get(d, "instances"))
+                        deploy_print_log_tail(stderr, n->service, i);
+        }
+}
+
 /* The master's sentence names instances that we have named; then what stands before them is enough. */
 static char *short_reason(const char *reason, json_object *instances) {
-        const char *colon = strchr(reason, ':');
+        const char *colon = strchr(reason, ':'), *back = strstr(reason, "Going back to revision ");
 
         FOREACH_JSON_ARRAY(i, instances) {
                 const char *error = deploy_field(i, DEPLOY_ERROR);
 
                 if (colon && !isempty(error) && strstr(colon, error))
-                        return strprintf("%.*s.", (int) (colon - reason), reason);
+                        return strprintf("%.*s.%s%s", (int) (colon - reason), reason, back ? " " : "",
+                                        strempty(back));
         }
 
         return strdup(isempty(reason) ? "no reason was given." : reason);
 }
 
-static int follow_result(Follow *f, KError *reterr) {
+static int follow_result(Follow *f, const ServiceName *service, KError *reterr) {
         json_object *instances = json_object_object_get(f->record, "Instances");
         const char *state = row_string(f->record, "State"), *reason = row_string(f->record, "Reason");
         _cleanup_free_ char *shortened = NULL;
@@ -357,6 +373,7 @@ static int follow_result(Follow *f, KError *reterr) {
                                 f->display);
         if (streq(state, "cancelled"))
                 return kerror_set(reterr, K_CONFLICT, "The deploy of '%s' was cancelled.", f->display);
+        say_last_lines(f, service);
         shortened = short_reason(reason, instances);
         return kerror_set(reterr, K_RUNTIME, "The deploy of '%s' failed: %s", f->display, strna(shortened));
 }
@@ -420,5 +437,5 @@ int deploy_follow(Ctl *c, const FollowRequest *request, KError *reterr) {
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Following the deploy failed: %m");
 
-        return follow_result(&f, reterr);
+        return follow_result(&f, request->service, reterr);
 }

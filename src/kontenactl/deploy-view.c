@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "deploy-view.h"
 
+#include <inttypes.h>
+
 #include "json-util.h"
 #include "string-util.h"
 #include "terminal.h"
@@ -185,4 +187,19 @@ int deploy_view_update(DeployView *v, const char *title, json_object *instances,
         if (v->quiet)
                 return 0;
         return v->redraw ? draw(v, title, instances, note) : say_changes(v, instances);
+}
+
+void deploy_print_log_tail(FILE *f, const char *service, json_object *instance) {
+        const char *text = json_object_get_string(json_object_object_get(instance, "log_tail"));
+
+        if (isempty(text))
+                return;
+        fprintf(f, "%s-%" PRIi64 " wrote last:\n", service,
+                        json_object_get_int64(json_object_object_get(instance, "number")));
+        while (*text) {
+                size_t n = strcspn(text, "\n");
+
+                fprintf(f, "    %.*s\n", (int) n, text);
+                text += n + (text[n] == '\n');
+        }
 }

@@ -31,6 +31,9 @@ void deploy_view_erase(DeployView *v);
 typedef struct DeployCounts {
         size_t total, running, failed;
 } DeployCounts;
+/* What an instance of a deploy, as ListDeploys has it, wrote before it failed; nothing where it wrote nothing. */
+void deploy_print_log_tail(FILE *f, const char *service, json_object *instance);
+
 DeployCounts deploy_count(json_object *instances);
 
 /* Fields of [number, node, state, progress, error], never NULL. */

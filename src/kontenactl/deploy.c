@@ -24,7 +24,10 @@ static const TableColumn deploy_fields[] = {
         { .title = "Deploy", .key = "id" },
         { .title = "Service", .key = "service", .format = format_service_name },
         { .title = "Grid", .key = "grid" },
+        { .title = "Kind", .key = "kind" },
         { .title = "Revision", .key = "revision" },
+        { .title = "Settings", .key = "service_rev" },
+        { .title = "Image", .key = "image_digest" },
         { .title = "State", .key = "state", .color = state_color },
         { .title = "Reason", .key = "reason", .color = color_error },
         { .title = "Created", .key = "created_at", .format = format_absolute_time },
@@ -170,7 +173,12 @@ int command_deploy_show(Ctl *c, const Arguments *a, KError *reterr) {
         if (!json_object_is_type(instances, json_type_array))
                 return 0;
         putchar('\n');
-        return ctl_print_rows(c, deploy_instance_columns, instances, "It has no instances.", reterr);
+        r = ctl_print_rows(c, deploy_instance_columns, instances, "It has no instances.", reterr);
+        if (r < 0 || c->quiet)
+                return r;
+        FOREACH_JSON_ARRAY(i, instances)
+                deploy_print_log_tail(stdout, row_string(deploy, "service"), i);
+        return 0;
 }
 
 int command_deploy_cancel(Ctl *c, const Arguments *a, KError *reterr) {

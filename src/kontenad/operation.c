@@ -21,6 +21,7 @@ static const struct {
         { node_operations, &n_node_operations },
         { service_operations, &n_service_operations },
         { deploy_operations, &n_deploy_operations },
+        { revision_operations, &n_revision_operations },
         { event_operations, &n_event_operations },
         { status_operations, &n_status_operations },
         { log_operations, &n_log_operations },

@@ -261,6 +261,7 @@ int render_instance(Master *m, const GridRow *g, const ServiceRow *service, cons
         ADD(r, json_add_u64(o, "started_at", i->started_at));
         ADD(r, add_text(o, "image_digest", i->image_digest));
         ADD(r, add_text(o, "health", i->health));
+        ADD(r, add_text(o, "role", instance_role_to_string(i->role)));
         if (r < 0)
                 return r;
 
@@ -292,6 +293,7 @@ int render_deploy_steps(Master *m, const DeployRow *d, json_object **ret) {
                 ADD(r, add_text(o, "state", (*step)->state));
                 ADD(r, add_text(o, "progress", i ? (i->progress ?: i->state) : ""));
                 ADD(r, add_text(o, "error", (*step)->error ?: (i ? i->error : NULL)));
+                ADD(r, add_text(o, "log_tail", (*step)->log_tail));
                 ADD(r, json_append(l, TAKE_PTR(o)));
                 if (r < 0)
                         return r;
@@ -317,6 +319,10 @@ int render_deploy(Master *m, const GridRow *g, const ServiceRow *service, const 
         ADD(r, add_text(o, "state", deploy_state_to_string(d->state)));
         ADD(r, add_text(o, "reason", d->reason));
         ADD(r, json_add_bool(o, "force", d->force));
+        ADD(r, add_text(o, "kind", d->kind ?: "deploy"));
+        ADD(r, add_text(o, "cause", d->cause));
+        ADD(r, json_add_u64(o, "service_rev", d->service_rev));
+        ADD(r, add_text(o, "image_digest", d->image_digest));
         ADD(r, json_add_u64(o, "created_at", d->created_at));
         ADD(r, json_add_u64(o, "started_at", d->started_at));
         ADD(r, json_add_u64(o, "finished_at", d->finished_at));
