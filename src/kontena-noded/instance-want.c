@@ -259,8 +259,9 @@ static int parse_deploy(InstanceWant *w, json_object *o, KError *reterr) {
         if (r < 0)
                 return r;
 
-        if (!STR_IN_SET(strempty(slot), "", "b"))
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "'slot' is neither empty nor \"b\".");
+        if (!isempty(slot) && (slot[0] < 'b' || slot[0] > 'z' || slot[1]))
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "'slot' is neither empty nor a letter from b to z.");
         if (digest && !digest_hex(digest))
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "'digest' is not the SHA-256 of an image.");
         w->drain_usec = MIN(drain, (uint64_t) DRAIN_MAX_SEC) * USEC_PER_SEC;

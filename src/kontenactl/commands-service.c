@@ -16,6 +16,8 @@ static const OptionDef service_list_options[] = {
 
 static const OptionDef service_deploy_options[] = {
         { .name = "force", .letter = 'f', .help = "Replace instances even if nothing changed" },
+        { .name = "accept-data-loss",
+                        .help = "Let stateful instances whose node was removed begin with empty data" },
         {},
 };
 

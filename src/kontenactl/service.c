@@ -233,7 +233,9 @@ static int deploy_service(Ctl *c, const Arguments *a, const ServiceName *n, bool
         r = follow_request_init(&f, a, reterr);
         if (r < 0)
                 return r;
-        if (!options || (force && json_add_bool(options, "force", true) < 0))
+        if (!options || (force && json_add_bool(options, "force", true) < 0) ||
+                        (arguments_has(a, "accept-data-loss") &&
+                                        json_add_bool(options, "accept_loss", true) < 0))
                 return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
 
         r = ctl_message(c, "DeployService", &m, reterr);

@@ -73,7 +73,7 @@ static int end(DeployRun *run, DeployState state, const char *reason) {
         if (r >= 0)
                 r = store_put_deploy(run->store, d);
         if (r >= 0)
-                r = deploy_drop_incoming(run->store, d->service_id);
+                r = deploy_drop_incoming(run->store, d);
         if (r >= 0 && state == DEPLOY_SUCCESS)
                 r = remember_good(run);
         if (r < 0)

@@ -14,7 +14,10 @@ typedef struct DeployRun {
         DeployRow *deploy; /* borrowed */
         ServiceRow *service;
         GridRow *grid;
-        ServiceSpec *spec;
+        uint64_t revision;     /* what the deploy began with, whatever the service has become since: */
+        json_object *settings; /* … as text, */
+        ServiceSpec *spec;     /* … and read */
+        bool start_first;
         InstanceRowList instances; /* of the service */
         SchedulerSnapshot snapshot;
         uint64_t now, next;

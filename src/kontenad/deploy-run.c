@@ -23,6 +23,7 @@ static void deploy_run_done(DeployRun *run) {
         service_row_free(run->service);
         grid_row_free(run->grid);
         service_spec_free(run->spec);
+        json_object_put(run->settings);
         instance_row_list_done(&run->instances);
         scheduler_snapshot_done(&run->snapshot);
 }
@@ -82,7 +83,7 @@ static int terminate_surplus(DeployRun *run, uint32_t wanted) {
 
         FOREACH_ARRAY(i, run->instances.rows, run->instances.n)
                 if ((*i)->number > wanted && (*i)->desired != INSTANCE_TERMINATED) {
-                        r = deploy_run_terminate(run, *i, 0);
+                        r = deploy_run_terminate(run, *i, run->spec->stateful ? 0 : run->spec->drain_sec);
                         if (r < 0)
                                 return r;
                 }
@@ -269,16 +270,44 @@ static int finish_if_late(DeployRun *run) {
         return r < 0 ? r : 1;
 }
 
+/* A service that is changed while it deploys is changed for the next deploy: all instances of one are alike. */
+static int load_settings(DeployRun *run, KError *reterr) {
+        _cleanup_(revision_row_freep) RevisionRow *row = NULL;
+        int r;
+
+        run->revision = run->service->revision;
+        run->settings = json_object_get(run->service->spec);
+        if (run->deploy->state == DEPLOY_ONGOING && run->deploy->service_rev != run->revision) {
+                r = store_find_revision(run->store, run->service->id, run->deploy->service_rev, &row);
+                if (r < 0 && r != -ENOENT)
+                        return r;
+                if (r >= 0) {
+                        run->revision = row->revision;
+                        json_object_put(run->settings);
+                        run->settings = json_object_get(row->spec);
+                }
+        }
+
+        r = service_spec_parse(run->settings, &run->spec, reterr);
+        if (r < 0)
+                return r;
+        r = volume_has_instance_scope_writer(run->store, run->grid->id, run->settings);
+        if (r < 0)
+                return r;
+        run->start_first = r == 0 && service_spec_start_first(run->spec);
+        return 0;
+}
+
 /* All instances run the same bytes: what the image's name means is asked once. Returns 1 when that is known, or nobody can tell. */
 static int resolve_image(DeployRun *run) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         int r;
 
-        if (run->deploy->image_digest || !run->master->deploy_images)
+        if (run->deploy->image_digest || !run->master->deploy_images || run->spec->pull == PULL_NEVER)
                 return 1;
         r = deploy_image_resolve(run->master->deploy_images, run->deploy, run->spec, &run->snapshot, &error);
         if (r < 0 && kerror_is_set(&error))
-                return deploy_run_finish(run, DEPLOY_ERROR, "%s", kerror_message(&error));
+                return deploy_run_fail(run, kerror_message(&error));
         return r;
 }
 
@@ -304,12 +333,12 @@ int deploy_run(Master *m, DeployRow *deploy, bool newer, uint64_t now, uint64_t 
         r = finish_if_pointless(&run, newer);
         if (r != 0)
                 return r < 0 ? r : 0;
-        r = service_spec_parse(run.service->spec, &run.spec, &error);
-        if (r == -ENOMEM)
-                return r;
-        if (r < 0)
+        r = load_settings(&run, &error);
+        if (r < 0 && kerror_is_set(&error))
                 return deploy_run_finish(&run, DEPLOY_ERROR, "The settings of the service are not valid: %s",
                                 kerror_message(&error));
+        if (r < 0)
+                return r;
 
         if (deploy->state == DEPLOY_ONGOING) {
                 r = deploy_run_collect(&run);

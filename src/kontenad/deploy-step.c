@@ -7,6 +7,7 @@
 #include "file-util.h"
 #include "ipam.h"
 #include "kontena-limits.h"
+#include "names.h"
 #include "parse-util.h"
 #include "placement.h"
 #include "string-util.h"
@@ -198,7 +199,7 @@ static bool may_start(DeployRun *run, const DeployStepRow *step) {
                 return under_way < limit;
         if (!is_serving(run, step->number))
                 return true;
-        if (service_spec_start_first(run->spec)) /* takes nothing away, but there is no end of room either */
+        if (run->start_first) /* takes nothing away, but there is no end of room either */
                 return under_way < limit;
 
         FOREACH_ARRAY(s, run->deploy->steps, run->deploy->n_steps)
@@ -220,6 +221,28 @@ static int take_address(DeployRun *run, const char *node_id, char **ret, KError 
 
         *ret = strdup(IPV4_TO_STRING(address));
         return *ret ? 0 : -ENOMEM;
+}
+
+/* A part of the unit's name that no other of this number has there: what was replaced before may still be draining. */
+static int choose_slot(DeployRun *run, uint32_t number, const char *node_id, char **ret, KError *reterr) {
+        char slot[2] = "";
+
+        for (char c = 'a'; c <= 'z'; c++) {
+                bool taken = false;
+
+                slot[0] = c == 'a' ? '\0' : c;
+                FOREACH_ARRAY(i, run->instances.rows, run->instances.n)
+                        taken = taken || ((*i)->number == number && streq_ptr((*i)->node_id, node_id) &&
+                                                         streq(strempty((*i)->slot), slot));
+                if (taken)
+                        continue;
+                if (isempty(slot))
+                        return 0;
+                *ret = strdup(slot);
+                return *ret ? 0 : -ENOMEM;
+        }
+        return kerror_set(reterr, K_CONFLICT,
+                        "Too many earlier copies of this instance are still being stopped on its node.");
 }
 
 static int new_instance(DeployRun *run, uint32_t number, const char *node_id, InstanceRow **ret) {
@@ -248,10 +271,10 @@ static int order_instance(DeployRun *run, InstanceRow *row) {
 
         row->desired = INSTANCE_RUNNING;
         row->deploy_rev = run->deploy->deploy_rev;
-        row->service_rev = run->service->revision;
+        row->service_rev = run->revision;
         row->force = run->deploy->force;
         json_object_put(row->spec);
-        row->spec = json_object_get(run->service->spec);
+        row->spec = json_object_get(run->settings);
         r = free_and_strdup(&row->wanted_digest, run->deploy->image_digest);
         if (r < 0)
                 return r;
@@ -290,21 +313,27 @@ static void forget_observed(InstanceRow *row) {
 
 /* Would the node make a new container of this instance? */
 static bool is_replaced(const DeployRun *run, const InstanceRow *old, const SchedulerNode *node) {
-        return run->deploy->force || old->service_rev != run->service->revision ||
+        const char *runs = old->wanted_digest ?: old->image_digest;
+
+        return run->deploy->force || old->service_rev != run->revision ||
                !streq_ptr(old->node_id, node->id) ||
-               (run->deploy->image_digest && !streq_ptr(old->wanted_digest, run->deploy->image_digest));
+               (run->deploy->image_digest && !streq_ptr(runs, run->deploy->image_digest));
 }
 
-/* Returns 1 when the instance is replaced by one that is started first, while it serves on. */
-static int stands_beside(DeployRun *run, const InstanceRow *old, const SchedulerNode *node) {
-        int r;
+/* Is the instance replaced by one that is started first, while it serves on? */
+static bool stands_beside(DeployRun *run, const InstanceRow *old, const SchedulerNode *node) {
+        return old && is_serving(run, old->number) && run->start_first && is_replaced(run, old, node);
+}
 
-        if (!old || !is_serving(run, old->number) || !service_spec_start_first(run->spec) ||
-                        !is_replaced(run, old, node))
+/* Its data were on a node that was removed. Nobody but a person may say that an empty one is as good. */
+static int refuse_empty_data(DeployRun *run, const InstanceRow *old, KError *reterr) {
+        if (!old || old->node_id || !run->spec->stateful || run->deploy->accept_loss)
                 return 0;
-
-        r = volume_has_instance_scope_writer(run->store, run->grid->id, run->service->spec);
-        return r < 0 ? r : r == 0;
+        return kerror_set(reterr, K_CONFLICT,
+                        "Its data went with the node that was removed; to begin with empty ones: kontenactl "
+                        "service deploy --accept-data-loss %s%s%s",
+                        streq(run->service->stack, STACK_NULL) ? "" : run->service->stack,
+                        streq(run->service->stack, STACK_NULL) ? "" : "/", run->service->name);
 }
 
 /* Makes the instance's row say what is wanted, where it is wanted. In a transaction. What can fail for a reason that ends
@@ -315,20 +344,19 @@ static int assign(DeployRun *run, DeployStepRow *step, const SchedulerNode *node
         bool beside;
         int r;
 
-        r = stands_beside(run, old, node);
+        r = refuse_empty_data(run, old, reterr);
         if (r < 0)
                 return r;
-        beside = r > 0;
-
+        beside = stands_beside(run, old, node);
         if (beside || !old || (old->node_id && !streq(old->node_id, node->id))) {
                 r = new_instance(run, step->number, node->id, &fresh);
+                if (r >= 0)
+                        r = choose_slot(run, step->number, node->id, &fresh->slot, reterr);
                 if (r < 0)
                         return r;
                 row = fresh;
                 if (beside) {
                         row->role = INSTANCE_INCOMING;
-                        if (!old->slot && !(row->slot = strdup("b")))
-                                return -ENOMEM;
                 }
         } else if (!old->node_id) { /* its node was removed */
                 forget_observed(old);

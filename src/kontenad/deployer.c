@@ -260,7 +260,7 @@ static int queue(Store *s, ServiceRow *row, DeployRow *deploy, char **ret_id, KE
         return 0;
 }
 
-int deploy_request(Store *s, const ServiceRow *service, bool force, char **ret_id, KError *reterr) {
+int deploy_request(Store *s, const ServiceRow *service, unsigned flags, char **ret_id, KError *reterr) {
         _cleanup_(service_row_freep) ServiceRow *row = NULL;
         int r;
 
@@ -282,7 +282,10 @@ int deploy_request(Store *s, const ServiceRow *service, bool force, char **ret_i
                         return kerror_set_errno(reterr, r, "Service '%s/%s' cannot be stored: %m",
                                         row->stack, row->name);
         }
-        return queue(s, row, &(DeployRow){ .force = force }, ret_id, reterr);
+        return queue(s, row,
+                        &(DeployRow){ .force = flags & DEPLOY_FORCE,
+                                        .accept_loss = flags & DEPLOY_ACCEPT_LOSS },
+                        ret_id, reterr);
 }
 
 int deploy_rollback(Store *s, ServiceRow *service, const RevisionRow *to, const char *cause, char **ret_id,
@@ -318,15 +321,18 @@ int deploy_rollback(Store *s, ServiceRow *service, const RevisionRow *to, const 
                         ret_id, reterr);
 }
 
-int deploy_drop_incoming(Store *s, const char *service_id) {
+int deploy_drop_incoming(Store *s, const DeployRow *deploy) {
         _cleanup_(instance_row_list_done) InstanceRowList rows = {};
         int r;
 
-        r = store_list_instances_of_service(s, service_id, &rows);
+        if (deploy->deploy_rev == 0) /* never began */
+                return 0;
+        r = store_list_instances_of_service(s, deploy->service_id, &rows);
         if (r < 0)
                 return r;
         FOREACH_ARRAY(i, rows.rows, rows.n) {
-                if ((*i)->role != INSTANCE_INCOMING || (*i)->desired == INSTANCE_TERMINATED)
+                if ((*i)->role != INSTANCE_INCOMING || (*i)->deploy_rev != deploy->deploy_rev ||
+                                (*i)->desired == INSTANCE_TERMINATED)
                         continue;
                 if ((*i)->node_id) {
                         (*i)->desired = INSTANCE_TERMINATED;
@@ -362,7 +368,7 @@ int deploy_cancel(Store *s, const char *deploy_id, const char *reason, KError *r
                 return r;
         r = store_put_deploy(s, row);
         if (r >= 0)
-                r = deploy_drop_incoming(s, row->service_id);
+                r = deploy_drop_incoming(s, row);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Deploy '%s' cannot be stored: %m", deploy_id);
         return 0;

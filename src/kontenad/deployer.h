@@ -18,15 +18,19 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Deployer *, deployer_free);
 
 /* For operations and the rescheduler, inside of a transaction: the service becomes RUNNING (this is what "deploy" and "scale" mean
  * in the reference) and a deploy is queued. A newer deploy supersedes an unfinished one of the same service. */
-int deploy_request(Store *s, const ServiceRow *service, bool force, char **ret_id, KError *reterr);
+typedef enum DeployFlags {
+        DEPLOY_FORCE = 1 << 0,       /* replace what has not changed */
+        DEPLOY_ACCEPT_LOSS = 1 << 1, /* stateful instances whose node was removed begin anew, with nothing */
+} DeployFlags;
+int deploy_request(Store *s, const ServiceRow *service, unsigned flags, char **ret_id, KError *reterr);
 
 /* Likewise: the service gets the settings of an earlier revision back, but for the count, and its number; so what still runs as of
  * that revision is not disturbed. cause: the deploy whose failure this answers, or NULL. */
 int deploy_rollback(Store *s, ServiceRow *service, const RevisionRow *to, const char *cause, char **ret_id,
                 KError *reterr);
 
-/* Inside of a transaction: instances that stand beside the one they were to replace are removed. */
-int deploy_drop_incoming(Store *s, const char *service_id);
+/* Inside of a transaction: instances of this deploy that stand beside the one they were to replace are removed. */
+int deploy_drop_incoming(Store *s, const DeployRow *deploy);
 
 /* Something that no row tells: looks at the deploys of this service again. */
 void deployer_wake(Deployer *d, const char *service_id);

@@ -388,14 +388,14 @@ static int instance_list(OperationCall *c, json_object **ret, KError *reterr) {
         return 0;
 }
 
-static int request_deploy(OperationCall *c, bool force, json_object **ret, KError *reterr) {
+static int request_deploy(OperationCall *c, unsigned flags, json_object **ret, KError *reterr) {
         _cleanup_json_ json_object *o = json_object_new_object();
         _cleanup_free_ char *id = NULL;
         int r;
 
         if (!o)
                 return -ENOMEM;
-        r = deploy_request(c->master->store, c->service, force, &id, reterr);
+        r = deploy_request(c->master->store, c->service, flags, &id, reterr);
         if (r < 0)
                 return r;
         r = json_add_string(o, "deploy", id);
@@ -407,18 +407,21 @@ static int request_deploy(OperationCall *c, bool force, json_object **ret, KErro
 }
 
 static int service_deploy(OperationCall *c, json_object **ret, KError *reterr) {
-        static const char *const options[] = { "force", NULL };
-        bool force = false;
+        static const char *const options[] = { "force", "accept_loss", NULL };
+        bool force = false, accept_loss = false;
         json_object *o;
         int r;
 
         r = call_settings(c, "options", options, &o, reterr);
         if (r >= 0)
                 r = json_find_bool(o, "force", &force, reterr);
+        if (r >= 0)
+                r = json_find_bool(o, "accept_loss", &accept_loss, reterr);
         if (r < 0)
                 return r;
 
-        return request_deploy(c, force, ret, reterr);
+        return request_deploy(
+                        c, (force ? DEPLOY_FORCE : 0) | (accept_loss ? DEPLOY_ACCEPT_LOSS : 0), ret, reterr);
 }
 
 static int service_scale(OperationCall *c, json_object **ret, KError *reterr) {
@@ -436,7 +439,7 @@ static int service_scale(OperationCall *c, json_object **ret, KError *reterr) {
         if (r < 0)
                 return r;
 
-        return request_deploy(c, /* force= */ false, ret, reterr);
+        return request_deploy(c, /* flags= */ 0, ret, reterr);
 }
 
 /* Sets the service's state and what is wanted of its instances; the nodes are told by the tracker. */

@@ -192,7 +192,7 @@ static int start_deploy(Rescheduler *self, const ServiceRow *service, bool force
         if (r < 0)
                 return r;
         t = s;
-        r = deploy_request(s, service, force, NULL, &error);
+        r = deploy_request(s, service, force ? DEPLOY_FORCE : 0, NULL, &error);
         if (r < 0)
                 return r;
         (void) events_add(self->master,

@@ -162,7 +162,7 @@ typedef struct InstanceRow {
         char *address;     /* NULL until placed, and with host network */
         json_object *spec; /* what it was deployed with */
         InstanceRole role;
-        char *slot; /* NULL or "b": part of the unit's name, so that two can stand side by side on a node */
+        char *slot; /* NULL or a letter: part of the unit's name, so that several can stand side by side on a node */
         char *wanted_digest; /* the image's bytes; NULL: whatever the reference means there */
         uint32_t drain_sec;  /* TERMINATED: runs on for that long, under no name */
         char *run_id;        /* of a job */

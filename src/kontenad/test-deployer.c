@@ -361,8 +361,9 @@ static void test_deploy_moves_stateless_from_offline_node(void **state) {
 }
 
 static void test_deploy_of_stateful_waits_for_its_node(void **state) {
-        _cleanup_free_ char *first = NULL, *second = NULL, *third = NULL;
+        _cleanup_free_ char *first = NULL, *second = NULL, *third = NULL, *fourth = NULL;
         _cleanup_(instance_row_freep) InstanceRow *before = NULL, *after = NULL;
+        _cleanup_(service_row_freep) ServiceRow *service = NULL;
         Engine e = {};
 
         make(&e, 2, "{\"image\": \"db:1\", \"stateful\": true}");
@@ -378,11 +379,18 @@ static void test_deploy_of_stateful_waits_for_its_node(void **state) {
         assert_deploy(&e, second, DEPLOY_ERROR, NULL);
         assert_event("the data is on '");
 
-        /* After its removal it is placed anew, with empty data. */
+        /* After its removal it is placed anew, with empty data, only when somebody says so. */
         remove_node(&e, before->node_id);
         third = request_deploy(&e, "s-web", false);
         (void) play(&e, third);
-        assert_deploy(&e, third, DEPLOY_SUCCESS, NULL);
+        assert_deploy(&e, third, DEPLOY_ERROR, NULL);
+        assert_event("--accept-data-loss");
+        ASSERT_OK(store_get_service(e.m.store, "s-web", &service));
+        engine_begin(&e);
+        ASSERT_OK(deploy_request(e.m.store, service, DEPLOY_ACCEPT_LOSS, &fourth, NULL));
+        engine_commit(&e);
+        (void) play(&e, fourth);
+        assert_deploy(&e, fourth, DEPLOY_SUCCESS, NULL);
         after = get_instance(&e, "s-web", 1);
         ASSERT_FALSE(streq(before->node_id, after->node_id));
         ASSERT_FALSE(streq(before->address, after->address));

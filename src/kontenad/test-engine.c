@@ -316,7 +316,7 @@ char *request_deploy(Engine *e, const char *service_id, bool force) {
 
         engine_begin(e);
         ASSERT_OK(store_get_service(e->m.store, service_id, &row));
-        ASSERT_OK(deploy_request(e->m.store, row, force, &id, NULL));
+        ASSERT_OK(deploy_request(e->m.store, row, force ? DEPLOY_FORCE : 0, &id, NULL));
         engine_commit(e);
         return id;
 }
