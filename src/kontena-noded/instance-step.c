@@ -16,6 +16,8 @@
 /* Who ends sooner after the first start has never run. */
 #define SETTLE_USEC     (3 * USEC_PER_SEC)
 
+#define PROBATION_USEC  (1 * USEC_PER_SEC)
+
 int instance_watch_unit(Instance *i, const char *name) {
         int r;
 
@@ -365,6 +367,14 @@ static int on_stable(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* Where nothing but its staying says that a container is up: one that has failed by ending must stay for a while before it counts
+ * again, and one that is to take the place of another, which works, for a moment. */
+static uint64_t staying_time(const Instance *i) {
+        if (i->failed && i->backoff.crashes > 0)
+                return SETTLE_USEC;
+        return i->want->incoming ? PROBATION_USEC : 0;
+}
+
 /* It runs and it is the right one. */
 static int settle(Instance *i, KError *reterr) {
         char text[64];
@@ -387,13 +397,12 @@ static int settle(Instance *i, KError *reterr) {
                 i->record.ready = true;
                 i->unsaved = true;
         }
-        /* One that has failed by ending must stay for a while before it counts as running again. */
-        if (i->failed && i->backoff.crashes > 0 && i->want->spec->wait_for_port == 0) {
-                uint64_t uptime = now_monotonic() - i->running_since;
+        if (i->want->spec->wait_for_port == 0) {
+                uint64_t uptime = now_monotonic() - i->running_since, wanted = staying_time(i);
 
-                if (uptime < SETTLE_USEC) {
+                if (uptime < wanted) {
                         r = sd_event_add_time_relative(i->host->event, &i->stable, CLOCK_MONOTONIC,
-                                        SETTLE_USEC - uptime, USEC_PER_SEC / 10, on_stable, i);
+                                        wanted - uptime, USEC_PER_SEC / 10, on_stable, i);
                         return r < 0 ? r : SYNC_WAIT;
                 }
         }

@@ -317,7 +317,8 @@ static void on_log_tail(LogTail *t, const char *text, void *userdata) {
         Instance *i = userdata;
 
         i->tail = NULL;
-        (void) free_and_strdup(&i->log_tail, text);
+        if (!isempty(text))
+                (void) free_and_strdup(&i->log_tail, text);
         i->host->changed(i, i->host->userdata);
 }
 
@@ -330,9 +331,9 @@ void instance_read_log_tail(Instance *i) {
         uint64_t since = i->start_asked;
         int r;
 
-        if (!i->host->log_tails)
+        /* What ends again and again at once: the lines of the first time are as good. */
+        if (!i->host->log_tails || i->tail)
                 return;
-        instance_forget_log_tail(i);
         /* Somebody else has started it: the first words were before its start was seen. */
         if (since == 0 && i->record.started_at > 5 * USEC_PER_SEC)
                 since = i->record.started_at - 5 * USEC_PER_SEC;

@@ -13,6 +13,7 @@
 #define TIMEOUT_USEC (2 * USEC_PER_SEC)
 /* What was written last may still be on its way into the journal. */
 #define LAG_USEC     (50 * USEC_PER_MSEC)
+#define LAGS_MAX     8U
 
 struct LogTail {
         char *id, *path;
@@ -106,21 +107,24 @@ static int read_tail(void *arg) {
         sd_journal *j;
         int r;
 
-        (void) usleep(LAG_USEC);
         match = strjoin("KONTENA_INSTANCE_ID=", t->id);
         if (!match)
                 return -ENOMEM;
-        r = sd_journal_open(&j, SD_JOURNAL_LOCAL_ONLY);
-        if (r < 0)
-                return r;
-        r = sd_journal_add_match(j, "_TRANSPORT=stdout", 0);
-        if (r >= 0)
-                r = sd_journal_add_match(j, match, 0);
-        if (r >= 0)
-                r = take_lines(j, t->since, &lines);
-        sd_journal_close(j);
-        if (r < 0)
-                return r;
+        /* The journal is a little behind, under load more. */
+        for (unsigned n = 0; n < LAGS_MAX && !lines; n++) {
+                (void) usleep(LAG_USEC);
+                r = sd_journal_open(&j, SD_JOURNAL_LOCAL_ONLY);
+                if (r < 0)
+                        return r;
+                r = sd_journal_add_match(j, "_TRANSPORT=stdout", 0);
+                if (r >= 0)
+                        r = sd_journal_add_match(j, match, 0);
+                if (r >= 0)
+                        r = take_lines(j, t->since, &lines);
+                sd_journal_close(j);
+                if (r < 0)
+                        return r;
+        }
 
         text = log_tail_join(lines);
         return text ? write_file_atomic(t->path, text, strlen(text), 0600) : -ENOMEM;

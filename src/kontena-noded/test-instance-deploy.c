@@ -18,6 +18,11 @@ static void test_newcomer_is_published_when_it_is_up(void **state) {
         ASSERT_TRAIL("pull net+ mount:gen-1 prepare check-ports start ");
         ASSERT_STREQ(instance_unit(f.i), "kontena-g01-null.web-1.b.service");
         unit_finishes("active", NULL);
+        /* Nothing says that it is up but that it stays for a moment. */
+        ASSERT_TRAIL("");
+        ASSERT_FALSE(instance_state_of(f.i) == INSTANCE_RUNNING);
+        for (uint64_t end = now_monotonic() + 5 * USEC_PER_SEC; trail[0] == '\0' && now_monotonic() < end;)
+                settle(&f, 100 * USEC_PER_MSEC);
         ASSERT_TRAIL("ports ");
         ASSERT_EQ(instance_state_of(f.i), INSTANCE_RUNNING);
 

@@ -31,7 +31,9 @@ typedef struct Follow {
         const char *path;
         char *id, *display;
         DeployView view;
-        json_object *record; /* the deploy's properties, as last heard */
+        const ServiceName *service;
+        json_object *record;  /* the deploy's properties, as last heard */
+        json_object *deploys; /* of one that has failed: as lists have it, with what instances wrote last */
         uint64_t started;
         unsigned retries;
         bool gone, asking, timed_out, interrupted;
@@ -46,6 +48,7 @@ static void follow_done(Follow *f) {
         free(f->display);
         deploy_view_done(&f->view);
         json_object_put(f->record);
+        json_object_put(f->deploys);
         kerror_done(&f->error);
         sd_bus_slot_unref(f->get_slot);
         sd_event_source_disable_unref(f->retry_source);
@@ -92,7 +95,13 @@ static int follow_show(Follow *f) {
         if (r < 0)
                 return r;
 
-        return deploy_state_is_final(row_string(f->record, "State")) ? follow_stop(f) : 0;
+        if (!deploy_state_is_final(row_string(f->record, "State")))
+                return 0;
+        /* Now, as the end of the loop ends the connection. */
+        if (streq(row_string(f->record, "State"), "error") && !f->deploys)
+                (void) ctl_call_json(f->c, "ListDeploys", &f->deploys, NULL, "sss", f->service->grid,
+                                f->service->stack, f->service->service);
+        return follow_stop(f);
 }
 
 static int follow_merge(Follow *f, json_object *properties) {
@@ -302,18 +311,13 @@ static void say_failures(Follow *f, json_object *instances) {
         }
 }
 
-/* What those that failed wrote last; the properties of a deploy have no room for it. */
-static void say_last_lines(Follow *f, const ServiceName *n) {
-        _cleanup_json_ json_object *deploys = NULL;
-
-        if (f->view.quiet || ctl_call_json(f->c, "ListDeploys", &deploys, NULL, "sss", n->grid, n->stack,
-                                             n->service) < 0)
-                return;
-        FOREACH_JSON_ARRAY(d, deploys) {
+/* What those that failed wrote last. */
+static void say_last_lines(Follow *f) {
+        FOREACH_JSON_ARRAY(d, f->deploys) {
                 if (!streq(row_string(d, "id"), f->id))
                         continue;
                 FOREACH_JSON_ARRAY(i, json_object_object_get(d, "instances"))
-                        deploy_print_log_tail(stderr, n->service, i);
+                        deploy_print_log_tail(stderr, f->service->service, i);
         }
 }
 
@@ -332,7 +336,7 @@ static char *short_reason(const char *reason, json_object *instances) {
         return strdup(isempty(reason) ? "no reason was given." : reason);
 }
 
-static int follow_result(Follow *f, const ServiceName *service, KError *reterr) {
+static int follow_result(Follow *f, KError *reterr) {
         json_object *instances = json_object_object_get(f->record, "Instances");
         const char *state = row_string(f->record, "State"), *reason = row_string(f->record, "Reason");
         _cleanup_free_ char *shortened = NULL;
@@ -373,14 +377,17 @@ static int follow_result(Follow *f, const ServiceName *service, KError *reterr) 
                                 f->display);
         if (streq(state, "cancelled"))
                 return kerror_set(reterr, K_CONFLICT, "The deploy of '%s' was cancelled.", f->display);
-        say_last_lines(f, service);
+        if (!f->view.quiet)
+                say_last_lines(f);
         shortened = short_reason(reason, instances);
         return kerror_set(reterr, K_RUNTIME, "The deploy of '%s' failed: %s", f->display, strna(shortened));
 }
 
 int deploy_follow(Ctl *c, const FollowRequest *request, KError *reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        _cleanup_(follow_done) Follow f = { .c = c, .path = request->path, .started = now_monotonic() };
+        _cleanup_(follow_done) Follow f = {
+                .c = c, .path = request->path, .service = request->service, .started = now_monotonic()
+        };
         const char *path;
         int r;
 
@@ -437,5 +444,5 @@ int deploy_follow(Ctl *c, const FollowRequest *request, KError *reterr) {
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Following the deploy failed: %m");
 
-        return follow_result(&f, request->service, reterr);
+        return follow_result(&f, reterr);
 }

@@ -15,7 +15,7 @@ those of its programs, wherever they run, but not the containers' own processes.
 journald, the bus, …) grows by when the instances come is shown apart, for both.
 
 A rolling deploy is measured the same way: every instance of a running service is replaced, since a variable of its
-environment changes. Both start the new one first, two at a time, and watch nothing but that it runs; the time ends when
+environment changes. Both start the new one first, two at a time, and watch for a second that it runs; the time ends when
 the last new process was started.
 
     ./lab bench                      10 and 50 instances, five rounds, medians and ratios
@@ -220,7 +220,7 @@ class Swarm(Contender):
     def replace(self, version: str) -> str:
         return (
             f"docker service update --detach --quiet --no-resolve-image --env-add VERSION={version} "
-            f"--update-order start-first --update-parallelism 2 --update-delay 0s --update-monitor 0s bench"
+            f"--update-order start-first --update-parallelism 2 --update-delay 0s --update-monitor 1s bench"
         )
 
     def started(self) -> list[float]:
