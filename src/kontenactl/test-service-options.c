@@ -120,11 +120,8 @@ static void test_options_reach_every_field(void **state) {
                                             "--pids-limit=100", "--stop-signal=SIGINT", "--stop-timeout=30s",
                                             "--label=a=b", "-l", "db", "--deploy-order=stop-first",
                                             "--on-failure=continue", "--drain=1min", "--pull=never",
-                                            "--health-check-protocol=http", "--health-check-port=80",
-                                            "--health-check-uri=/up", "--health-check-timeout=5s",
-                                            "--health-check-interval=1min", "--health-check-initial-delay=0",
-                                            "--health-check-retries=3", "--secret=db:DB_PASSWORD:env",
-                                            "--secret=c:tls.pem:file", "--systemd=IOWeight=50",
+                                            "--secret=db:DB_PASSWORD:env", "--secret=c:tls.pem:file",
+                                            "--systemd=IOWeight=50",
                                             "--systemd=IOReadBandwidthMax=/dev/sda 1M")) < 0)
                 fail_msg("%s", kerror_message(&e));
         ASSERT_OK(json_add_string(spec, "image", "nginx:1"));
@@ -160,13 +157,6 @@ static void test_options_reach_every_field(void **state) {
         ASSERT_EQ(parsed->on_failure, ON_FAILURE_CONTINUE);
         ASSERT_EQ(parsed->drain_sec, 60);
         ASSERT_EQ(parsed->pull, PULL_NEVER);
-        ASSERT_EQ(parsed->health_check.protocol, HEALTH_HTTP);
-        ASSERT_EQ(parsed->health_check.port, 80);
-        ASSERT_STREQ(parsed->health_check.uri, "/up");
-        ASSERT_EQ(parsed->health_check.timeout_sec, 5);
-        ASSERT_EQ(parsed->health_check.interval_sec, 60);
-        ASSERT_EQ(parsed->health_check.initial_delay_sec, 0);
-        ASSERT_EQ(parsed->health_check.retries, 3);
         ASSERT_EQ(parsed->n_secrets, 2);
         ASSERT_EQ(parsed->secrets[1].type, SECRET_FILE);
         ASSERT_STREQ(parsed->systemd[0], "IOReadBandwidthMax=/dev/sda 1M");
@@ -197,8 +187,8 @@ static void test_hidden_options_are_taken_and_refused(void **state) {
         }
 }
 
-static void test_health_check_by_command(void **state) {
-        _cleanup_json_ json_object *spec = NULL, *none = NULL, *half = NULL;
+static void test_health_check_as_a_whole(void **state) {
+        _cleanup_json_ json_object *http = NULL, *spec = NULL, *none = NULL, *half = NULL;
         _cleanup_kerror_ KError e = KERROR_NULL;
 
         ASSERT_OK(spec_of(&spec, NULL,
@@ -206,6 +196,14 @@ static void test_health_check_by_command(void **state) {
                                         "--health-check-command=pg_isready -q")));
         ASSERT_STREQ(json_text(spec),
                         "{\"health_check\":{\"protocol\":\"exec\",\"command\":[\"pg_isready\",\"-q\"]}}");
+        ASSERT_OK(spec_of(&http, NULL,
+                        WORDS("update", "web", "--health-check-protocol=http", "--health-check-port=80",
+                                        "--health-check-uri=/up", "--health-check-timeout=5s",
+                                        "--health-check-interval=1min", "--health-check-initial-delay=0",
+                                        "--health-check-retries=3")));
+        ASSERT_STREQ(json_text(http),
+                        "{\"health_check\":{\"protocol\":\"http\",\"port\":80,\"uri\":\"/up\",\"timeout\":5,"
+                        "\"interval\":60,\"initial_delay\":0,\"retries\":3}}");
         ASSERT_OK(spec_of(&none, NULL, WORDS("update", "web", "--health-check-protocol=", "--no-notify")));
         ASSERT_STREQ(json_text(none), "{\"notify\":false,\"health_check\":null}");
         ASSERT_TRUE(spec_of(&half, &e, WORDS("update", "web", "--health-check-port=80")) < 0);
@@ -303,7 +301,7 @@ static void test_parts_are_shown_as_they_are_given(void **state) {
 KONTENA_TESTS(cmocka_unit_test(test_port_option), cmocka_unit_test(test_env_file),
                 cmocka_unit_test(test_command_line_split), cmocka_unit_test(test_options_reach_every_field),
                 cmocka_unit_test(test_hidden_options_are_taken_and_refused),
-                cmocka_unit_test(test_health_check_by_command),
+                cmocka_unit_test(test_health_check_as_a_whole),
                 cmocka_unit_test(test_parts_are_shown_as_they_are_given),
                 cmocka_unit_test(test_update_sends_only_what_was_given),
                 cmocka_unit_test(test_command_in_parts), cmocka_unit_test(test_command_behind_dashes),

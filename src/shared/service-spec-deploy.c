@@ -89,11 +89,10 @@ int spec_refuse_unsupported(const ServiceSpec *s, KError *reterr) {
         if (s->notify)
                 return kerror_set(reterr, K_NOT_SUPPORTED,
                                 "This version does not listen to containers: 'notify' can only be false.");
-        if (s->health_check.protocol == HEALTH_EXEC)
+        if (s->health_check.protocol != HEALTH_NONE)
                 return kerror_set(reterr, K_NOT_SUPPORTED,
-                                "This version runs no commands as health checks: 'protocol' of "
-                                "'health_check' "
-                                "can only be http or tcp.");
+                                "This version makes no health checks: 'health_check' can only be null. "
+                                "'wait_for_port' waits until an instance is up.");
         if (s->n_hooks > 0)
                 return kerror_set(reterr, K_NOT_SUPPORTED,
                                 "This version runs no hooks: 'hooks' can only be empty.");

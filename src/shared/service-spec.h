@@ -36,7 +36,7 @@
  *   labels           list
  *   links            list "service" | "stack/service"
  *
- * What is understood and refused, as no node carries it out yet: notify true, the protocol exec, hooks, type job, retries,
+ * What is understood and refused, as no node carries it out yet: notify true, health_check, hooks, type job, retries,
  * schedule, runtime nspawn.
  *
  *   deploy_order     "start-first" | "stop-first"       default: start-first where it is possible, see service_spec_start_first()

@@ -84,14 +84,15 @@ static void test_everything_of_a_deploy(void **state) {
 }
 
 static void test_health_check(void **state) {
-        _cleanup_(service_spec_freep) ServiceSpec
-                        *http = spec("'health_check':{'protocol':'http','port':80}"),
-                        *tcp = spec("'health_check':{'protocol':'tcp','port':6379,'timeout':1,'interval':1,"
-                                    "'initial_delay':0,'retries':3}"),
-                        *exec = part(spec_parse_health_check,
-                                        "'health_check':{'protocol':'exec','command':['/bin/ok','-"
-                                        "x']}"),
-                        *none = spec("'health_check':null");
+        _cleanup_(service_spec_freep) ServiceSpec *
+                        http = part(spec_parse_health_check, "'health_check':{'protocol':'http','port':80}"),
+                       *tcp = part(spec_parse_health_check, "'health_check':{'protocol':'tcp','port':6379,'"
+                                                            "timeout':1,'interval':1,"
+                                                            "'initial_delay':0,'retries':3}"),
+                       *exec = part(spec_parse_health_check,
+                                       "'health_check':{'protocol':'exec','command':['/bin/ok','-"
+                                       "x']}"),
+                       *none = spec("'health_check':null");
 
         ASSERT_EQ(http->health_check.protocol, HEALTH_HTTP);
         ASSERT_STREQ(http->health_check.uri, "/");
@@ -201,10 +202,10 @@ static void test_what_is_refused_and_why(void **state) {
                 { "'net':'host','health_check':{'protocol':'tcp','port':1}", "'net' bridge",
                                 K_INVALID_ARGUMENT },
 
-                { "'health_check':{'protocol':'exec','command':['a']}", "can only be http or tcp",
+                { "'health_check':{'protocol':'http','port':80}", "can only be null", K_NOT_SUPPORTED },
+                { "'health_check':{'protocol':'tcp','port':80}", "can only be null", K_NOT_SUPPORTED },
+                { "'health_check':{'protocol':'exec','command':['a']}", "can only be null",
                                 K_NOT_SUPPORTED },
-                { "'net':'host','health_check':{'protocol':'exec','command':['a']}",
-                                "can only be http or tcp", K_NOT_SUPPORTED },
 
                 { "'hooks':{'pre_start':[{'name':'a','cmd':'b'}]}", "runs no hooks", K_NOT_SUPPORTED },
                 { "'hooks':{'post_start':[{'name':'a','cmd':'b'}]}", "runs no hooks", K_NOT_SUPPORTED },
