@@ -547,7 +547,10 @@ static int deploy(Instance *i, KError *reterr) {
                         return r;
                 record->deploy_rev = w->deploy_rev;
                 r = instance_save(i);
-                return r < 0 ? kerror_set_errno(reterr, r, "Cannot remember the deploy: %m") : SYNC_AGAIN;
+                if (r < 0)
+                        return kerror_set_errno(reterr, r, "Cannot remember the deploy: %m");
+                i->host->changed(i, i->host->userdata); /* its state may be the same as before */
+                return SYNC_AGAIN;
         }
 
         if (i->prepared_generation != record->generation + 1) {

@@ -81,8 +81,10 @@ static void test_digest_that_is_here_asks_nobody(void **state) {
         unit_finishes("active", NULL);
         ASSERT_EQ(instance_state_of(f.i), INSTANCE_RUNNING);
 
+        n_changed = 0;
         want(&f, 2, 1, ",\"digest\":\"" DIGEST "\"");
         ASSERT_TRAIL("find net+ ");
+        ASSERT_TRUE(n_changed > 0); /* the master waits to hear of it */
         ASSERT_EQ(instance_deploy_rev(f.i), 2);
 
         /* Back to an earlier revision: another one is another one. */

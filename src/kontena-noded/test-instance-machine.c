@@ -277,7 +277,10 @@ static const RuntimeOps ops = { "fake", prepare, setup, failure };
 static Runtime runtime = { .ops = &ops, .name = (char *) "fake" };
 
 char events[1024];
+unsigned n_changed;
+
 static void on_changed(Instance *i, void *userdata) {
+        n_changed++;
 }
 static void on_event(Instance *i, const InstanceEvent *e, void *userdata) {
         size_t n = strlen(events);

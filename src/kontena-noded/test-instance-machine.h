@@ -23,6 +23,7 @@ typedef struct Fixture {
         Instance *i;
 } Fixture;
 
+extern unsigned n_changed; /* how often the host was told that STATUS shows something new */
 extern char trail[4096];
 extern char image_tag[2];
 extern Instance *removed_instance;
