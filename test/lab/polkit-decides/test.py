@@ -27,6 +27,7 @@ CHANGES = [
     'RemoveService sss {grid} null {service}',
     'DeployService sssa{sv} {grid} null {service} 0',
     'ScaleService sssu {grid} null {service} 2',
+    'RollbackService sssu {grid} null {service} 1',
     'StartService sss {grid} null {service}',
     'StopService sss {grid} null {service}',
     'RestartService sss {grid} null {service}',
