@@ -211,9 +211,16 @@ static void forget_older(DeployImages *l, const DeployRow *deploy) {
                         question_free(q);
 }
 
-int deploy_image_resolve(DeployImages *l, const DeployRow *deploy, const ServiceSpec *spec,
-                const SchedulerSnapshot *snapshot, KError *reterr) {
+static NodeSession *find_session(DeployImages *l, const SchedulerNode *node) {
+        return node->connected && l->master->sessions ? node_sessions_find(l->master->sessions, node->id)
+                                                      : NULL;
+}
+
+int deploy_image_resolve(DeployImages *l, const DeployRow *deploy, const SchedulerSnapshot *snapshot,
+                const SchedulerRequest *request, KError *reterr) {
+        NodeSession *session;
         unsigned n = 0;
+        size_t first;
         Question *q;
         int r;
 
@@ -235,16 +242,21 @@ int deploy_image_resolve(DeployImages *l, const DeployRow *deploy, const Service
                 return r;
         }
 
+        /* Where the first instance is to run its registries are known, and a refusal is the last word. */
+        if (q->asked == 0 && scheduler_place(snapshot, request, &first, NULL) >= 0) {
+                session = find_session(l, &snapshot->nodes[first]);
+                if (session) {
+                        r = ask(q, session, request->spec);
+                        return r < 0 ? r : 0;
+                }
+        }
         FOREACH_ARRAY(node, snapshot->nodes, snapshot->n_nodes) {
-                NodeSession *session = node->connected && l->master->sessions
-                                                       ? node_sessions_find(l->master->sessions, node->id)
-                                                       : NULL;
-
-                if (!session || n++ < q->asked)
+                session = find_session(l, node);
+                if (!session || ++n < q->asked)
                         continue;
                 if (q->asked >= NODES_ASKED_MAX)
                         break;
-                r = ask(q, session, spec);
+                r = ask(q, session, request->spec);
                 return r < 0 ? r : 0;
         }
 

@@ -5,7 +5,6 @@
 #include "macro.h"
 #include "master.h"
 #include "scheduler.h"
-#include "service-spec.h"
 #include "store.h"
 
 /* Finds out, once for each deploy, which bytes the image's name means, so that all its instances run the same. Only nodes reach
@@ -17,7 +16,7 @@ int deploy_images_new(Master *m, DeployImages **ret);
 DeployImages *deploy_images_free(DeployImages *l);
 DEFINE_TRIVIAL_CLEANUP_FUNC(DeployImages *, deploy_images_free);
 
-/* Returns 0: asked, the deployer is woken by the answer; 1: nobody can tell, each node goes by the name. Fails with reterr set when
+/* request: for the first instance. Returns 0: asked, the deployer is woken by the answer; 1: nobody can tell, each node goes by the name. Fails with reterr set when
  * the registry has said that there is no such image. */
-int deploy_image_resolve(DeployImages *l, const DeployRow *deploy, const ServiceSpec *spec,
-                const SchedulerSnapshot *snapshot, KError *reterr);
+int deploy_image_resolve(DeployImages *l, const DeployRow *deploy, const SchedulerSnapshot *snapshot,
+                const SchedulerRequest *request, KError *reterr);

@@ -300,12 +300,13 @@ static int load_settings(DeployRun *run, KError *reterr) {
 
 /* All instances run the same bytes: what the image's name means is asked once. Returns 1 when that is known, or nobody can tell. */
 static int resolve_image(DeployRun *run) {
+        SchedulerRequest q = deploy_run_request(run, 1, 0);
         _cleanup_kerror_ KError error = KERROR_NULL;
         int r;
 
         if (run->deploy->image_digest || !run->master->deploy_images || run->spec->pull == PULL_NEVER)
                 return 1;
-        r = deploy_image_resolve(run->master->deploy_images, run->deploy, run->spec, &run->snapshot, &error);
+        r = deploy_image_resolve(run->master->deploy_images, run->deploy, &run->snapshot, &q, &error);
         if (r < 0 && kerror_is_set(&error))
                 return deploy_run_fail(run, kerror_message(&error));
         return r;
