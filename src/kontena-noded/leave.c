@@ -106,6 +106,22 @@ static void stop_slices(Manager *m) {
                 log_warning_errno(r, "Cannot stop kontena.slice, ignoring it: %m");
 }
 
+static int forget_join(Manager *m, KError *reterr) {
+        static const char *const files[] = { "join.conf", "key.pem", "certificate.pem", "ca.pem",
+                "secret.key" };
+
+        FOREACH_ARRAY(f, files, ELEMENTSOF(files)) {
+                _cleanup_free_ char *path = strjoin(m->config->state_directory, "/", *f);
+
+                if (!path)
+                        return -ENOMEM;
+                if (unlink(path) < 0 && errno != ENOENT)
+                        return kerror_set_errno(reterr, -errno, "Cannot remove '%s': %m", path);
+        }
+
+        return 0;
+}
+
 static void on_rest_removed(Job *j, int r, void *userdata) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         _cleanup_free_ char *path = NULL;
@@ -116,6 +132,8 @@ static void on_rest_removed(Job *j, int r, void *userdata) {
         path = marker_path(m);
         if (r >= 0 && !path)
                 r = -ENOMEM;
+        if (r >= 0) /* a daemon that was started meanwhile has made a key for secrets anew */
+                r = forget_join(m, NULL);
         if (r >= 0 && unlink(path) < 0 && errno != ENOENT)
                 r = -errno;
         if (r < 0) {
@@ -195,21 +213,6 @@ static void leave_begin(Manager *m, Leave *l) {
         HASH_ITER(hh, m->instances, e, next)
                 instance_terminate(e->instance);
         manager_update_status(m);
-}
-
-static int forget_join(Manager *m, KError *reterr) {
-        static const char *const files[] = { "join.conf", "key.pem", "certificate.pem", "ca.pem" };
-
-        FOREACH_ARRAY(f, files, ELEMENTSOF(files)) {
-                _cleanup_free_ char *path = strjoin(m->config->state_directory, "/", *f);
-
-                if (!path)
-                        return -ENOMEM;
-                if (unlink(path) < 0 && errno != ENOENT)
-                        return kerror_set_errno(reterr, -errno, "Cannot remove '%s': %m", path);
-        }
-
-        return 0;
 }
 
 int manager_leave(Manager *m, LeaveFlags flags, manager_left_t done, void *userdata, KError *reterr) {
