@@ -92,11 +92,29 @@ static int end(DeployRun *run, DeployState state, const char *reason) {
         return 0;
 }
 
-int deploy_run_finish(DeployRun *run, DeployState state, const char *format, ...) {
+static int end_and_commit(DeployRun *run, DeployState state, const char *reason, const RevisionRow *back) {
         _cleanup_(store_rollbackp) Store *t = NULL;
+        int r;
+
+        r = store_begin(run->store, NULL);
+        if (r < 0)
+                return r;
+        t = run->store;
+        r = end(run, state, reason);
+        if (r >= 0 && back)
+                r = deploy_rollback(run->store, run->service, back, run->deploy->id, NULL, NULL);
+        if (r >= 0)
+                r = store_commit(run->store, NULL);
+        if (r < 0)
+                return r;
+
+        t = NULL;
+        return 0;
+}
+
+int deploy_run_finish(DeployRun *run, DeployState state, const char *format, ...) {
         _cleanup_free_ char *reason = NULL;
         va_list ap;
-        int r;
 
         if (format) {
                 va_start(ap, format);
@@ -105,19 +123,7 @@ int deploy_run_finish(DeployRun *run, DeployState state, const char *format, ...
                 if (!reason)
                         return -ENOMEM;
         }
-
-        r = store_begin(run->store, NULL);
-        if (r < 0)
-                return r;
-        t = run->store;
-        r = end(run, state, reason);
-        if (r >= 0)
-                r = store_commit(run->store, NULL);
-        if (r < 0)
-                return r;
-
-        t = NULL;
-        return 0;
+        return end_and_commit(run, state, reason, NULL);
 }
 
 /* The revision to go back to. -ENOENT: there is none, or going back would change nothing for the better: the settings that failed
@@ -141,31 +147,15 @@ static int find_way_back(DeployRun *run, RevisionRow **ret) {
 
 int deploy_run_fail(DeployRun *run, const char *reason) {
         _cleanup_(revision_row_freep) RevisionRow *back = NULL;
-        _cleanup_(store_rollbackp) Store *t = NULL;
         _cleanup_free_ char *text = NULL;
         int r;
 
         r = find_way_back(run, &back);
         if (r == -ENOENT)
-                return deploy_run_finish(run, DEPLOY_ERROR, "%s", reason);
+                return end_and_commit(run, DEPLOY_ERROR, reason, NULL);
         if (r < 0)
                 return r;
 
         text = strprintf("%s Going back to revision %" PRIu64 ".", reason, back->revision);
-        if (!text)
-                return -ENOMEM;
-        r = store_begin(run->store, NULL);
-        if (r < 0)
-                return r;
-        t = run->store;
-        r = end(run, DEPLOY_ERROR, text);
-        if (r >= 0)
-                r = deploy_rollback(run->store, run->service, back, run->deploy->id, NULL, NULL);
-        if (r >= 0)
-                r = store_commit(run->store, NULL);
-        if (r < 0)
-                return r;
-
-        t = NULL;
-        return 0;
+        return text ? end_and_commit(run, DEPLOY_ERROR, text, back) : -ENOMEM;
 }

@@ -216,11 +216,32 @@ static NodeSession *find_session(DeployImages *l, const SchedulerNode *node) {
                                                       : NULL;
 }
 
-int deploy_image_resolve(DeployImages *l, const DeployRow *deploy, const SchedulerSnapshot *snapshot,
-                const SchedulerRequest *request, KError *reterr) {
+/* Where the first instance is to run its registries are known, and a refusal is the last word; then the others in turn. */
+static NodeSession *choose_session(DeployImages *l, const Question *q, const SchedulerSnapshot *snapshot,
+                const SchedulerRequest *request) {
         NodeSession *session;
         unsigned n = 0;
         size_t first;
+
+        if (q->asked == 0 && scheduler_place(snapshot, request, &first, NULL) >= 0) {
+                session = find_session(l, &snapshot->nodes[first]);
+                if (session)
+                        return session;
+        }
+        if (q->asked >= NODES_ASKED_MAX)
+                return NULL;
+
+        FOREACH_ARRAY(node, snapshot->nodes, snapshot->n_nodes) {
+                session = find_session(l, node);
+                if (session && ++n >= q->asked)
+                        return session;
+        }
+        return NULL;
+}
+
+int deploy_image_resolve(DeployImages *l, const DeployRow *deploy, const SchedulerSnapshot *snapshot,
+                const SchedulerRequest *request, KError *reterr) {
+        NodeSession *session;
         Question *q;
         int r;
 
@@ -242,24 +263,11 @@ int deploy_image_resolve(DeployImages *l, const DeployRow *deploy, const Schedul
                 return r;
         }
 
-        /* Where the first instance is to run its registries are known, and a refusal is the last word. */
-        if (q->asked == 0 && scheduler_place(snapshot, request, &first, NULL) >= 0) {
-                session = find_session(l, &snapshot->nodes[first]);
-                if (session) {
-                        r = ask(q, session, request->spec);
-                        return r < 0 ? r : 0;
-                }
+        session = choose_session(l, q, snapshot, request);
+        if (!session) {
+                question_free(q);
+                return 1;
         }
-        FOREACH_ARRAY(node, snapshot->nodes, snapshot->n_nodes) {
-                session = find_session(l, node);
-                if (!session || ++n < q->asked)
-                        continue;
-                if (q->asked >= NODES_ASKED_MAX)
-                        break;
-                r = ask(q, session, request->spec);
-                return r < 0 ? r : 0;
-        }
-
-        question_free(q);
-        return 1;
+        r = ask(q, session, request->spec);
+        return r < 0 ? r : 0;
 }
