@@ -34,8 +34,6 @@ bool deploy_run_may_wait(DeployRun *run, const SchedulerRequest *q);
 size_t deploy_run_count_steps(const DeployRun *run, const char *state);
 
 /* deploy-step.c */
-int deploy_run_terminate(DeployRun *run, InstanceRow *row, uint32_t drain_sec);
-int deploy_run_end_step(DeployRun *run, DeployStepRow *step, const char *state, const char *error);
 int deploy_run_collect(DeployRun *run); /* takes over what instances reported into the steps under way */
 int deploy_run_start_steps(DeployRun *run);
 

@@ -83,7 +83,8 @@ static int terminate_surplus(DeployRun *run, uint32_t wanted) {
 
         FOREACH_ARRAY(i, run->instances.rows, run->instances.n)
                 if ((*i)->number > wanted && (*i)->desired != INSTANCE_TERMINATED) {
-                        r = deploy_run_terminate(run, *i, run->spec->stateful ? 0 : run->spec->drain_sec);
+                        r = store_terminate_instance(
+                                        run->store, *i, run->spec->stateful ? 0 : run->spec->drain_sec);
                         if (r < 0)
                                 return r;
                 }

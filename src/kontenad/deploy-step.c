@@ -13,16 +13,7 @@
 #include "string-util.h"
 #include "volume.h"
 
-int deploy_run_terminate(DeployRun *run, InstanceRow *row, uint32_t drain_sec) {
-        if (!row->node_id)
-                return store_delete_instance(run->store, row->id);
-
-        row->desired = INSTANCE_TERMINATED;
-        row->drain_sec = drain_sec;
-        return store_put_instance(run->store, row);
-}
-
-int deploy_run_end_step(DeployRun *run, DeployStepRow *step, const char *state, const char *error) {
+static int end_step(DeployRun *run, DeployStepRow *step, const char *state, const char *error) {
         int r;
 
         r = free_and_strdup(&step->state, state);
@@ -103,7 +94,7 @@ static int promote(DeployRun *run, InstanceRow *row) {
         int r;
 
         if (old) {
-                r = deploy_run_terminate(run, old, run->spec->drain_sec);
+                r = store_terminate_instance(run->store, old, run->spec->drain_sec);
                 if (r < 0)
                         return r;
         }
@@ -122,11 +113,11 @@ static int conclude_step(DeployRun *run, DeployStepRow *step, const char *error)
                         return r;
         }
         if (row && row->role == INSTANCE_INCOMING && row->desired != INSTANCE_TERMINATED) {
-                r = error ? deploy_run_terminate(run, row, 0) : promote(run, row);
+                r = error ? store_terminate_instance(run->store, row, 0) : promote(run, row);
                 if (r < 0)
                         return r;
         }
-        return deploy_run_end_step(run, step, error ? "error" : "running", error);
+        return end_step(run, step, error ? "error" : "running", error);
 }
 
 /* Takes over what instances reported into the steps under way. */
@@ -296,7 +287,7 @@ static int move_away(DeployRun *run, InstanceRow *old, const SchedulerNode *to) 
                         old->number, from ? from->name : "a removed node", to->name,
                         reachable ? "."
                                   : "; the old node is offline, its copy is removed when it comes back.");
-        return deploy_run_terminate(run, old, 0);
+        return store_terminate_instance(run->store, old, 0);
 }
 
 static void forget_observed(InstanceRow *row) {
@@ -416,7 +407,7 @@ static int start_step(DeployRun *run, DeployStepRow *step) {
         if (r >= 0)
                 r = assign(run, step, &run->snapshot.nodes[node], &error);
         if (r < 0 && is_verdict(&error))
-                return deploy_run_end_step(run, step, "error", kerror_message(&error));
+                return end_step(run, step, "error", kerror_message(&error));
         if (r < 0)
                 return r;
 

@@ -334,11 +334,7 @@ int deploy_drop_incoming(Store *s, const DeployRow *deploy) {
                 if ((*i)->role != INSTANCE_INCOMING || (*i)->deploy_rev != deploy->deploy_rev ||
                                 (*i)->desired == INSTANCE_TERMINATED)
                         continue;
-                if ((*i)->node_id) {
-                        (*i)->desired = INSTANCE_TERMINATED;
-                        r = store_put_instance(s, *i);
-                } else
-                        r = store_delete_instance(s, (*i)->id);
+                r = store_terminate_instance(s, *i, 0);
                 if (r < 0)
                         return r;
         }

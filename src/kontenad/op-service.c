@@ -281,11 +281,7 @@ static int service_remove(OperationCall *c, json_object **ret, KError *reterr) {
         if (r < 0)
                 return r;
         FOREACH_ARRAY(i, l.rows, l.n) {
-                if ((*i)->node_id) {
-                        (*i)->desired = INSTANCE_TERMINATED;
-                        r = store_put_instance(s, *i);
-                } else
-                        r = store_delete_instance(s, (*i)->id);
+                r = store_terminate_instance(s, *i, (*i)->drain_sec); /* what drains goes on with it */
                 if (r < 0)
                         return r;
         }

@@ -95,6 +95,15 @@ int store_list_instances_of_node(Store *s, const char *node_id, InstanceRowList 
                         node_id);
 }
 
+int store_terminate_instance(Store *s, InstanceRow *row, uint32_t drain_sec) {
+        if (!row->node_id)
+                return store_delete_instance(s, row->id);
+
+        row->desired = INSTANCE_TERMINATED;
+        row->drain_sec = drain_sec;
+        return store_put_instance(s, row);
+}
+
 int store_count_instances_of_node(Store *s, const char *node_id, uint32_t *ret) {
         uint64_t n;
         int r;

@@ -366,6 +366,8 @@ int store_count_instances_of_node(Store *s, const char *node_id, uint32_t *ret);
  * store_delete_node() is -EBUSY while instances name the node, store_delete_grid() while it has nodes or services. With a service
  * go its revisions, runs and hooks, with a node what volumes it had, with a grid its volumes, secrets and registries. */
 
+/* The node is told to remove it, after that many seconds; one that was never placed is deleted. */
+int store_terminate_instance(Store *s, InstanceRow *row, uint32_t drain_sec);
 int store_list_instances_of_grid(Store *s, const char *grid_id, InstanceRowList *ret);
 int store_list_instances_of_service(Store *s, const char *service_id, InstanceRowList *ret);
 int store_list_instances_of_node(Store *s, const char *node_id, InstanceRowList *ret);
