@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from kontenalab import Host, Lab, Unsupported  # noqa: E402
-from kontenalab.grid import Grid  # noqa: E402
+from kontenalab.grid import Grid, unique  # noqa: E402
 
 _KEEP = os.environ.get("KONTENA_LAB_KEEP_JOURNALS")
 _failed: list[str] = []
@@ -62,6 +62,22 @@ def extra_host(lab: Lab) -> Iterator[Callable[..., Host]]:
         if _failed and _KEEP:
             host.save_journal(Path(_KEEP))
         host.reset()
+
+
+@pytest.fixture
+def volume(grid: Grid) -> Iterator[Callable[..., str]]:
+    """Makes volumes that are gone after the test: volume("--scope=grid") is the name."""
+    made: list[str] = []
+
+    def make(*options: str) -> str:
+        name = unique("vol")
+        grid.ctl("volume", "create", *options, name)
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        grid.ctl("volume", "remove", "--force", name, check=False)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -13,22 +13,6 @@ VOLUMES = "/var/lib/kontena/volumes"
 
 
 @pytest.fixture
-def volume(grid):
-    """Makes volumes that are gone after the test."""
-    made = []
-
-    def make(*options):
-        name = unique("vol")
-        grid.ctl("volume", "create", *options, name)
-        made.append(name)
-        return name
-
-    yield make
-    for name in made:
-        grid.ctl("volume", "remove", "--force", name, check=False)
-
-
-@pytest.fixture
 def vm(grid, lab):
     """A kernel of its own, whose ext4 has project quotas."""
     host = lab.boot(["vm1"], backend="qemu")[0]

@@ -2,29 +2,11 @@
 """Named volumes: who shares a directory, that data outlives deploys, daemons and hosts, that only what was asked to go goes, and that
 a snapshot brings back what was."""
 
-import pytest
-
 from kontenalab.grid import unique
 from kontenalab.process import wait_until
 
 VOLUMES = "/var/lib/kontena/volumes"
 SLEEP = ("--", "sh", "-c", "trap 'exit 0' TERM; while :; do date +%s%N >> /data/log; sleep 0.2; done")
-
-
-@pytest.fixture
-def volume(grid):
-    """Makes volumes that are gone after the test."""
-    made = []
-
-    def make(*options):
-        name = unique("vol")
-        grid.ctl("volume", "create", *options, name)
-        made.append(name)
-        return name
-
-    yield make
-    for name in made:
-        grid.ctl("volume", "remove", "--force", name, check=False)
 
 
 def show(grid, name):
