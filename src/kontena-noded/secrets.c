@@ -1,91 +1,40 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "secrets.h"
 
-#include <fcntl.h>
 #include <sodium.h>
 
 #include "file-util.h"
+#include "key-file.h"
 #include "kontena-limits.h"
 #include "string-util.h"
 
-#define KEY_SIZE        crypto_box_SECRETKEYBYTES
-#define CREDENTIAL_NAME "/kontena-node.key"
+#define CREDENTIAL_NAME "kontena-node.key"
 #define FILE_NAME       "/secret.key"
 
+static_assert(KEY_FILE_SIZE == crypto_box_SECRETKEYBYTES);
+
 struct Secrets {
-        uint8_t *key; /* sodium_malloc(): guarded, locked, wiped */
+        uint8_t *key; /* of key_file_get() */
         uint8_t public_key[crypto_box_PUBLICKEYBYTES];
         char text[sodium_base64_ENCODED_LEN(crypto_box_PUBLICKEYBYTES, sodium_base64_VARIANT_ORIGINAL)];
 };
 
-static int key_load(Secrets *s, const char *path, KError *reterr) {
-        _cleanup_close_ int fd = -EBADF;
-        uint8_t surplus;
-        ssize_t n;
-
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        if (fd < 0)
-                return errno == ENOENT ? -ENOENT
-                                       : kerror_set_errno(reterr, -errno,
-                                                         "The node's key '%s' cannot be opened: %m.", path);
-
-        n = loop_read(fd, s->key, KEY_SIZE);
-        if (n < 0)
-                return kerror_set_errno(reterr, (int) n, "The node's key '%s' cannot be read: %m.", path);
-        if (n != KEY_SIZE || loop_read(fd, &surplus, 1) != 0)
-                return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                "The node's key '%s' has not exactly %u bytes.", path, KEY_SIZE);
-        return 0;
-}
-
-static int key_find(Secrets *s, const char *state_directory, KError *reterr) {
-        const char *credentials = getenv("CREDENTIALS_DIRECTORY");
-        _cleanup_free_ char *path = NULL;
-        int r;
-
-        if (credentials) {
-                path = strjoin(credentials, CREDENTIAL_NAME);
-                if (!path)
-                        return -ENOMEM;
-                r = key_load(s, path, reterr);
-                if (r != -ENOENT)
-                        return r;
-                path = mfree(path);
-        }
-
-        path = strjoin(state_directory, FILE_NAME);
-        if (!path)
-                return -ENOMEM;
-        r = key_load(s, path, reterr);
-        if (r != -ENOENT)
-                return r;
-
-        randombytes_buf(s->key, KEY_SIZE);
-        r = mkdir_p(state_directory, 0700);
-        if (r >= 0)
-                r = write_file_atomic(path, s->key, KEY_SIZE, 0600);
-        if (r < 0)
-                return kerror_set_errno(reterr, r, "The node's key '%s' cannot be written: %m.", path);
-        return 0;
-}
-
 int secrets_new(const char *state_directory, Secrets **ret, KError *reterr) {
         _cleanup_(secrets_freep) Secrets *s = NULL;
+        _cleanup_free_ char *path = NULL;
         int r;
 
         assert(state_directory);
         assert(ret);
 
-        if (sodium_init() < 0)
-                return kerror_set(reterr, K_INTERNAL, "libsodium cannot be initialised.");
-
         s = new0(Secrets, 1);
-        if (!s)
+        path = strjoin(state_directory, FILE_NAME);
+        if (!s || !path)
                 return -ENOMEM;
-        s->key = sodium_malloc(KEY_SIZE);
-        if (!s->key)
-                return -ENOMEM;
-        r = key_find(s, state_directory, reterr);
+        r = mkdir_p(state_directory, 0700);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "The node's key '%s' cannot be written: %m.", path);
+        r = key_file_get("node", CREDENTIAL_NAME, path, &s->key, reterr);
         if (r < 0)
                 return r;
         if (crypto_scalarmult_base(s->public_key, s->key) < 0)

@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "keyring.h"
 
-#include <fcntl.h>
 #include <sodium.h>
-#include <sys/random.h>
-#include <sys/stat.h>
 
 #include "file-util.h"
 #include "json-util.h"
+#include "key-file.h"
 #include "string-util.h"
 
-#define KEY_SIZE        32U
+#define KEY_SIZE        KEY_FILE_SIZE
 #define CREDENTIAL_NAME "kontena.key"
 #define FILE_NAME       "/master.key"
 
@@ -34,80 +32,19 @@ static void derive(Keyring *k, const char *prefix, size_t prefix_size, const cha
         sodium_memzero(&state, sizeof(state));
 }
 
-static int key_load(Keyring *k, const char *path, KError *reterr) {
-        _cleanup_close_ int fd = -EBADF;
-        uint8_t surplus;
-        ssize_t n;
-
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        if (fd < 0)
-                return errno == ENOENT ? -ENOENT
-                                       : kerror_set_errno(reterr, -errno,
-                                                         "The master's key '%s' cannot be opened: %m.",
-                                                         path);
-
-        n = loop_read(fd, k->key, KEY_SIZE);
-        if (n < 0)
-                return kerror_set_errno(reterr, (int) n, "The master's key '%s' cannot be read: %m.", path);
-        if (n != KEY_SIZE || loop_read(fd, &surplus, 1) != 0)
-                return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                "The master's key '%s' has not exactly %u bytes.", path, KEY_SIZE);
-
-        return 0;
-}
-
-static int key_make(Keyring *k, const char *path, KError *reterr) {
-        int r;
-
-        if (getrandom(k->key, KEY_SIZE, 0) != (ssize_t) KEY_SIZE)
-                return kerror_set_errno(reterr, -errno, "No random bytes for the master's key: %m.");
-
-        r = write_file_atomic(path, k->key, KEY_SIZE, 0600);
-        if (r < 0)
-                return kerror_set_errno(reterr, r, "The master's key '%s' cannot be written: %m.", path);
-        return 0;
-}
-
 int keyring_new(const char *state_directory, Keyring **ret, KError *reterr) {
         _cleanup_(keyring_freep) Keyring *k = NULL;
         _cleanup_free_ char *path = NULL;
-        const char *credentials;
         int r;
 
         assert(state_directory);
         assert(ret);
 
-        if (sodium_init() < 0)
-                return kerror_set(reterr, K_INTERNAL, "libsodium cannot be initialised.");
-
         k = new0(Keyring, 1);
-        if (!k)
-                return -ENOMEM;
-        k->key = sodium_malloc(KEY_SIZE);
-        if (!k->key)
-                return -ENOMEM;
-
-        credentials = getenv("CREDENTIALS_DIRECTORY");
-        if (credentials) {
-                path = strjoin(credentials, "/" CREDENTIAL_NAME);
-                if (!path)
-                        return -ENOMEM;
-                r = key_load(k, path, reterr);
-                if (r >= 0) {
-                        *ret = TAKE_PTR(k);
-                        return 0;
-                }
-                if (r != -ENOENT)
-                        return r;
-                path = mfree(path);
-        }
-
         path = strjoin(state_directory, FILE_NAME);
-        if (!path)
+        if (!k || !path)
                 return -ENOMEM;
-        r = key_load(k, path, reterr);
-        if (r == -ENOENT)
-                r = key_make(k, path, reterr);
+        r = key_file_get("master", CREDENTIAL_NAME, path, &k->key, reterr);
         if (r < 0)
                 return r;
 
