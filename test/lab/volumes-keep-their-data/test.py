@@ -17,6 +17,12 @@ def places(grid, name):
     return {(p["node"], p["name"]): p for p in show(grid, name)["instances"]}
 
 
+def is_frozen(host, unit):
+    """As the kernel has it: systemd 252 says now and then that a unit runs which it has just frozen."""
+    group = host.run(["systemctl", "show", "-P", "ControlGroup", unit]).stdout.strip()
+    return "frozen 1" in host.read(f"/sys/fs/cgroup{group}/cgroup.events").splitlines()
+
+
 def gone(grid, name):
     return grid.ctl("volume", "show", name, check=False).returncode == 4
 
@@ -112,7 +118,7 @@ def test_a_snapshot_brings_back_what_was(grid, volume):
         path = f"{VOLUMES}/{name}.{data}-1"
         host.run(f"echo first > {path}/file; head -c 8000000 /dev/urandom > {path}/blob")
         grid.ctl("volume", "snapshot", data, "before")
-        assert host.run(f"systemctl show -P FreezerState {unit}").stdout.strip() == "running", "thawed again"
+        assert not is_frozen(host, unit), "thawed again"
         host.run(f"echo second > {path}/file; rm {path}/blob")
 
         rows = grid.json("volume", "snapshots", data)
@@ -142,9 +148,9 @@ def test_whom_a_dead_daemon_froze_is_thawed(grid, volume):
         host.run("systemctl kill --signal=STOP kontena-noded")
         host.write("/run/kontena/frozen", unit)
         host.run(["systemctl", "freeze", unit])
-        assert host.run(f"systemctl show -P FreezerState {unit}").stdout.strip() == "frozen"
+        assert is_frozen(host, unit)
         host.run("systemctl kill --signal=KILL kontena-noded")
-        wait_until(lambda: host.run(f"systemctl show -P FreezerState {unit}").stdout.strip() == "running", 30, "thawing", 0.2)
+        wait_until(lambda: not is_frozen(host, unit), 30, "thawing", 0.2)
         assert host.run("ls /run/kontena/frozen", check=False).returncode != 0
         grid.wait_node(host.name, "online")
         before = host.run(f"wc -l < {VOLUMES}/{name}.{data}-1/log").stdout
