@@ -13,6 +13,7 @@
 #include "kontena-limits.h"
 #include "log.h"
 #include "process-list.h"
+#include "redact.h"
 
 #define FILE_SIZE_MAX   (2U * SPEC_SIZE_MAX)
 #define PASSWD_SIZE_MAX (1024U * 1024U)
@@ -20,68 +21,21 @@
 typedef struct Inspection {
         Manager *manager;
         uint64_t request, epoch; /* of the connection that asked */
-        json_object *result;
+        json_object *result;     /* of inspect */
+        char *instance;          /* of top */
 } Inspection;
 
 static void inspection_free(void *p) {
         Inspection *i = p;
 
         json_object_put(i->result);
+        free(i->instance);
         free(i);
 }
 
 static void inspection_freep(Inspection **i) {
         if (*i)
                 inspection_free(*i);
-}
-
-static int redact_env(json_object *env) {
-        size_t n = json_object_array_length(env);
-
-        for (size_t i = 0; i < n; i++) {
-                const char *entry = json_object_get_string(json_object_array_get_idx(env, i));
-                _cleanup_free_ char *name = NULL;
-                json_object *s;
-
-                if (!entry)
-                        continue;
-                name = strndup(entry, (size_t) (strchrnul(entry, '=') - entry));
-                s = name ? json_object_new_string(name) : NULL;
-                if (!s)
-                        return -ENOMEM;
-                if (json_object_array_put_idx(env, i, s) < 0) {
-                        json_object_put(s);
-                        return -ENOMEM;
-                }
-        }
-
-        return 0;
-}
-
-int inspect_redact(json_object *o) {
-        int r;
-
-        if (json_object_is_type(o, json_type_array)) {
-                FOREACH_JSON_ARRAY(element, o) {
-                        r = inspect_redact(element);
-                        if (r < 0)
-                                return r;
-                }
-                return 0;
-        }
-        if (!json_object_is_type(o, json_type_object))
-                return 0;
-
-        json_object_object_del(o, "secrets");
-        json_object_object_del(o, "sealed");
-        json_object_object_foreach(o, key, value) {
-                r = streq(key, "env") && json_object_is_type(value, json_type_array) ? redact_env(value)
-                                                                                     : inspect_redact(value);
-                if (r < 0)
-                        return r;
-        }
-
-        return 0;
 }
 
 static int reply_error(Manager *m, uint64_t id, const KError *error) {
@@ -118,7 +72,7 @@ static int add_file(json_object *o, const char *key, const char *directory, cons
                 log_debug_errno(r, "'%s' is not shown: %m", path);
                 return r == -ENOMEM ? r : json_add_string(o, key, NULL);
         }
-        r = inspect_redact(value);
+        r = json_redact(value);
         return r < 0 ? r : json_add(o, key, TAKE_PTR(value));
 }
 
@@ -130,7 +84,7 @@ static int add_want(json_object *o, const Instance *i) {
                 return json_add_string(o, "want", NULL);
         if (json_object_deep_copy(i->want_json, &want, NULL) < 0)
                 return -ENOMEM;
-        r = inspect_redact(want);
+        r = json_redact(want);
         return r < 0 ? r : json_add(o, "want", TAKE_PTR(want));
 }
 
@@ -264,14 +218,19 @@ static int read_properties(sd_bus_message *m, json_object **ret) {
         return 0;
 }
 
+/* Otherwise who asked is gone, and the number may be another's. */
+static bool is_waited_for(const Inspection *i) {
+        return desired_epoch(i->manager->desired) == i->epoch &&
+               channel_state(i->manager->channel) == CHANNEL_READY;
+}
+
 static int on_properties(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_json_ json_object *unit = NULL;
         Inspection *i = userdata;
         int r;
 
-        if (desired_epoch(i->manager->desired) != i->epoch ||
-                        channel_state(i->manager->channel) != CHANNEL_READY)
-                return 0; /* who asked is gone, and the number may be another's */
+        if (!is_waited_for(i))
+                return 0;
 
         r = sd_bus_message_is_method_error(m, NULL) ? 0 : read_properties(m, &unit);
         if (r < 0)
@@ -284,34 +243,38 @@ static int on_properties(sd_bus_message *m, void *userdata, sd_bus_error *error)
         return 0;
 }
 
-static int ask_unit(Manager *m, uint64_t id, const Instance *instance, json_object **result) {
+/* Asks for the properties of the instance's unit on one interface; the inspection lives until the answer, or as long as the bus. */
+static int ask_unit(const Instance *instance, Inspection **inspection, const char *interface,
+                sd_bus_message_handler_t done) {
         _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *slot = NULL;
-        _cleanup_(inspection_freep) Inspection *i = NULL;
         _cleanup_free_ char *path = NULL;
         int r;
 
         r = sd_bus_path_encode("/org/freedesktop/systemd1/unit", instance_unit(instance), &path);
         if (r < 0)
                 return r;
-        i = new0(Inspection, 1);
-        if (!i)
-                return -ENOMEM;
-        *i = (Inspection){ .manager = m, .request = id, .epoch = desired_epoch(m->desired) };
-        i->result = TAKE_PTR(*result);
-
-        r = sd_bus_call_method_async(m->bus, &slot, "org.freedesktop.systemd1", path,
-                        "org.freedesktop.DBus.Properties", "GetAll", on_properties, i, "s", "");
+        r = sd_bus_call_method_async((*inspection)->manager->bus, &slot, "org.freedesktop.systemd1", path,
+                        "org.freedesktop.DBus.Properties", "GetAll", done, *inspection, "s", interface);
         if (r >= 0)
                 r = sd_bus_slot_set_destroy_callback(slot, inspection_free);
         if (r < 0)
                 return r;
-        TAKE_PTR(i);
-        /* It lives until the answer, or as long as the bus. */
+        TAKE_PTR(*inspection);
         return sd_bus_slot_set_floating(slot, true);
 }
 
+static int inspection_new(Manager *m, uint64_t id, Inspection **ret) {
+        Inspection *i = new0(Inspection, 1);
+
+        if (!i)
+                return -ENOMEM;
+        *i = (Inspection){ .manager = m, .request = id, .epoch = desired_epoch(m->desired) };
+        *ret = i;
+        return 0;
+}
+
 void inspect_instance(Manager *m, uint64_t id, json_object *params) {
-        _cleanup_json_ json_object *result = NULL;
+        _cleanup_(inspection_freep) Inspection *inspection = NULL;
         _cleanup_kerror_ KError error = KERROR_NULL;
         Instance *i;
         int r = 0;
@@ -320,9 +283,11 @@ void inspect_instance(Manager *m, uint64_t id, json_object *params) {
                 return;
         i = find(m, params, &error);
         if (i) {
-                r = describe(i, &result);
+                r = inspection_new(m, id, &inspection);
                 if (r >= 0)
-                        r = ask_unit(m, id, i, &result);
+                        r = describe(i, &inspection->result);
+                if (r >= 0)
+                        r = ask_unit(i, &inspection, "", on_properties);
                 if (r < 0)
                         (void) kerror_set_errno(
                                         &error, r, "Instance '%s' cannot be shown: %m", instance_id(i));
@@ -363,30 +328,86 @@ static char *read_passwd(const Instance *i) {
         return TAKE_PTR(text);
 }
 
-void inspect_processes(Manager *m, uint64_t id, json_object *params) {
+static int read_control_group(sd_bus_message *m, char **ret) {
+        int r;
+
+        r = sd_bus_message_enter_container(m, 'a', "{sv}");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                const char *name, *group;
+
+                r = sd_bus_message_read(m, "s", &name);
+                if (r >= 0 && streq(name, "ControlGroup")) {
+                        r = sd_bus_message_read(m, "v", "s", &group);
+                        if (r >= 0)
+                                r = free_and_strdup(ret, group);
+                } else if (r >= 0)
+                        r = sd_bus_message_skip(m, "v");
+                if (r >= 0)
+                        r = sd_bus_message_exit_container(m);
+                if (r < 0)
+                        return r;
+        }
+
+        return r;
+}
+
+static int list_processes(const Inspection *i, const char *group, json_object **ret, KError *reterr) {
         _cleanup_free_ char *cgroup = NULL, *passwd = NULL;
+        Instance *instance = manager_find_instance(i->manager, i->instance);
+
+        if (!instance || isempty(group))
+                return kerror_set(reterr, K_CONFLICT, "Instance '%s' does not run.", i->instance);
+        cgroup = strjoin("/sys/fs/cgroup", group);
+        if (!cgroup)
+                return -ENOMEM;
+        passwd = read_passwd(instance);
+        return process_list("/proc", cgroup, passwd, ret, reterr);
+}
+
+static int on_control_group(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
         _cleanup_json_ json_object *result = NULL;
         _cleanup_kerror_ KError error = KERROR_NULL;
-        const UnitState *s;
+        _cleanup_free_ char *group = NULL;
+        Inspection *i = userdata;
+        int r;
+
+        if (!is_waited_for(i))
+                return 0;
+
+        /* A unit that is not there has no properties of a service. */
+        r = sd_bus_message_is_method_error(m, NULL) ? 0 : read_control_group(m, &group);
+        if (r >= 0)
+                r = list_processes(i, group, &result, &error);
+        if (r < 0)
+                (void) kerror_set_errno(&error, r, "The processes cannot be read: %m");
+        r = kerror_is_set(&error) ? reply_error(i->manager, i->request, &error)
+                                  : channel_reply(i->manager->channel, i->request, TAKE_PTR(result));
+        if (r < 0)
+                log_warning_errno(r, "Cannot answer the master: %m");
+        return 0;
+}
+
+/* systemd does not tell changes of a control group: it is asked for. */
+void inspect_processes(Manager *m, uint64_t id, json_object *params) {
+        _cleanup_(inspection_freep) Inspection *inspection = NULL;
+        _cleanup_kerror_ KError error = KERROR_NULL;
         Instance *i;
         int r;
 
         if (id == 0)
                 return;
         i = find(m, params, &error);
-        s = i && i->unit ? unit_state(i->unit) : NULL;
-        if (i && (!s || isempty(s->control_group)))
-                (void) kerror_set(&error, K_CONFLICT, "Instance '%s' does not run.", instance_id(i));
-        if (!kerror_is_set(&error)) {
-                cgroup = strjoin("/sys/fs/cgroup", s->control_group);
-                passwd = read_passwd(i);
-                r = cgroup ? process_list("/proc", cgroup, passwd, &result, &error) : -ENOMEM;
+        if (i) {
+                r = inspection_new(m, id, &inspection);
+                if (r >= 0 && !(inspection->instance = strdup(instance_id(i))))
+                        r = -ENOMEM;
+                if (r >= 0)
+                        r = ask_unit(i, &inspection, "org.freedesktop.systemd1.Service", on_control_group);
                 if (r < 0)
                         (void) kerror_set_errno(&error, r, "The processes cannot be read: %m");
         }
-
-        r = kerror_is_set(&error) ? reply_error(m, id, &error)
-                                  : channel_reply(m->channel, id, TAKE_PTR(result));
-        if (r < 0)
-                log_warning_errno(r, "Cannot answer the master: %m");
+        if (kerror_is_set(&error) && reply_error(m, id, &error) < 0)
+                log_warning("Cannot answer the master.");
 }

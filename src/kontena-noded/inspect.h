@@ -10,6 +10,3 @@
 /* "instance.inspect" and "instance.top": answered by the channel, now or later. */
 void inspect_instance(Manager *m, uint64_t id, json_object *params);
 void inspect_processes(Manager *m, uint64_t id, json_object *params);
-
-/* Wherever "env" is a list, its entries lose their values; wherever "secrets" or "sealed" is, it goes. In place. */
-int inspect_redact(json_object *o);

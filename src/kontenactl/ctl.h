@@ -70,6 +70,11 @@ typedef struct ServiceName {
 void service_name_done(ServiceName *n);
 #define _cleanup_service_name_ _cleanup_(service_name_done)
 int ctl_service_name(Ctl *c, const char *text, ServiceName *ret, KError *reterr);
+/* "web-1", "stack/web-1": an instance; "web", "stack/web": its service, and number 0. A service may itself be called "web-1": what is
+ * a service is one. */
+int ctl_instance_name(Ctl *c, const char *text, ServiceName *ret, unsigned *ret_number, KError *reterr);
+/* The same, but of a service the first instance that runs. */
+int ctl_instance_find(Ctl *c, const char *text, ServiceName *ret, unsigned *ret_number, KError *reterr);
 /* "web" of the null stack, "stack/web"; as people write it. */
 char *service_display_name(const char *stack, const char *service);
 
@@ -144,6 +149,8 @@ DECLARE_COMMAND(command_volume_restore);
 DECLARE_COMMAND(command_volume_remove_snapshot);
 DECLARE_COMMAND(command_event_list);
 DECLARE_COMMAND(command_status);
+DECLARE_COMMAND(command_top);
+DECLARE_COMMAND(command_inspect);
 DECLARE_COMMAND(command_bootstrap);
 DECLARE_COMMAND(command_complete);
 DECLARE_COMMAND(command_dump_tables);

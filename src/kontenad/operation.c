@@ -27,6 +27,7 @@ static const struct {
         { log_operations, &n_log_operations },
         { vault_operations, &n_vault_operations },
         { volume_operations, &n_volume_operations },
+        { instance_operations, &n_instance_operations },
 };
 
 const Operation *operation_by_index(size_t i) {

@@ -16,6 +16,7 @@ static struct {
 } open_calls[64];
 static unsigned n_open;
 static bool is_online = true;
+static const char *offline_id;
 static NodeSession sessions[16];
 static unsigned n_sessions;
 static char last_method[64];
@@ -23,6 +24,10 @@ static json_object *last_params;
 
 void test_session_set_online(bool online) {
         is_online = online;
+}
+
+void test_session_set_offline(const char *node_id) {
+        offline_id = node_id;
 }
 
 NodeSession *test_session(const char *node_id) {
@@ -47,21 +52,31 @@ unsigned test_session_n_open(void) {
         return n_open;
 }
 
-void test_session_answer(const char *error) {
-        _cleanup_kerror_ KError e = KERROR_NULL;
+static void answer(json_object *result, const KError *error) {
         session_result_t done = open_calls[0].done;
         void *userdata = open_calls[0].userdata;
         NodeSession *s = open_calls[0].session;
 
         assert(n_open > 0);
         memmove(open_calls, open_calls + 1, --n_open * sizeof(open_calls[0]));
+        done(s, result, error, userdata);
+}
+
+void test_session_answer(const char *error) {
+        _cleanup_kerror_ KError e = KERROR_NULL;
+
         if (error)
                 (void) kerror_set(&e, K_CONFLICT, "%s", error);
-        done(s, NULL, error ? &e : NULL, userdata);
+        answer(NULL, error ? &e : NULL);
+}
+
+void test_session_answer_with(json_object *result) {
+        answer(result, NULL);
+        json_object_put(result);
 }
 
 NodeSession *node_sessions_find(NodeSessions *l, const char *node_id) {
-        return is_online ? test_session(node_id) : NULL;
+        return is_online && !streq_ptr(node_id, offline_id) ? test_session(node_id) : NULL;
 }
 
 const char *session_node_id(NodeSession *s) {

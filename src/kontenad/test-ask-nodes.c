@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "test.h"
+
+#include <fcntl.h>
+
+#include "file-util.h"
+#include "json-util.h"
+#include "keyring.h"
+#include "kontena-limits.h"
+#include "operation.h"
+#include "string-util.h"
+#include "test-session.h"
+
+/* Operations that ask nodes and hand on what they say, on a real store; the nodes' answers are the test's. */
+
+typedef struct Bench {
+        Master m;
+        char *directory;
+        Caller *caller;
+        json_object *result;
+        KError error;
+        unsigned answers;
+} Bench;
+
+static void add_node(Bench *b, const char *id, uint32_t number) {
+        ASSERT_OK(store_put_node(b->m.store, &(NodeRow){ .id = (char *) id,
+                                                             .grid_id = (char *) "g",
+                                                             .name = (char *) id,
+                                                             .number = number }));
+}
+
+static void add_instance(Bench *b, const char *id, const char *node, uint32_t number, InstanceRole role,
+                InstanceDesired desired) {
+        ASSERT_OK(store_put_instance(b->m.store, &(InstanceRow){ .id = (char *) id,
+                                                                 .grid_id = (char *) "g",
+                                                                 .service_id = (char *) "s",
+                                                                 .node_id = (char *) node,
+                                                                 .number = number,
+                                                                 .role = role,
+                                                                 .desired = desired,
+                                                                 .exit_status = -1 }));
+}
+
+static int setup(void **state) {
+        char template[] = "/var/tmp/kontena-ask-XXXXXX";
+        _cleanup_json_ json_object *spec = json_tokener_parse("{\"image\":\"web\",\"count\":4}");
+        _cleanup_free_ char *path = NULL;
+        Bench *b = new0(Bench, 1);
+
+        ASSERT_OK(unsetenv("CREDENTIALS_DIRECTORY"));
+        b->directory = strdup(mkdtemp(template));
+        path = strjoin(b->directory, "/kontena.db");
+        ASSERT_OK(sd_event_new(&b->m.event));
+        ASSERT_OK(store_open(b->m.event, path, &b->m.store, NULL));
+        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, NULL));
+        ASSERT_OK(caller_new_internal("test", &b->caller));
+        ASSERT_OK(store_begin(b->m.store, NULL));
+        ASSERT_OK(store_put_grid(b->m.store, &(GridRow){ .id = (char *) "g",
+                                                             .name = (char *) "home",
+                                                             .subnet = (char *) "10.81.0.0/16",
+                                                             .supernet = (char *) "10.80.0.0/12",
+                                                             .initial_size = 1 }));
+        add_node(b, "n1", 1);
+        add_node(b, "n2", 2);
+        ASSERT_OK(store_put_service(b->m.store, &(ServiceRow){ .id = (char *) "s",
+                                                                .grid_id = (char *) "g",
+                                                                .stack = (char *) "null",
+                                                                .name = (char *) "web",
+                                                                .spec = spec }));
+        add_instance(b, "i1", "n1", 1, INSTANCE_CURRENT, INSTANCE_RUNNING);
+        add_instance(b, "i2", NULL, 2, INSTANCE_CURRENT, INSTANCE_RUNNING);
+        add_instance(b, "i3", "n1", 3, INSTANCE_CURRENT, INSTANCE_TERMINATED);
+        add_instance(b, "i4", "n2", 4, INSTANCE_CURRENT, INSTANCE_RUNNING);
+        add_instance(b, "i4b", "n1", 4, INSTANCE_INCOMING, INSTANCE_RUNNING);
+        ASSERT_OK(store_commit(b->m.store, NULL));
+        test_session_set_online(true);
+        test_session_set_offline(NULL);
+        *state = b;
+        return 0;
+}
+
+static int teardown(void **state) {
+        Bench *b = *state;
+
+        operations_abort(&b->m);
+        json_object_put(b->result);
+        kerror_done(&b->error);
+        caller_unref(b->caller);
+        keyring_free(b->m.keyring);
+        store_close(b->m.store);
+        sd_event_unref(b->m.event);
+        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
+        free(b->directory);
+        free(b);
+        return 0;
+}
+
+static void on_done(json_object *result, const KError *error, void *userdata) {
+        Bench *b = userdata;
+
+        b->answers++;
+        json_object_put(b->result);
+        b->result = json_object_get(result);
+        kerror_done(&b->error);
+        if (error)
+                (void) kerror_set(&b->error, error->code, "%s", kerror_message(error));
+}
+
+static void call(Bench *b, const char *name, const char *params) {
+        b->answers = 0;
+        operation_call(&b->m, b->caller, operation_find(name), json_tokener_parse(params), true, on_done, b);
+}
+
+static KErrorCode code_of(Bench *b, const char *name, const char *params) {
+        call(b, name, params);
+        ASSERT_EQ(b->answers, 1);
+        return b->error.code;
+}
+
+#define WEB(number) "{\"grid\":\"home\",\"stack\":\"null\",\"service\":\"web\",\"instance\":" #number "}"
+
+static void test_an_instance_is_looked_for(void **state) {
+        Bench *b = *state;
+
+        ASSERT_EQ(code_of(b, "instance.top", WEB(5)), K_NO_SUCH_INSTANCE);
+        ASSERT_EQ(code_of(b, "instance.top", WEB(0)), K_NO_SUCH_INSTANCE);
+        ASSERT_EQ(code_of(b, "instance.top", WEB(3)), K_NO_SUCH_INSTANCE); /* it is being removed */
+        ASSERT_EQ(code_of(b, "instance.inspect", WEB(2)), K_CONFLICT);
+        ASSERT_STREQ(b->error.message, "Instance 2 of service 'web' is on no node yet.");
+        test_session_set_offline("n1");
+        ASSERT_EQ(code_of(b, "instance.top", WEB(1)), K_NODE_OFFLINE);
+        ASSERT_STREQ(b->error.message, "Node 'n1' with instance 1 is offline.");
+        ASSERT_EQ(test_session_n_open(), 0);
+}
+
+static void test_its_node_is_asked(void **state) {
+        const char *id = NULL;
+        Bench *b = *state;
+
+        call(b, "instance.top", WEB(4));
+        ASSERT_EQ(b->answers, 0);
+        ASSERT_STREQ(test_session_last_method(), "instance.top");
+        ASSERT_OK(json_get_string(test_session_last_params(), "id", &id, NULL));
+        ASSERT_STREQ(id, "i4"); /* not the one that will take its place */
+        test_session_answer("It does not run.");
+        ASSERT_EQ(b->answers, 1);
+        ASSERT_STREQ(b->error.message, "It does not run.");
+}
+
+static void test_of_processes_only_what_is_known_goes_on(void **state) {
+        Bench *b = *state;
+
+        call(b, "instance.top", WEB(1));
+        test_session_answer_with(json_tokener_parse(
+                        "{\"processes\":[{\"pid\":7,\"ppid\":1,\"user\":\"root\",\"state\":\"S\",\"cpu_"
+                        "usec\":5,"
+                        "\"memory\":4096,\"started_at\":9,\"command\":\"sh\",\"more\":{}},"
+                        "{\"pid\":\"x\",\"user\":7,\"command\":[]},7,null,\"x\"]}"));
+        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_STREQ(json_text(b->result), "{\"processes\":[{\"pid\":7,\"ppid\":1,\"cpu_usec\":5,\"memory\":"
+                                           "4096,\"started_at\":9,"
+                                           "\"user\":\"root\",\"state\":\"S\",\"command\":\"sh\"},{}]}");
+
+        call(b, "instance.top", WEB(1));
+        test_session_answer_with(json_tokener_parse("{\"processes\":7}"));
+        ASSERT_STREQ(json_text(b->result), "{\"processes\":[]}");
+}
+
+static void test_processes_are_bounded(void **state) {
+        _cleanup_json_ json_object *list = json_object_new_array();
+        json_object *o = json_object_new_object(), *rows = NULL;
+        Bench *b = *state;
+
+        for (unsigned i = 0; i < PROCESSES_SHOWN_MAX + 10; i++)
+                ASSERT_OK(json_append(list, json_object_new_object()));
+        ASSERT_OK(json_add(o, "processes", TAKE_PTR(list)));
+        call(b, "instance.top", WEB(1));
+        test_session_answer_with(o);
+        ASSERT_OK(json_get_array(b->result, "processes", &rows, NULL));
+        ASSERT_EQ(json_object_array_length(rows), PROCESSES_SHOWN_MAX);
+}
+
+static void test_a_description_goes_on_as_text(void **state) {
+        const char *text = NULL;
+        Bench *b = *state;
+
+        call(b, "instance.inspect", WEB(1));
+        ASSERT_STREQ(test_session_last_method(), "instance.inspect");
+        test_session_answer_with(json_tokener_parse("{\"want\":{\"id\":\"i1\"},\"unit\":null}"));
+        ASSERT_OK(json_get_string(b->result, "description", &text, NULL));
+        ASSERT_STREQ(text, "{\"want\":{\"id\":\"i1\"},\"unit\":null}");
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+KONTENA_TESTS(TEST(test_an_instance_is_looked_for), TEST(test_its_node_is_asked),
+                TEST(test_of_processes_only_what_is_known_goes_on), TEST(test_processes_are_bounded),
+                TEST(test_a_description_goes_on_as_text))
