@@ -46,6 +46,15 @@
 #define CHANNEL_BACKOFF_MAX_USEC             (90U * 1000000U)
 #define CHANNEL_UNAUTHENTICATED_MAX          64U /* connections that have not yet said who they are */
 
+/* Streams of the node channel */
+#define STREAM_WINDOW                        (256U * 1024U) /* on the way, of one stream in one direction */
+#define STREAM_DATA_MAX                      (64U * 1024U)  /* in one message */
+#define STREAM_OPEN_TIMEOUT_USEC             (30U * 1000000U)
+#define STREAMS_PER_NODE_MAX                 64U
+#define STREAMS_PER_CALLER_MAX               64U
+#define EXEC_ARGUMENTS_MAX                   1024U
+#define EXEC_ARGUMENTS_SIZE_MAX              (128U * 1024U) /* of all together; of the environment too */
+
 /* The master's port */
 #define LISTENER_CONNECTIONS_MAX             4096U
 #define LISTENER_CONNECTIONS_PER_ADDRESS_MAX 1024U /* many nodes behind one gateway */
