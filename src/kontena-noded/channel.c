@@ -31,6 +31,7 @@ struct Channel {
         char node_id[SD_ID128_STRING_MAX];
         channel_method_t on_method;
         channel_state_changed_t on_state;
+        channel_binary_t on_binary;
         void *userdata;
 
         JoinConfig join;
@@ -210,7 +211,9 @@ static void on_frame(FrameStream *s, FrameType type, const char *data, size_t si
                 on_closed(c, data, size);
                 return;
         case FRAME_BINARY:
-                return; /* of a later version */
+                if (is_open(c) && c->on_binary)
+                        c->on_binary(c, data, size, c->userdata);
+                return;
         default:
                 set_outcome(c, 0, "kontena-channel said something that is not its to say.");
                 attempt_failed(c);
@@ -531,6 +534,19 @@ int channel_call(Channel *c, const char *method, json_object *params, uint64_t t
 
 int channel_notify(Channel *c, const char *method, json_object *params) {
         return jsonrpc_notify(c->rpc, method, params);
+}
+
+void channel_set_binary(Channel *c, channel_binary_t on_binary) {
+        c->on_binary = on_binary;
+}
+
+int channel_send_binary(Channel *c, const void *head, size_t head_size, const void *data, size_t size) {
+        int r;
+
+        if (!c->stream || !is_open(c))
+                return -ENOTCONN;
+        r = frame_stream_send_parts(c->stream, FRAME_BINARY, head, head_size, data, size);
+        return r == -EPIPE ? -ENOTCONN : r;
 }
 
 int channel_reply(Channel *c, uint64_t id, json_object *result) {

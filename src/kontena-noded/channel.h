@@ -29,6 +29,8 @@ ChannelState channel_state_from_string(const char *s);
  * id 0 is a notification. */
 typedef void (*channel_method_t)(
                 Channel *c, uint64_t id, const char *method, json_object *params, void *userdata);
+/* A binary message of the master, while the channel is open. */
+typedef void (*channel_binary_t)(Channel *c, const void *data, size_t size, void *userdata);
 typedef void (*channel_state_changed_t)(Channel *c, ChannelState state, void *userdata);
 /* result is NULL on error (time-out and loss of the connection too). Called exactly once for each call. */
 typedef void (*channel_result_t)(Channel *c, json_object *result, const KError *error, void *userdata);
@@ -43,6 +45,9 @@ int channel_new(sd_event *event, sd_bus *bus, const ChannelConfig *config, chann
                 channel_state_changed_t on_state, void *userdata, Channel **ret);
 Channel *channel_free(Channel *c);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Channel *, channel_free);
+
+/* Without one binary messages are ignored. It gets the userdata of the others. */
+void channel_set_binary(Channel *c, channel_binary_t on_binary);
 
 /* Reads join.conf (again); begins to connect if the node has joined. */
 int channel_start(Channel *c, KError *reterr);
@@ -60,6 +65,8 @@ const char *channel_node_id(Channel *c);
 int channel_call(Channel *c, const char *method, json_object *params, uint64_t timeout_usec,
                 channel_result_t done, void *userdata);
 int channel_notify(Channel *c, const char *method, json_object *params);
+/* One binary message in two parts. -ENOTCONN, -ENOBUFS as above. */
+int channel_send_binary(Channel *c, const void *head, size_t head_size, const void *data, size_t size);
 int channel_reply(Channel *c, uint64_t id, json_object *result);
 int channel_reply_error(Channel *c, uint64_t id, const KError *error);
 

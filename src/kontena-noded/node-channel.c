@@ -8,6 +8,7 @@
 #include "log.h"
 #include "node-report.h"
 #include "noded-internal.h"
+#include "streams.h"
 #include "volume-manager.h"
 
 int manager_send(const char *method, json_object *params, void *userdata) {
@@ -136,6 +137,7 @@ void manager_channel_state(Channel *c, ChannelState state, void *userdata) {
                 m->was_connected = false;
                 reporter_close(m->reporter);
                 log_streams_close_all(m->logs);
+                streams_close_all(m->streams);
                 manager_forget_image_questions(m);
                 volume_manager_disconnected(m->volumes);
                 break;
@@ -229,12 +231,15 @@ static const struct {
 void manager_channel_method(
                 Channel *c, uint64_t id, const char *method, json_object *params, void *userdata) {
         _cleanup_kerror_ KError error = KERROR_NULL;
+        Manager *m = userdata;
 
         for (size_t i = 0; i < ELEMENTSOF(methods); i++)
                 if (streq(methods[i].name, method)) {
-                        methods[i].function(userdata, id, params);
+                        methods[i].function(m, id, params);
                         return;
                 }
+        if (streams_method(m->streams, id, method, params))
+                return;
 
         /* A newer master may know more. */
         log_debug("The master called the unknown method '%s'.", method);

@@ -19,6 +19,9 @@ void manager_channel_method(
 void manager_channel_state(Channel *c, ChannelState state, void *userdata);
 int manager_send(const char *method, json_object *params, void *userdata);
 
+/* node-streams.c */
+void manager_channel_binary(Channel *c, const void *data, size_t size, void *userdata);
+
 /* node-volumes.c */
 int manager_new_volumes(Manager *m);
 void manager_reconcile_volumes(Manager *m);

@@ -16,6 +16,8 @@
 #include "node-report.h"
 #include "noded-internal.h"
 #include "secrets.h"
+#include "stream-provider.h"
+#include "streams.h"
 #include "volume-manager.h"
 
 #define REPORT_USEC        (60 * USEC_PER_SEC)
@@ -377,6 +379,8 @@ static int new_parts(Manager *m) {
         if (r >= 0)
                 r = log_streams_new(m->event, manager_send, m, &m->logs);
         if (r >= 0)
+                r = manager_new_streams(m);
+        if (r >= 0)
                 r = new_host(m);
         if (r >= 0)
                 r = manager_new_volumes(m);
@@ -390,6 +394,7 @@ static int new_parts(Manager *m) {
                         manager_channel_method, manager_channel_state, m, &m->channel);
         if (r < 0)
                 return log_error_errno(r, "Cannot prepare the node channel: %m");
+        channel_set_binary(m->channel, manager_channel_binary);
 
         r = new_timer(m, STATUS_DELAY_USEC, on_status, &m->status_timer);
         if (r >= 0)
@@ -489,6 +494,7 @@ Manager *manager_free(Manager *m) {
         m->face = bus_face_free(m->face);
         volume_manager_free(m->volumes);
         log_streams_free(m->logs);
+        m->streams = streams_free(m->streams);
         channel_free(m->channel);
         reporter_free(m->reporter);
         desired_free(m->desired);

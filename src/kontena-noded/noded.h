@@ -41,6 +41,7 @@ struct Manager {
         Desired *desired;
         Reporter *reporter;
         LogStreams *logs;
+        struct Streams *streams;
         struct VolumeManager *volumes;
         struct Secrets *secrets;        /* NULL: the key cannot be had */
         ImageQuestion *image_questions; /* of the master, not yet answered */

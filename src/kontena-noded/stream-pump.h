@@ -32,3 +32,4 @@ void stream_pump_ready(StreamPump *p);
 /* The other side is gone: what its descriptors still hold is read to its end, however slowly it is taken; but once nothing came for
  * grace_usec and the stream has room, drained() is called though somebody may still hold the other end. */
 void stream_pump_finish(StreamPump *p, uint64_t grace_usec);
+bool stream_pump_is_drained(const StreamPump *p); /* drained() was called */

@@ -52,8 +52,8 @@ typedef struct StreamsHandler {
 } StreamsHandler;
 
 /* providers ends with a NULL. */
-int streams_new(const StreamsHandler *handler, const StreamProvider *const *providers, void *provider_userdata,
-                Streams **ret);
+int streams_new(const StreamsHandler *handler, const StreamProvider *const *providers,
+                void *provider_userdata, Streams **ret);
 Streams *streams_free(Streams *l);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Streams *, streams_free);
 

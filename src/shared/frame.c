@@ -291,7 +291,13 @@ void frame_stream_detach(FrameStream *s) {
 }
 
 int frame_stream_send(FrameStream *s, FrameType type, const void *data, size_t size) {
+        return frame_stream_send_parts(s, type, NULL, 0, data, size);
+}
+
+int frame_stream_send_parts(FrameStream *s, FrameType type, const void *head, size_t head_size,
+                const void *data, size_t data_size) {
         bool idle = frame_buffer_size(&s->out) == 0;
+        size_t size = head_size + data_size;
         uint32_t le;
         uint8_t *p;
         int r;
@@ -309,8 +315,10 @@ int frame_stream_send(FrameStream *s, FrameType type, const void *data, size_t s
         le = htole32((uint32_t) size);
         p[0] = (uint8_t) type;
         memcpy(p + 1, &le, sizeof(le));
-        if (size > 0)
-                memcpy(p + FRAME_HEAD_SIZE, data, size);
+        if (head_size > 0)
+                memcpy(p + FRAME_HEAD_SIZE, head, head_size);
+        if (data_size > 0)
+                memcpy(p + FRAME_HEAD_SIZE + head_size, data, data_size);
         frame_buffer_commit(&s->out, FRAME_HEAD_SIZE + size);
 
         /* Mostly the socket takes it at once. Its errors, and drained(), come from the loop. */

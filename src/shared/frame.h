@@ -43,6 +43,9 @@ void frame_stream_detach(FrameStream *s);
 
 /* Queues one frame. -EMSGSIZE over FRAME_SIZE_MAX, -ENOBUFS when more than CHANNEL_QUEUE_BYTES_MAX wait, -EPIPE after the end. */
 int frame_stream_send(FrameStream *s, FrameType type, const void *data, size_t size);
+/* The same for a payload in two parts. */
+int frame_stream_send_parts(FrameStream *s, FrameType type, const void *head, size_t head_size,
+                const void *data, size_t data_size);
 size_t frame_stream_queued(const FrameStream *s);    /* bytes */
 void frame_stream_pause(FrameStream *s, bool pause); /* stop reading: back pressure */
 /* Writes what is queued before returning, waiting at most timeout_usec: for a last word before the process ends. */

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "noded.h"
+#include "streams.h"
+
+/* The kinds of streams this node has, each in its file; userdata of open() is the Manager. */
+extern const StreamProvider stream_provider_exec;
+
+/* node-streams.c */
+int manager_new_streams(Manager *m);
