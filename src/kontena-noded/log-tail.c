@@ -16,7 +16,7 @@
 #define LAGS_MAX     8U
 
 struct LogTail {
-        char *id, *path;
+        char *match, *path;
         uint64_t since;
         Job *job;
         sd_event_source *timeout;
@@ -33,7 +33,7 @@ LogTail *log_tail_cancel(LogTail *t) {
         if (t->path)
                 (void) unlink(t->path);
         free(t->path);
-        free(t->id);
+        free(t->match);
         free(t);
         return NULL;
 }
@@ -102,14 +102,11 @@ static int take_lines(sd_journal *j, uint64_t since, char ***ret) {
 /* In the child. */
 static int read_tail(void *arg) {
         _cleanup_strv_free_ char **lines = NULL;
-        _cleanup_free_ char *match = NULL, *text = NULL;
+        _cleanup_free_ char *text = NULL;
         const LogTail *t = arg;
         sd_journal *j;
         int r;
 
-        match = strjoin("KONTENA_INSTANCE_ID=", t->id);
-        if (!match)
-                return -ENOMEM;
         /* The journal is a little behind, under load more. */
         for (unsigned n = 0; n < LAGS_MAX && !lines; n++) {
                 (void) usleep(LAG_USEC);
@@ -118,7 +115,7 @@ static int read_tail(void *arg) {
                         return r;
                 r = sd_journal_add_match(j, "_TRANSPORT=stdout", 0);
                 if (r >= 0)
-                        r = sd_journal_add_match(j, match, 0);
+                        r = sd_journal_add_match(j, t->match, 0);
                 if (r >= 0)
                         r = take_lines(j, t->since, &lines);
                 sd_journal_close(j);
@@ -143,7 +140,7 @@ static void on_read(Job *job, int r, void *userdata) {
         if (r >= 0)
                 r = read_file(t->path, LOG_TAIL_SIZE_MAX + 1, &text, NULL);
         if (r < 0)
-                log_debug_errno(r, "Cannot read the last lines of instance '%s': %m", t->id);
+                log_debug_errno(r, "Cannot read the last lines of '%s': %m", t->match);
         finish(t, text);
 }
 
@@ -152,17 +149,17 @@ static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-int log_tail_start(sd_event *event, const char *instance_id, uint64_t since_usec, const char *directory,
-                log_tail_done_t done, void *userdata, LogTail **ret) {
+static int start(sd_event *event, const char *field, const char *value, uint64_t since_usec,
+                const char *directory, log_tail_done_t done, void *userdata, LogTail **ret) {
         _cleanup_(log_tail_cancelp) LogTail *t = NULL;
         int r;
 
         t = new0(LogTail, 1);
         if (!t)
                 return -ENOMEM;
-        t->id = strdup(instance_id);
+        t->match = strjoin(field, "=", value);
         t->path = strjoin(directory, "/log-tail");
-        if (!t->id || !t->path)
+        if (!t->match || !t->path)
                 return -ENOMEM;
         t->since = since_usec;
         t->done = done;
@@ -177,4 +174,14 @@ int log_tail_start(sd_event *event, const char *instance_id, uint64_t since_usec
 
         *ret = TAKE_PTR(t);
         return 0;
+}
+
+int log_tail_start(sd_event *event, const char *instance_id, uint64_t since_usec, const char *directory,
+                log_tail_done_t done, void *userdata, LogTail **ret) {
+        return start(event, "KONTENA_INSTANCE_ID", instance_id, since_usec, directory, done, userdata, ret);
+}
+
+int log_tail_start_unit(sd_event *event, const char *unit, uint64_t since_usec, const char *directory,
+                log_tail_done_t done, void *userdata, LogTail **ret) {
+        return start(event, "_SYSTEMD_UNIT", unit, since_usec, directory, done, userdata, ret);
 }

@@ -17,6 +17,9 @@ typedef void (*log_tail_done_t)(LogTail *t, const char *text, void *userdata);
 /* directory: where the child may leave them for us. */
 int log_tail_start(sd_event *event, const char *instance_id, uint64_t since_usec, const char *directory,
                 log_tail_done_t done, void *userdata, LogTail **ret);
+/* The same for what a unit of this name has written, not for what belongs to the instance beside it. */
+int log_tail_start_unit(sd_event *event, const char *unit, uint64_t since_usec, const char *directory,
+                log_tail_done_t done, void *userdata, LogTail **ret);
 LogTail *log_tail_cancel(LogTail *t);
 DEFINE_TRIVIAL_CLEANUP_FUNC(LogTail *, log_tail_cancel);
 

@@ -9,13 +9,16 @@
 #include "device-list.h"
 #include "file-util.h"
 #include "json-util.h"
+#include "kontena-limits.h"
 #include "output.h"
 #include "parse-util.h"
 #include "runtime.h"
+#include "stream-exec.h"
 #include "string-util.h"
 
-#define LOG_SIZE_MAX (256U * 1024U)
-#define LOG_TEXT_MAX 1024U
+#define LOG_SIZE_MAX    (256U * 1024U)
+#define LOG_TEXT_MAX    1024U
+#define CONFIG_SIZE_MAX (8U * SPEC_SIZE_MAX)
 
 static const char *const candidates[] = { "crun", "runc" };
 static const char *const directories[] = { "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin",
@@ -201,6 +204,17 @@ static bool is_stale(const Runtime *rt, const char *id) {
         return !path || access(path, F_OK) >= 0;
 }
 
+static int delete_command(const Runtime *rt, const char *id, char ***l) {
+        int r;
+
+        r = strv_extend(l, rt->program);
+        if (r >= 0)
+                r = strv_extend(l, "delete");
+        if (r >= 0)
+                r = strv_extend(l, "--force");
+        return r < 0 ? r : strv_extend(l, id);
+}
+
 static int oci_setup(Runtime *rt, const RuntimeContainer *c, UnitSetup *setup, KError *reterr) {
         _cleanup_(device_list_done) DeviceList devices = {};
         _cleanup_free_ char *log = NULL;
@@ -232,13 +246,7 @@ static int oci_setup(Runtime *rt, const RuntimeContainer *c, UnitSetup *setup, K
         if (r < 0)
                 return r;
 
-        r = strv_extend(&setup->delete, rt->program);
-        if (r >= 0)
-                r = strv_extend(&setup->delete, "delete");
-        if (r >= 0)
-                r = strv_extend(&setup->delete, "--force");
-        if (r >= 0)
-                r = strv_extend(&setup->delete, c->id);
+        r = delete_command(rt, c->id, &setup->delete);
         if (r < 0)
                 return r;
         setup->stale = is_stale(rt, c->id);
@@ -295,11 +303,92 @@ static char *oci_failure(Runtime *rt, const char *directory) {
         return runtime_log_message(text, size);
 }
 
+/* The configuration's process with another command. It holds the environment, and so may hold secrets. */
+static int write_process(const RuntimeCommand *c, KError *reterr) {
+        _cleanup_free_ char *path = NULL;
+        _cleanup_erase_ char *text = NULL;
+        _cleanup_json_ json_object *config = NULL, *process = NULL;
+        size_t size;
+        int r;
+
+        path = strjoin(c->bundle, "/config.json");
+        if (!path)
+                return -ENOMEM;
+        r = read_file(path, CONFIG_SIZE_MAX, &text, &size);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Cannot read the container's configuration: %m");
+        r = json_parse(text, size, CONFIG_SIZE_MAX, &config, reterr);
+        if (r >= 0)
+                r = stream_exec_process(
+                                config, &(StreamExecOptions){ .argv = c->argv }, NULL, &process, reterr);
+        if (r < 0)
+                return r;
+        return write_text(c->directory, "process.json", json_text(process), 0600);
+}
+
+static int add_pid_file(const RuntimeCommand *c, char ***l) {
+        int r;
+
+        r = strv_extend(l, "--pid-file");
+        return r < 0 ? r : strv_extendf(l, "%s/pid", c->directory);
+}
+
+static int oci_exec(Runtime *rt, const RuntimeCommand *c, char ***ret, KError *reterr) {
+        _cleanup_strv_free_ char **l = NULL;
+        int r;
+
+        r = write_process(c, reterr);
+        if (r >= 0)
+                r = base_command(rt, c->directory, &l);
+        if (r >= 0)
+                r = strv_extend(&l, "exec");
+        if (r >= 0)
+                r = add_pid_file(c, &l);
+        if (r >= 0)
+                r = strv_extend(&l, "--process");
+        if (r >= 0)
+                r = strv_extendf(&l, "%s/process.json", c->directory);
+        if (r >= 0)
+                r = strv_extend(&l, c->container_id);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(l);
+        return 0;
+}
+
+static int oci_run(Runtime *rt, const RuntimeCommand *c, char ***ret, char ***ret_delete) {
+        _cleanup_strv_free_ char **l = NULL, **d = NULL;
+        int r;
+
+        r = base_command(rt, c->directory, &l);
+        if (r >= 0)
+                r = strv_extend(&l, "run");
+        if (r >= 0)
+                r = add_pid_file(c, &l);
+        if (r >= 0)
+                r = strv_extend(&l, "--bundle");
+        if (r >= 0)
+                r = strv_extend(&l, c->bundle);
+        if (r >= 0)
+                r = strv_extend(&l, c->container_id);
+        if (r >= 0)
+                r = delete_command(rt, c->container_id, &d);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(l);
+        *ret_delete = TAKE_PTR(d);
+        return 0;
+}
+
 static const RuntimeOps oci_ops = {
         .kind = "oci",
         .prepare = oci_prepare,
         .setup = oci_setup,
         .failure = oci_failure,
+        .exec = oci_exec,
+        .run = oci_run,
 };
 
 static char *find_program(const char *name) {

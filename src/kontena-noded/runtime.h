@@ -29,6 +29,14 @@ typedef struct RuntimeContainer {
         size_t n_mounts;
 } RuntimeContainer;
 
+/* A command in a container that runs, or one that a container is made for. */
+typedef struct RuntimeCommand {
+        const char *container_id;
+        const char *bundle;    /* directory with the container's configuration */
+        const char *directory; /* the command's own: PID file, messages, the environment */
+        char *const *argv;     /* NULL: what the configuration says */
+} RuntimeCommand;
+
 typedef struct RuntimeOps {
         const char *kind;
 
@@ -40,6 +48,13 @@ typedef struct RuntimeOps {
 
         /* Why the last start failed, in the runtime's words; NULL when it left none. */
         char *(*failure)(Runtime *rt, const char *directory);
+
+        /* The command line that runs c->argv in the container, as its user and with its environment, and ends as it does. "pid" in the
+         * command's directory says that it has begun. */
+        int (*exec)(Runtime *rt, const RuntimeCommand *c, char ***ret, KError *reterr);
+
+        /* The same for a container that is made for this, and the command line that removes it. */
+        int (*run)(Runtime *rt, const RuntimeCommand *c, char ***ret, char ***ret_delete);
 } RuntimeOps;
 
 struct Runtime {

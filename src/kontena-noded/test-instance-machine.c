@@ -273,7 +273,7 @@ const char *failure_text;
 static char *failure(Runtime *rt, const char *directory) {
         return failure_text ? strdup(failure_text) : NULL;
 }
-static const RuntimeOps ops = { "fake", prepare, setup, failure };
+static const RuntimeOps ops = { .kind = "fake", .prepare = prepare, .setup = setup, .failure = failure };
 static Runtime runtime = { .ops = &ops, .name = (char *) "fake" };
 
 char events[1024];

@@ -208,7 +208,7 @@ static int append_output(const UnitSetup *s, sd_bus_message *m) {
         return r;
 }
 
-static int append_resources(const UnitSetup *s, sd_bus_message *m) {
+int unit_setup_append_resources(const UnitSetup *s, sd_bus_message *m) {
         int r;
 
         r = unit_append_string(m, "Slice", s->slice);
@@ -258,7 +258,7 @@ int unit_setup_append(const UnitSetup *s, sd_bus_message *m) {
         if (r >= 0)
                 r = output_append_dependencies(s, m);
         if (r >= 0)
-                r = append_resources(s, m);
+                r = unit_setup_append_resources(s, m);
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         return r;

@@ -39,6 +39,9 @@ int unit_setup_from_want(
 /* The a(sv) of StartTransientUnit(). */
 int unit_setup_append(const UnitSetup *s, sd_bus_message *m);
 
+/* Of it: slice, limits, the service's own properties and devices. For the units of commands in the container, too. */
+int unit_setup_append_resources(const UnitSetup *s, sd_bus_message *m);
+
 /* cpu.shares of old (2..262144, 1024 the default) as cpu.weight (1..10000, 100 the default), so that both ends and both defaults
  * meet. */
 uint64_t cpu_shares_to_weight(uint64_t shares) _const_;

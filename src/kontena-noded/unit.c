@@ -471,3 +471,7 @@ UnitManager *unit_manager_free(UnitManager *m) {
         free(m);
         return NULL;
 }
+
+sd_bus *unit_manager_bus(const UnitManager *m) {
+        return m->bus;
+}

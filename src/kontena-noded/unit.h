@@ -31,6 +31,8 @@ typedef void (*unit_done_t)(Unit *u, const KError *error, void *userdata);
 int unit_manager_new(sd_event *event, sd_bus *bus, UnitManager **ret);
 UnitManager *unit_manager_free(UnitManager *m);
 DEFINE_TRIVIAL_CLEANUP_FUNC(UnitManager *, unit_manager_free);
+sd_bus *unit_manager_bus(const UnitManager *
+                                m); /* borrowed; for units that are made in another way than unit_start() does */
 
 /* Follows the unit, whether it exists or not. */
 int unit_new(UnitManager *m, const char *name, unit_changed_t changed, void *userdata, Unit **ret);
