@@ -3,7 +3,7 @@
 
 #include "events.h"
 #include "file-util.h"
-#include "json-util.h"
+#include "node-removal.h"
 #include "string-util.h"
 
 #define UNSEEN_USEC (6 * 3600 * USEC_PER_SEC)
@@ -26,51 +26,34 @@ static bool is_stale(const GridRow *grid, const NodeRow *n, uint64_t now) {
                is_ephemeral(n);
 }
 
-static bool any_is_stateful(const InstanceRowList *instances) {
-        FOREACH_ARRAY(i, instances->rows, instances->n) {
-                bool stateful = false;
-
-                if ((*i)->desired != INSTANCE_TERMINATED && (*i)->spec)
-                        (void) json_find_bool((*i)->spec, "stateful", &stateful, NULL);
-                if (stateful)
-                        return true;
-        }
-        return false;
-}
-
-static int remove_node(Master *m, const NodeRow *n, const InstanceRowList *instances) {
+/* Named volumes go with such a node, as its label says that they may: that is told. */
+static int remove_node(Master *m, const NodeRow *n, const NodeLoss *loss) {
         _cleanup_(store_rollbackp) Store *t = NULL;
+        _cleanup_free_ char *data = NULL;
         int r;
+
+        if (!node_loss_is_empty(loss)) {
+                data = node_loss_describe(loss);
+                if (!data)
+                        return -ENOMEM;
+        }
 
         r = store_begin(m->store, NULL);
         if (r < 0)
                 return r;
         t = m->store;
-
-        FOREACH_ARRAY(i, instances->rows, instances->n) {
-                InstanceRow *row = *i;
-
-                if (row->desired == INSTANCE_TERMINATED)
-                        r = store_delete_instance(m->store, row->id);
-                else {
-                        row->node_id = mfree(row->node_id);
-                        row->address = mfree(row->address);
-                        row->state = mfree(row->state);
-                        r = store_put_instance(m->store, row);
-                }
-                if (r < 0)
-                        return r;
-        }
         (void) events_add(m,
-                        &(EventInfo){ .severity = "info", .type = "node:remove", .grid_id = n->grid_id },
-                        "Ephemeral node '%s' was not seen for six hours and is removed.", n->name);
-        r = store_delete_node(m->store, n->id);
+                        &(EventInfo){ .severity = data ? "warning" : "info",
+                                        .type = "node:remove",
+                                        .grid_id = n->grid_id },
+                        "Ephemeral node '%s' was not seen for six hours and is removed%s%s.", n->name,
+                        data ? ", and with it " : "", strempty(data));
+        r = node_removal_perform(m->store, n->id);
+        if (r >= 0)
+                r = store_commit(m->store, NULL);
         if (r < 0)
                 return r;
 
-        r = store_commit(m->store, NULL);
-        if (r < 0)
-                return r;
         t = NULL;
         return 0;
 }
@@ -87,16 +70,16 @@ int ephemeral_remove_stale(Master *m, const GridRow *grid, uint64_t now) {
                 return r;
 
         FOREACH_ARRAY(n, nodes.rows, nodes.n) {
-                _cleanup_(instance_row_list_done) InstanceRowList instances = {};
+                _cleanup_node_loss_ NodeLoss loss = {};
 
                 if (!is_stale(grid, *n, now))
                         continue;
-                r = store_list_instances_of_node(m->store, (*n)->id, &instances);
+                r = node_loss_read(m->store, (*n)->id, &loss);
                 if (r < 0)
                         return r;
-                if (any_is_stateful(&instances))
+                if (strv_length(loss.instances) > 0)
                         continue;
-                r = remove_node(m, *n, &instances);
+                r = remove_node(m, *n, &loss);
                 if (r < 0)
                         return r;
         }
