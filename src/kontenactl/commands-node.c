@@ -21,7 +21,7 @@ static const OptionDef node_update_options[] = {
 };
 
 static const OptionDef node_remove_options[] = {
-        { .name = "force", .letter = 'f', .help = "Even if it is online or has stateful instances" },
+        { .name = "force", .letter = 'f', .help = "Even if it is online or has data, which is then lost" },
         {},
 };
 

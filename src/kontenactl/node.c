@@ -249,22 +249,58 @@ int command_node_label(Ctl *c, const Arguments *a, KError *reterr) {
         return 0;
 }
 
+static void say_what_was_lost(Ctl *c, const char *node, json_object *lost) {
+        size_t n = json_object_array_length(lost);
+
+        if (n == 0) {
+                ctl_say(c, "Node '%s' is removed.", node);
+                return;
+        }
+
+        ctl_say(c, "Node '%s' is removed, and with it the data of:", node);
+        for (size_t i = 0; i < n; i++) {
+                json_object *row = json_object_array_get_idx(lost, i);
+                char text[TIME_TEXT_MAX];
+
+                if (streq(row_string(row, "kind"), "volume"))
+                        ctl_say(c, "    volume %s (%s)", row_string(row, "name"),
+                                        bytes_to_text((uint64_t) row_int(row, "used"), text));
+                else
+                        ctl_say(c, "    instance %s", row_string(row, "name"));
+        }
+}
+
 int command_node_remove(Ctl *c, const Arguments *a, KError *reterr) {
+        _cleanup_json_ json_object *removed = json_object_new_array();
         bool force = arguments_has(a, "force");
         const char *grid;
         int r;
 
+        if (!removed)
+                return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
         r = ctl_grid(c, &grid, reterr);
         if (r < 0)
                 return r;
 
         for (size_t i = 0; i < a->n_args; i++) {
-                /* The master refuses what would lose something: a node that is online or has stateful instances. */
-                r = ctl_call(c, "RemoveNode", NULL, reterr, "ssb", grid, a->args[i], (int) force);
+                _cleanup_json_ json_object *lost = NULL, *row = json_object_new_object();
+
+                /* The master refuses what would lose something: a node that is online or has data. */
+                r = ctl_call_json(c, "RemoveNode", &lost, reterr, "ssb", grid, a->args[i], (int) force);
                 if (r < 0)
-                        return r;
-                ctl_say(c, "Node '%s' is removed.", a->args[i]);
+                        break;
+                say_what_was_lost(c, a->args[i], lost);
+                if (!row || json_add_string(row, "name", a->args[i]) < 0 ||
+                                json_add(row, "lost", TAKE_PTR(lost)) < 0 ||
+                                json_append(removed, TAKE_PTR(row)) < 0)
+                        return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
         }
 
-        return 0;
+        /* What was lost before one was refused is told as well. */
+        if (c->json != JSON_OFF && (r >= 0 || json_object_array_length(removed) > 0)) {
+                int q = ctl_print_json(c, removed);
+
+                return r < 0 ? r : q;
+        }
+        return r;
 }

@@ -229,7 +229,7 @@ static const sd_bus_vtable manager_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("UpdateNode", SD_BUS_ARGS("s", grid, "s", node, "a{sv}", settings),
                         SD_BUS_NO_RESULT, bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("RemoveNode", SD_BUS_ARGS("s", grid, "s", node, "b", force),
-                        SD_BUS_NO_RESULT, bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+                        SD_BUS_RESULT("aa{sv}", lost), bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ListNodes", SD_BUS_ARGS("s", grid), SD_BUS_RESULT("aa{sv}", nodes),
                         bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetNode", SD_BUS_ARGS("s", grid, "s", node),

@@ -7,11 +7,11 @@
 #include "json-util.h"
 #include "keyring.h"
 #include "names.h"
+#include "node-removal.h"
 #include "operation.h"
 #include "parse-util.h"
 #include "render.h"
 #include "string-util.h"
-#include "volume.h"
 
 static const char *const settings[] = { "labels", "availability", NULL };
 
@@ -161,66 +161,63 @@ static int node_update(OperationCall *c, json_object **ret, KError *reterr) {
         return 0;
 }
 
-/* Instances that belong to nobody any more wait for a new node; those that were on their way out are out. */
-static int release_instance(Store *s, InstanceRow *i) {
-        if (i->desired == INSTANCE_TERMINATED)
-                return store_delete_instance(s, i->id);
-
-        i->node_id = mfree(i->node_id);
-        i->address = mfree(i->address);
-        i->state = mfree(i->state);
-        i->progress = mfree(i->progress);
-        i->error_code = mfree(i->error_code);
-        i->error = mfree(i->error);
-        i->unit = mfree(i->unit);
-        i->health = mfree(i->health);
-        i->observed_deploy_rev = i->observed_service_rev = i->epoch = i->started_at = 0;
-        i->pid = i->restarts = i->oom_kills = 0;
-        i->exit_status = -1;
-        return store_put_instance(s, i);
+static int refuse_removal(OperationCall *c, const char *data, KError *reterr) {
+        if (data && c->node->connected)
+                return kerror_set(reterr, K_IN_USE,
+                                "Node '%s' is online, and with it would go %s; use force to remove it "
+                                "anyway.",
+                                c->node->name, data);
+        if (data)
+                return kerror_set(reterr, K_IN_USE,
+                                "With node '%s' would go %s; use force to remove it anyway.", c->node->name,
+                                data);
+        return kerror_set(reterr, K_CONFLICT,
+                        "Node '%s' is online; let it leave first ('kontenactl node leave' there), or use "
+                        "force.",
+                        c->node->name);
 }
 
 static int node_remove(OperationCall *c, json_object **ret, KError *reterr) {
-        _cleanup_(instance_row_list_done) InstanceRowList l = {};
+        _cleanup_json_ json_object *o = json_object_new_object(), *lost = NULL;
+        _cleanup_node_loss_ NodeLoss loss = {};
+        _cleanup_free_ char *data = NULL;
         Store *s = c->master->store;
         bool force = false;
-        unsigned stateful = 0;
         int r;
 
+        if (!o)
+                return -ENOMEM;
         r = json_find_bool(c->parameters, "force", &force, reterr);
         if (r < 0)
                 return r;
-        if (c->node->connected && !force)
-                return kerror_set(reterr, K_CONFLICT,
-                                "Node '%s' is online; let it leave first ('kontenactl node leave' there), "
-                                "or use force.",
-                                c->node->name);
-
-        r = store_list_instances_of_node(s, c->node->id, &l);
+        r = node_loss_read(s, c->node->id, &loss);
         if (r < 0)
                 return r;
-        FOREACH_ARRAY(i, l.rows, l.n)
-                if ((*i)->desired != INSTANCE_TERMINATED && (*i)->spec && spec_is_stateful((*i)->spec))
-                        stateful++;
-        if (stateful > 0 && !force)
-                return kerror_set(reterr, K_IN_USE,
-                                "Node '%s' has %u stateful instances, which would lose their data; use "
-                                "force to remove it anyway.",
-                                c->node->name, stateful);
-
-        FOREACH_ARRAY(i, l.rows, l.n) {
-                r = release_instance(s, *i);
-                if (r < 0)
-                        return r;
+        if (!node_loss_is_empty(&loss)) {
+                data = node_loss_describe(&loss);
+                if (!data)
+                        return -ENOMEM;
         }
-        (void) events_add(c->master,
-                        &(EventInfo){ .severity = "info", .type = "node:remove", .grid_id = c->grid->id },
-                        "Node '%s' was removed; %zu instances wait for another node.", c->node->name, l.n);
+        if (!force && (data || c->node->connected))
+                return refuse_removal(c, data, reterr);
 
-        r = volume_forget_node(s, c->node->id);
+        (void) events_add(c->master,
+                        &(EventInfo){ .severity = data ? "warning" : "info",
+                                        .type = "node:remove",
+                                        .grid_id = c->grid->id },
+                        data ? "Node '%s' was removed, and with it %s." : "Node '%s' was removed.",
+                        c->node->name, data);
+
+        r = node_removal_perform(s, c->node->id);
+        if (r >= 0)
+                r = node_loss_render(&loss, &lost);
+        if (r >= 0)
+                r = json_add(o, "lost", TAKE_PTR(lost));
         if (r < 0)
                 return r;
-        return store_delete_node(s, c->node->id);
+
+        *ret = TAKE_PTR(o);
+        return 0;
 }
 
 static int node_list(OperationCall *c, json_object **ret, KError *reterr) {
@@ -287,6 +284,7 @@ const Operation node_operations[] = {
                         .parameters = { { "grid", PARAMETER_STRING, true },
                                         { "node", PARAMETER_STRING, true },
                                         { "force", PARAMETER_BOOL, false } },
+                        .results = { "lost" },
                         .perform = node_remove,
         },
         {
