@@ -20,6 +20,7 @@ typedef struct DeployRun {
         bool start_first;
         InstanceRowList instances; /* of the service */
         SchedulerSnapshot snapshot;
+        SchedulerVolumes volumes;
         uint64_t now, next;
 } DeployRun;
 

@@ -26,6 +26,7 @@ static void deploy_run_done(DeployRun *run) {
         json_object_put(run->settings);
         instance_row_list_done(&run->instances);
         scheduler_snapshot_done(&run->snapshot);
+        scheduler_volumes_done(&run->volumes);
 }
 
 void deploy_run_wake_at(DeployRun *run, uint64_t when) {
@@ -91,6 +92,30 @@ static int terminate_surplus(DeployRun *run, uint32_t wanted) {
         return 0;
 }
 
+/* Whoever asks for fewer instances knows that data go with them; whoever takes a node away may not think of it: numbers are not
+ * bound to nodes, and what is above the last number lies on one that stays. Returns 1 when the deploy has ended. */
+static int refuse_lost_data(DeployRun *run, uint32_t wanted) {
+        int r;
+
+        if (!run->spec->stateful || run->spec->strategy != STRATEGY_DAEMON || run->deploy->accept_loss)
+                return 0;
+
+        FOREACH_ARRAY(i, run->instances.rows, run->instances.n) {
+                const char *node = deploy_run_node_name(run, (*i)->node_id);
+
+                if ((*i)->number <= wanted || (*i)->desired == INSTANCE_TERMINATED || !node)
+                        continue;
+                r = deploy_run_finish(run, DEPLOY_ERROR,
+                                "%u instances are wanted, and with number %u its data on '%s' would go. To "
+                                "let them go: kontenactl service deploy --accept-data-loss %s%s%s",
+                                wanted, (*i)->number, node,
+                                streq(run->service->stack, STACK_NULL) ? "" : run->service->stack,
+                                streq(run->service->stack, STACK_NULL) ? "" : "/", run->service->name);
+                return r < 0 ? r : 1;
+        }
+        return 0;
+}
+
 static int put_waiting_steps(DeployRun *run, uint32_t wanted) {
         int r;
 
@@ -111,6 +136,7 @@ SchedulerRequest deploy_run_request(const DeployRun *run, uint32_t number, uint3
                 .stack = run->service->stack,
                 .service = run->service->name,
                 .spec = run->spec,
+                .volumes = &run->volumes,
                 .number = number,
                 .wanted = wanted,
                 .seed = placement_seed(run->deploy->id, 0),
@@ -167,6 +193,9 @@ static int begin(DeployRun *run) {
                 return deploy_run_finish(run, DEPLOY_ERROR,
                                 "%u instances are wanted, at most %u are possible.", wanted,
                                 DEPLOYED_INSTANCES_MAX);
+        r = refuse_lost_data(run, wanted);
+        if (r != 0)
+                return MIN(r, 0);
 
         r = store_begin(run->store, NULL);
         if (r < 0)
@@ -296,7 +325,7 @@ static int load_settings(DeployRun *run, KError *reterr) {
         if (r < 0)
                 return r;
         run->start_first = r == 0 && service_spec_start_first(run->spec);
-        return 0;
+        return placement_add_volumes(run->store, &run->snapshot, run->service, run->spec, &run->volumes);
 }
 
 /* All instances run the same bytes: what the image's name means is asked once. Returns 1 when that is known, or nobody can tell. */

@@ -327,6 +327,30 @@ static int refuse_empty_data(DeployRun *run, const InstanceRow *old, KError *ret
                         streq(run->service->stack, STACK_NULL) ? "" : "/", run->service->name);
 }
 
+/* What was written before is elsewhere, and there it stays: whoever looks for it should know where. */
+static void tell_of_empty_volumes(DeployRun *run, uint32_t number, const SchedulerNode *node) {
+        FOREACH_ARRAY(v, run->volumes.items, run->volumes.n) {
+                if (!v->own || scheduler_has_volume(node, v, number) != 0)
+                        continue;
+                FOREACH_ARRAY(other, run->snapshot.nodes, run->snapshot.n_nodes) {
+                        if (scheduler_has_volume(other, v, number) <= 0)
+                                continue;
+                        (void) events_add(run->master,
+                                        &(EventInfo){ .severity = "warning",
+                                                        .type = "service:deploy",
+                                                        .grid_id = run->deploy->grid_id,
+                                                        .service_id = run->deploy->service_id,
+                                                        .node_id = node->id,
+                                                        .instance = number },
+                                        "%s/%s-%u begins on '%s' with an empty volume '%s-%u'; what was "
+                                        "written to it is on '%s'.",
+                                        run->service->stack, run->service->name, number, node->name, v->name,
+                                        number, other->name);
+                        break;
+                }
+        }
+}
+
 /* Makes the instance's row say what is wanted, where it is wanted. In a transaction. What can fail for a reason that ends
  * the step alone comes first, so that an instance which cannot move is not stopped either. */
 static int assign(DeployRun *run, DeployStepRow *step, const SchedulerNode *node, KError *reterr) {
@@ -369,6 +393,7 @@ static int assign(DeployRun *run, DeployStepRow *step, const SchedulerNode *node
                 if (r < 0)
                         return r;
         }
+        tell_of_empty_volumes(run, step->number, node);
         r = order_instance(run, row);
         if (r >= 0)
                 r = volume_attach(run->store, run->grid->id, run->service->stack, run->service->name,

@@ -7,6 +7,7 @@
 #include "json-util.h"
 #include "log.h"
 #include "string-util.h"
+#include "volume.h"
 
 uint64_t placement_seed(const char *a, uint64_t b) {
         uint64_t h = UINT64_C(0xcbf29ce484222325);
@@ -56,6 +57,8 @@ static int fill_node(const NodeRow *row, uint64_t now, SchedulerNode *n) {
                         n->offline_usec = now > row->disconnected_at ? now - row->disconnected_at : 0;
         }
         if (row->report) {
+                if (json_find_strv(row->report, "volume_drivers", &n->volume_drivers, NULL) == -ENOMEM)
+                        return -ENOMEM;
                 (void) json_find_double(row->report, "cpus", &n->cpus, NULL);
                 (void) read_memory(row->report, n);
         }
@@ -199,5 +202,66 @@ int placement_snapshot(Store *s, const char *grid_id, uint64_t now, SchedulerSna
         }
 
         *ret = TAKE_GENERIC(snapshot, (SchedulerSnapshot){});
+        return 0;
+}
+
+static int add_places(Store *s, const VolumeRow *v, SchedulerSnapshot *snapshot) {
+        _cleanup_(volume_instance_row_list_done) VolumeInstanceRowList rows = {};
+        int r;
+
+        r = store_list_volume_instances_of_volume(s, v->id, &rows);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(row, rows.rows, rows.n) {
+                SchedulerNode *n = placement_find_node(snapshot, (*row)->node_id);
+
+                if (!n || (*row)->removing || !streq_ptr((*row)->state, "present"))
+                        continue;
+                r = strv_extend(&n->volumes, (*row)->name);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int placement_add_volumes(Store *s, SchedulerSnapshot *snapshot, const ServiceRow *service,
+                const ServiceSpec *spec, SchedulerVolumes *ret) {
+        _cleanup_scheduler_volumes_ SchedulerVolumes volumes = {};
+        _cleanup_strv_free_ char **names = NULL;
+        int r;
+
+        assert(s);
+        assert(snapshot);
+        assert(service);
+        assert(spec);
+        assert(ret);
+
+        r = volume_list_names(spec->volumes, false, &names);
+        if (r < 0)
+                return r;
+        volumes.items = new0(SchedulerVolume, strv_length(names) + 1);
+        if (!volumes.items)
+                return -ENOMEM;
+        STRV_FOREACH(name, names) {
+                _cleanup_(volume_row_freep) VolumeRow *v = NULL;
+                SchedulerVolume *item = &volumes.items[volumes.n];
+
+                r = store_find_volume(s, service->grid_id, *name, &v);
+                if (r == -ENOENT)
+                        continue; /* told when it is to be mounted */
+                if (r < 0)
+                        return r;
+                volumes.n++;
+                item->own = v->scope == VOLUME_SCOPE_INSTANCE;
+                item->name = volume_stem_on_node(v, service->stack, service->name);
+                item->driver = strdup(v->driver);
+                if (!item->name || !item->driver)
+                        return -ENOMEM;
+                r = add_places(s, v, snapshot);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_GENERIC(volumes, (SchedulerVolumes){});
         return 0;
 }

@@ -7,6 +7,9 @@
 
 /* The scheduler's snapshot of a grid, read from the store. now: for the time a node has been offline. */
 int placement_snapshot(Store *s, const char *grid_id, uint64_t now, SchedulerSnapshot *ret);
+/* The named volumes of a service, and where they are: adds to the snapshot's nodes. */
+int placement_add_volumes(Store *s, SchedulerSnapshot *snapshot, const ServiceRow *service,
+                const ServiceSpec *spec, SchedulerVolumes *ret);
 SchedulerNode *placement_find_node(SchedulerSnapshot *s, const char *node_id);
 
 /* A hash to seed the scheduler with: the same strings give the same placement. */

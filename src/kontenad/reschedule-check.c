@@ -77,13 +77,48 @@ static int describe_difference(
         return 0;
 }
 
+/* Instances can be on the right nodes, each on a wrong one: rules may differ from number to number. */
+static int find_misplaced(const SchedulerSnapshot *snapshot, const SchedulerRequest *request,
+                const InstanceRowList *instances, char **ret) {
+        SchedulerRequest q = *request;
+        int r;
+
+        FOREACH_ARRAY(i, instances->rows, instances->n) {
+                _cleanup_kerror_ KError error = KERROR_NULL;
+                const SchedulerNode *node;
+                size_t other;
+
+                if ((*i)->desired == INSTANCE_TERMINATED || (*i)->role != INSTANCE_CURRENT ||
+                                (*i)->number > q.wanted)
+                        continue;
+                node = placement_find_node((SchedulerSnapshot *) snapshot, (*i)->node_id);
+                if (!node || !node->connected || !node->active)
+                        continue; /* what is offline or drained is told as that */
+                q.number = (*i)->number;
+                r = scheduler_check_node(snapshot, &q, (size_t) (node - snapshot->nodes), &error);
+                if (r >= 0)
+                        continue;
+                if (error.code != K_UNSCHEDULABLE)
+                        return r;
+                /* Only where there is a better place: else it stays, and the dry run says why. */
+                if (scheduler_place(snapshot, &q, &other, NULL) < 0)
+                        continue;
+                *ret = strprintf("instance %u may not be on node '%s': %s", q.number, node->name,
+                                kerror_message(&error));
+                return *ret ? 1 : -ENOMEM;
+        }
+        return 0;
+}
+
 int reschedule_check_placement(SchedulerSnapshot *snapshot, const ServiceRow *service,
-                const ServiceSpec *spec, const InstanceRowList *instances, char **ret) {
+                const ServiceSpec *spec, const SchedulerVolumes *volumes, const InstanceRowList *instances,
+                char **ret) {
         SchedulerRequest q = {
                 .service_id = service->id,
                 .stack = service->stack,
                 .service = service->name,
                 .spec = spec,
+                .volumes = volumes,
                 .number = 1,
                 .seed = placement_seed(service->id, 0),
                 .offline_grace = strategy_offline_grace(spec->strategy),
@@ -109,6 +144,9 @@ int reschedule_check_placement(SchedulerSnapshot *snapshot, const ServiceRow *se
         placed = nodes_in_use(snapshot, instances, used);
 
         q.wanted = scheduler_wanted(snapshot, &q);
+        r = find_misplaced(snapshot, &q, instances, ret);
+        if (r != 0)
+                return r;
         for (q.number = 1; q.number <= MAX(q.wanted, 1U); q.number++) {
                 r = scheduler_place(snapshot, &q, &node, &error);
                 if (r < 0) {

@@ -145,7 +145,7 @@ static int follow_availability(Rescheduler *self, const SchedulerSnapshot *snaps
                                 (SchedulerSnapshot *) snapshot, (*i)->node_id);
                 InstanceDesired wanted;
 
-                if (!node || (*i)->desired == INSTANCE_TERMINATED)
+                if (!node || (*i)->desired == INSTANCE_TERMINATED || (*i)->role != INSTANCE_CURRENT)
                         continue;
                 wanted = node->active ? INSTANCE_RUNNING : INSTANCE_STOPPED;
                 if ((*i)->desired == wanted)
@@ -223,6 +223,7 @@ static int check_service(Rescheduler *self, const ServiceRow *service, uint64_t 
         _cleanup_(instance_row_list_done) InstanceRowList instances = {};
         _cleanup_(deploy_row_list_done) DeployRowList deploys = {};
         _cleanup_(service_spec_freep) ServiceSpec *spec = NULL;
+        _cleanup_scheduler_volumes_ SchedulerVolumes volumes = {};
         _cleanup_snapshot_ SchedulerSnapshot snapshot = {};
         _cleanup_kerror_ KError error = KERROR_NULL;
         _cleanup_free_ char *why = NULL;
@@ -258,7 +259,10 @@ static int check_service(Rescheduler *self, const ServiceRow *service, uint64_t 
         else if (spec->interval_sec > 0 && now >= service->deployed_at + spec->interval_sec * USEC_PER_SEC)
                 r = start_deploy(self, service, true, "its deploy interval has passed");
         else {
-                r = reschedule_check_placement(&snapshot, service, spec, &instances, &why);
+                r = placement_add_volumes(s, &snapshot, service, spec, &volumes);
+                if (r < 0)
+                        return r;
+                r = reschedule_check_placement(&snapshot, service, spec, &volumes, &instances, &why);
                 if (r == -ESRCH) {
                         complain(self, service, why);
                         return 0;

@@ -25,6 +25,7 @@ typedef struct Run {
         size_t n;
         bool explain, soft;
         bool alone; /* as if the service had no instance yet */
+        bool homes; /* nodes with data of a stateful service count whatever their state */
 } Run;
 
 static void run_done(Run *run) {
@@ -54,12 +55,26 @@ void scheduler_snapshot_done(SchedulerSnapshot *s) {
                         scheduler_instance_done(&n->instances[i]);
                 free(n->instances);
                 strv_free(n->labels);
+                strv_free(n->volumes);
+                strv_free(n->volume_drivers);
                 free(n->id);
                 free(n->name);
         }
         free(s->nodes);
         strv_free(s->default_affinity);
         *s = (SchedulerSnapshot){};
+}
+
+void scheduler_volumes_done(SchedulerVolumes *v) {
+        if (!v)
+                return;
+
+        FOREACH_ARRAY(i, v->items, v->n) {
+                free(i->name);
+                free(i->driver);
+        }
+        free(v->items);
+        *v = (SchedulerVolumes){};
 }
 
 uint64_t strategy_offline_grace(Strategy s) {
@@ -91,6 +106,14 @@ static bool is_neighbour(const Run *run, const SchedulerInstance *i) {
         if (run->alone)
                 return !streq(i->service_id, run->request->service_id);
         return !is_same(run->request, i);
+}
+
+static bool is_home(const Run *run, const SchedulerNode *n) {
+        if (run->homes && run->request->spec->stateful)
+                FOREACH_ARRAY(i, n->instances, n->n_instances)
+                        if (streq(i->service_id, run->request->service_id))
+                                return true;
+        return false;
 }
 
 static int _printf_(3, 4) drop(const Run *run, Candidate *c, const char *format, ...) {
@@ -132,7 +155,7 @@ static int filter_connection(Run *run, KError *reterr) {
         FOREACH_SURVIVOR(c, run) {
                 const SchedulerNode *n = c->node;
 
-                if (n->connected || n->offline_usec < run->request->offline_grace)
+                if (n->connected || n->offline_usec < run->request->offline_grace || is_home(run, n))
                         continue;
                 r = n->offline_usec == USEC_INFINITY ? drop(run, c, "has never connected")
                                                      : drop(run, c, "offline");
@@ -146,7 +169,7 @@ static int filter_availability(Run *run, KError *reterr) {
         int r;
 
         FOREACH_SURVIVOR(c, run)
-        if (!c->node->active) {
+        if (!c->node->active && !is_home(run, c->node)) {
                 r = drop(run, c, "drained");
                 if (r < 0)
                         return r;
@@ -188,6 +211,69 @@ static int filter_ephemeral(Run *run, KError *reterr) {
                 r = drop(run, c, "ephemeral, and the service is stateful");
                 if (r < 0)
                         return r;
+        }
+        return 0;
+}
+
+#define FOREACH_VOLUME(v, q)                                                                                \
+        for (const SchedulerVolume *v = (q)->volumes ? (q)->volumes->items : NULL,                          \
+                                   *_end = v ? v + (q)->volumes->n : NULL;                                  \
+                        v < _end; v++)
+
+static bool has_driver(const SchedulerNode *n, const char *driver) {
+        return n->volume_drivers ? strv_contains(n->volume_drivers, driver) : streq(driver, "local");
+}
+
+static int filter_volume_driver(Run *run, KError *reterr) {
+        int r;
+
+        FOREACH_VOLUME(v, run->request)
+        FOREACH_SURVIVOR(c, run)
+        if (!has_driver(c->node, v->driver)) {
+                r = drop(run, c, "has no volume driver '%s'", v->driver);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int scheduler_has_volume(const SchedulerNode *n, const SchedulerVolume *v, uint32_t number) {
+        _cleanup_free_ char *name = NULL;
+
+        if (!v->own)
+                return strv_contains(n->volumes, v->name);
+        name = strprintf("%s-%u", v->name, number);
+        if (!name)
+                return -ENOMEM;
+        return strv_contains(n->volumes, name);
+}
+
+/* A volume of the instance's own draws it to where it is. That is a wish: where none of them may run it, another does. In the
+ * reference a volume of another scope, named later, undoes this. */
+static int filter_volume(Run *run, KError *reterr) {
+        int r;
+
+        if (!run->soft || run->alone)
+                return 0;
+
+        FOREACH_VOLUME(v, run->request) {
+                bool any = false;
+
+                if (!v->own)
+                        continue;
+                FOREACH_SURVIVOR(c, run) {
+                        r = scheduler_has_volume(c->node, v, run->request->number);
+                        if (r < 0)
+                                return r;
+                        c->matches = r > 0;
+                        any = any || c->matches;
+                }
+                FOREACH_SURVIVOR(c, run)
+                if (any && !c->matches) {
+                        r = drop(run, c, "does not have the volume '%s-%u'", v->name, run->request->number);
+                        if (r < 0)
+                                return r;
+                }
         }
         return 0;
 }
@@ -359,13 +445,14 @@ static int filter_memory(Run *run, KError *reterr) {
         return 0;
 }
 
-/* In the reference's order. Volume drivers and volumes that exist come between ephemeral and affinity, dependencies on other
- * containers ("net: container:X", volumes_from) at the end, when services can have them. */
+/* In the reference's order. */
 static int (*const filters[])(Run *run, KError *reterr) = {
         filter_connection,
         filter_availability,
         filter_stateful,
         filter_ephemeral,
+        filter_volume_driver,
+        filter_volume,
         filter_affinity,
         filter_port,
         filter_cpu,
@@ -480,6 +567,20 @@ static bool score_is_better(const Score *a, const Score *b) {
         return a->order < b->order;
 }
 
+/* How much of what the service shares on a node is there: 0 to 1. */
+static double shared_volumes(const Run *run, const SchedulerNode *n) {
+        size_t shared = 0, there = 0;
+
+        FOREACH_VOLUME(v, run->request)
+        if (!v->own) {
+                shared++;
+                there += strv_contains(n->volumes, v->name);
+        }
+        return shared > 0 ? (double) there / (double) shared : 0;
+}
+
+/* Volumes that a service shares on a node do not gather its instances there, as they would if they were a filter: spreading
+ * comes first. */
 static Score score_ha(const Run *run, const Candidate *c) {
         const SchedulerNode *n = c->node;
         Score s = { .node = n->placed, .rank = 10, .order = c->order };
@@ -489,6 +590,7 @@ static Score score_ha(const Run *run, const Candidate *c) {
                         s.zone += other->placed;
         if (is_here(run, n))
                 s.rank -= 5;
+        s.rank -= 2 * shared_volumes(run, n);
         if (n->memory_total > 0 && n->memory_free <= n->memory_total)
                 s.rank += (double) (n->memory_total - n->memory_free) / (double) n->memory_total;
         return s;
@@ -508,7 +610,9 @@ static Score score_daemon(const Run *run, const Candidate *c) {
 }
 
 static Score score_random(const Run *run, const Candidate *c) {
-        return (Score){ .node = !is_here(run, c->node), .order = c->order };
+        return (Score){
+                .node = !is_here(run, c->node), .rank = -shared_volumes(run, c->node), .order = c->order
+        };
 }
 
 static const Candidate *pick(Run *run) {
@@ -568,9 +672,28 @@ int scheduler_place(const SchedulerSnapshot *s, const SchedulerRequest *q, size_
         return 0;
 }
 
+int scheduler_check_node(
+                const SchedulerSnapshot *s, const SchedulerRequest *q, size_t node, KError *reterr) {
+        _cleanup_(run_done) Run run = { .snapshot = s, .request = q, .explain = true };
+        const Candidate *c;
+        int r;
+
+        assert(s);
+        assert(q);
+        assert(node < s->n_nodes);
+
+        r = run_filters(&run, reterr);
+        if (r < 0)
+                return r;
+        c = &run.candidates[node];
+        return c->dropped ? kerror_set(reterr, K_UNSCHEDULABLE, "%s", c->reason) : 0;
+}
+
 uint32_t scheduler_wanted(const SchedulerSnapshot *s, const SchedulerRequest *q) {
         SchedulerRequest first = *q;
-        _cleanup_(run_done) Run run = { .snapshot = s, .request = &first, .soft = true, .alone = true };
+        _cleanup_(run_done) Run run = {
+                .snapshot = s, .request = &first, .soft = true, .alone = true, .homes = true
+        };
         _cleanup_kerror_ KError error = KERROR_NULL;
 
         if (q->spec->strategy != STRATEGY_DAEMON)

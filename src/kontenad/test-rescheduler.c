@@ -229,6 +229,78 @@ static void set_labels(Engine *e, const char *node_id, const char *label) {
         engine_commit(e);
 }
 
+static void set_only_label(Engine *e, const char *node_id, const char *label) {
+        _cleanup_(node_row_freep) NodeRow *row = NULL;
+
+        engine_begin(e);
+        ASSERT_OK(store_get_node(e->m.store, node_id, &row));
+        row->labels = strv_free(row->labels);
+        ASSERT_OK(strv_extend(&row->labels, label));
+        ASSERT_OK(store_put_node(e->m.store, row));
+        engine_commit(e);
+}
+
+static void test_rescheduler_follows_labels(void **state) {
+        Engine e = {};
+
+        engine_start(&e, /* tracked= */ false);
+        add_grid(&e, "g", "10.81.0.0/16");
+        for (unsigned i = 1; i <= 3; i++)
+                add_node(&e, "g", i);
+        set_only_label(&e, "n1", "slot=1");
+        set_only_label(&e, "n2", "slot=2");
+        add_service(&e, "g", "web",
+                        "{\"image\": \"web:1\", \"count\": 2, \"affinity\": [\"label==slot=%s\"]}");
+        free(request_deploy(&e, "s-web", false));
+        play(&e);
+        assert_on(&e, 1, "n1");
+        assert_on(&e, 2, "n2");
+
+        set_only_label(&e, "n2", "spare");
+        set_only_label(&e, "n3", "slot=2");
+        look(&e);
+        assert_on(&e, 1, "n1");
+        assert_on(&e, 2, "n3");
+
+        /* The same nodes, each for the other instance. */
+        set_only_label(&e, "n1", "slot=2");
+        set_only_label(&e, "n3", "slot=1");
+        look(&e);
+        assert_on(&e, 1, "n3");
+        assert_on(&e, 2, "n1");
+        ASSERT_EQ(count_deploys(&e), 3);
+
+        /* No place any more: it stays where it is and that is said, once. */
+        set_only_label(&e, "n1", "spare");
+        look(&e);
+        look(&e);
+        assert_on(&e, 2, "n1");
+        ASSERT_EQ(count_deploys(&e), 3);
+        engine_remove(&e);
+}
+
+static void test_rescheduler_spreads_over_a_new_zone(void **state) {
+        Engine e = {};
+
+        engine_start(&e, /* tracked= */ false);
+        add_grid(&e, "g", "10.81.0.0/16");
+        add_node(&e, "g", 1);
+        add_node(&e, "g", 2);
+        set_only_label(&e, "n1", "az=a");
+        set_only_label(&e, "n2", "az=a");
+        add_service(&e, "g", "web", WEB2);
+        free(request_deploy(&e, "s-web", false));
+        play(&e);
+        add_node(&e, "g", 3);
+        set_only_label(&e, "n3", "az=b");
+        look(&e);
+        assert_on(&e, 2, "n3");
+        ASSERT_EQ(count_deploys(&e), 2);
+        look(&e);
+        ASSERT_EQ(count_deploys(&e), 2);
+        engine_remove(&e);
+}
+
 static bool node_exists(Engine *e, const char *node_id) {
         _cleanup_(node_row_freep) NodeRow *row = NULL;
 
@@ -317,7 +389,7 @@ static void test_reschedule_check_is_content_with_the_scheduler(void **state) {
                 }
                 for (size_t n = 0; n < s.n_nodes; n++)
                         s.nodes[n].placed = 0;
-                if (reschedule_check_placement(&s, &service, &spec, &instances, &why) != 0)
+                if (reschedule_check_placement(&s, &service, &spec, NULL, &instances, &why) != 0)
                         fail_msg("Round %u: %s", round, strna(why));
         }
 }
@@ -332,6 +404,8 @@ KONTENA_TESTS(cmocka_unit_test(test_rescheduler_leaves_alone_what_is_well),
                 cmocka_unit_test(test_rescheduler_stops_stateful_on_a_drained_node),
                 cmocka_unit_test(test_rescheduler_replaces_instances_of_a_removed_node),
                 cmocka_unit_test(test_rescheduler_daemon_follows_new_nodes),
+                cmocka_unit_test(test_rescheduler_follows_labels),
+                cmocka_unit_test(test_rescheduler_spreads_over_a_new_zone),
                 cmocka_unit_test(test_rescheduler_removes_ephemeral_nodes_long_gone),
                 cmocka_unit_test(test_rescheduler_backs_off_after_failures),
                 cmocka_unit_test(test_reschedule_check_is_content_with_the_scheduler))

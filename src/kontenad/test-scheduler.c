@@ -328,6 +328,104 @@ static void test_scheduler_ports_of_own_service_count_too(void **state) {
         assert_place(&s, &q2, "n1");
 }
 
+static void give_volume(SchedulerSnapshot *s, size_t node, const char *name) {
+        ASSERT_OK(strv_extend(&s->nodes[node].volumes, name));
+}
+
+static SchedulerVolume own_volume = { (char *) "web.data", (char *) "local", true },
+                       shared_volume = { (char *) "data", (char *) "local", false },
+                       other_driver = { (char *) "data", (char *) "nfs", false };
+
+static void test_scheduler_own_volume_draws_its_instance(void **state) {
+        static const NodeShape shapes[] = { { "n1" }, { "n2" }, { "n3" } };
+        static const struct {
+                Strategy strategy;
+                uint32_t number;
+                bool drained, crowded, own;
+                const char *expected; /* NULL: not there */
+        } table[] = {
+                { STRATEGY_HA, 2, false, false, true, "n2" },
+                { STRATEGY_HA, 2, false, true, true, "n2" }, /* though it is spread unevenly */
+                { STRATEGY_RANDOM, 2, false, false, true, "n2" },
+                { STRATEGY_DAEMON, 2, false, false, true, "n2" },
+                { STRATEGY_HA, 2, true, false, true, NULL }, /* a wish: runs elsewhere */
+                { STRATEGY_RANDOM, 2, true, false, true, NULL },
+                { STRATEGY_HA, 2, false, true, false, NULL }, /* spreading comes before a shared one */
+                { STRATEGY_HA, 1, false, true, true, NULL },  /* another instance's */
+        };
+
+        FOREACH_ARRAY(t, table, ELEMENTSOF(table))
+                for (uint64_t seed = 0; seed < 20; seed++) {
+                        _cleanup_snapshot_ SchedulerSnapshot s = {};
+                        SchedulerVolumes volumes = { t->own ? &own_volume : &shared_volume, 1 };
+                        ServiceSpec web = { .count = 3, .strategy = t->strategy };
+                        SchedulerRequest q = make_request(&web, "web", t->number);
+                        size_t node;
+
+                        make_grid(&s, shapes, ELEMENTSOF(shapes));
+                        give_volume(&s, 1, t->own ? "web.data-2" : "data");
+                        s.nodes[1].active = !t->drained;
+                        s.nodes[1].placed = t->crowded;
+                        q.volumes = &volumes;
+                        q.seed = seed;
+                        ASSERT_OK(scheduler_place(&s, &q, &node, NULL));
+                        if (t->expected ? !streq(s.nodes[node].name, t->expected) : node == 1)
+                                fail_msg("Row %zu: %s", (size_t) (t - table), s.nodes[node].name);
+                }
+}
+
+static void test_scheduler_shared_volume_breaks_ties(void **state) {
+        static const NodeShape shapes[] = { { "n1" }, { "n2", .total = GIB, .available = 1 }, { "n3" } };
+        static const Strategy strategies[] = { STRATEGY_HA, STRATEGY_RANDOM };
+
+        FOREACH_ARRAY(strategy, strategies, ELEMENTSOF(strategies)) {
+                _cleanup_snapshot_ SchedulerSnapshot s = {};
+                SchedulerVolumes volumes = { &shared_volume, 1 };
+                ServiceSpec web = { .count = 1, .strategy = *strategy };
+                SchedulerRequest q = make_request(&web, "web", 1);
+
+                make_grid(&s, shapes, ELEMENTSOF(shapes));
+                give_volume(&s, 1, "data");
+                q.volumes = &volumes;
+                for (q.seed = 0; q.seed < 20; q.seed++)
+                        assert_place(&s, &q, "n2"); /* also before free memory */
+                put(&s, &web, "web", 1, 0);
+                assert_place(&s, &q, "n1"); /* but it does not draw away what runs */
+        }
+}
+
+static void test_scheduler_needs_the_volume_driver(void **state) {
+        static const NodeShape shapes[] = { { "n1" }, { "n2" }, { "n3" } };
+        _cleanup_snapshot_ SchedulerSnapshot s = {};
+        SchedulerVolumes volumes = { &other_driver, 1 };
+        ServiceSpec web = { .count = 1 };
+        SchedulerRequest q = make_request(&web, "web", 1);
+
+        make_grid(&s, shapes, ELEMENTSOF(shapes));
+        ASSERT_OK(strv_extend(&s.nodes[0].volume_drivers, "local"));
+        q.volumes = &volumes;
+        assert_no_place(&s, &q, "No node fits web-1: n1, n2, n3: has no volume driver 'nfs'.");
+        ASSERT_OK(strv_extend(&s.nodes[2].volume_drivers, "nfs"));
+        assert_place(&s, &q, "n3");
+        volumes.items = &shared_volume; /* "local" is what a node has that has not reported */
+        s.nodes[0].active = false;
+        assert_place(&s, &q, "n2");
+}
+
+static void test_scheduler_check_node_asks_for_one(void **state) {
+        static const NodeShape shapes[] = { { "n1", "az=a" }, { "n2", "az=b" } };
+        _cleanup_snapshot_ SchedulerSnapshot s = {};
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        char *rules[] = { (char *) "label==az=a", (char *) "label==~az=b", NULL };
+        ServiceSpec web = { .count = 1, .affinity = rules };
+        SchedulerRequest q = make_request(&web, "web", 1);
+
+        make_grid(&s, shapes, ELEMENTSOF(shapes));
+        ASSERT_OK(scheduler_check_node(&s, &q, 0, &error)); /* wishes aside */
+        ASSERT_ERROR(scheduler_check_node(&s, &q, 1, &error), ESRCH);
+        ASSERT_STREQ(error.message, "label 'az=a' is missing");
+}
+
 static void test_scheduler_cpus(void **state) {
         static const NodeShape shapes[] = { { "n1", .cpus = 2 }, { "n2", .cpus = 4 }, { "n3" } };
         _cleanup_snapshot_ SchedulerSnapshot s = {};
@@ -499,6 +597,35 @@ static void test_scheduler_daemon_counts_nodes_despite_its_own_ports(void **stat
         ASSERT_EQ(scheduler_wanted(&s, &q), 1); /* count */
 }
 
+/* Fewer wanted means that the surplus goes, with its data. */
+static void test_scheduler_daemon_counts_nodes_with_data(void **state) {
+        static const NodeShape shapes[] = { { "n1" }, { "n2" }, { "n3" } };
+        static const struct {
+                bool stateful, drained, offline, has_data;
+                uint32_t expected;
+        } table[] = {
+                { true, false, false, true, 3 },
+                { true, true, false, true, 3 },
+                { true, false, true, true, 3 },
+                { true, false, true, false, 2 },
+                { false, true, false, true, 2 },
+                { false, false, true, true, 2 },
+        };
+
+        FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
+                _cleanup_snapshot_ SchedulerSnapshot s = {};
+                ServiceSpec db = { .count = 1, .strategy = STRATEGY_DAEMON, .stateful = t->stateful };
+                SchedulerRequest q = make_request(&db, "db", 1);
+
+                make_grid(&s, shapes, ELEMENTSOF(shapes));
+                s.nodes[1].active = !t->drained;
+                s.nodes[1].connected = !t->offline;
+                if (t->has_data)
+                        put(&s, &db, "db", 2, 1);
+                ASSERT_EQ(scheduler_wanted(&s, &q), t->expected);
+        }
+}
+
 static void test_scheduler_random_stays_where_it_is(void **state) {
         static const NodeShape shapes[] = { { "n1" }, { "n2" }, { "n3" } };
         _cleanup_snapshot_ SchedulerSnapshot s = {};
@@ -549,11 +676,16 @@ KONTENA_TESTS(cmocka_unit_test(test_scheduler_explains_node_by_node),
                 cmocka_unit_test(test_scheduler_instance_is_not_its_own_neighbour),
                 cmocka_unit_test(test_scheduler_ports),
                 cmocka_unit_test(test_scheduler_ports_of_own_service_count_too),
+                cmocka_unit_test(test_scheduler_own_volume_draws_its_instance),
+                cmocka_unit_test(test_scheduler_shared_volume_breaks_ties),
+                cmocka_unit_test(test_scheduler_needs_the_volume_driver),
+                cmocka_unit_test(test_scheduler_check_node_asks_for_one),
                 cmocka_unit_test(test_scheduler_cpus), cmocka_unit_test(test_scheduler_memory),
                 cmocka_unit_test(test_scheduler_ha_spreads_over_zones_then_nodes),
                 cmocka_unit_test(test_scheduler_ha_prefers_the_node_it_is_on_then_free_memory),
                 cmocka_unit_test(test_scheduler_ha_breaks_ties_by_seed),
                 cmocka_unit_test(test_scheduler_daemon_runs_count_on_each_node),
                 cmocka_unit_test(test_scheduler_daemon_counts_nodes_despite_its_own_ports),
+                cmocka_unit_test(test_scheduler_daemon_counts_nodes_with_data),
                 cmocka_unit_test(test_scheduler_random_stays_where_it_is),
                 cmocka_unit_test(test_scheduler_assign_moves))

@@ -10,22 +10,28 @@
 #include "service-spec.h"
 #include "string-util.h"
 
-char *volume_name_on_node(const VolumeRow *v, const char *stack, const char *service, uint32_t number) {
-        bool null_stack = streq(stack, STACK_NULL);
+char *volume_stem_on_node(const VolumeRow *v, const char *stack, const char *service) {
+        const char *prefix = streq(stack, STACK_NULL) ? "" : stack, *dot = isempty(prefix) ? "" : ".";
 
         switch (v->scope) {
         case VOLUME_SCOPE_INSTANCE:
-                return strprintf("%s%s%s.%s-%u", null_stack ? "" : stack, null_stack ? "" : ".", service,
-                                v->name, number);
+                return strprintf("%s%s%s.%s", prefix, dot, service, v->name);
         case VOLUME_SCOPE_STACK:
-                return strprintf("%s%s%s", null_stack ? "" : stack, null_stack ? "" : ".", v->name);
+                return strprintf("%s%s%s", prefix, dot, v->name);
         default:
                 return strdup(v->name);
         }
 }
 
-/* Names of the named volumes among a spec's entries, each once. */
-static int named_volumes(char *const *volumes, bool writable_only, char ***ret) {
+char *volume_name_on_node(const VolumeRow *v, const char *stack, const char *service, uint32_t number) {
+        _cleanup_free_ char *stem = volume_stem_on_node(v, stack, service);
+
+        if (!stem || v->scope != VOLUME_SCOPE_INSTANCE)
+                return TAKE_PTR(stem);
+        return strprintf("%s-%u", stem, number);
+}
+
+int volume_list_names(char *const *volumes, bool writable_only, char ***ret) {
         _cleanup_strv_free_ char **l = NULL;
 
         STRV_FOREACH(s, volumes) {
@@ -51,7 +57,7 @@ static int named_volumes_of_spec(json_object *spec, bool writable_only, char ***
         r = spec ? json_find_strv(spec, "volumes", &volumes, NULL) : 0;
         if (r < 0)
                 return r;
-        return named_volumes(volumes, writable_only, ret);
+        return volume_list_names(volumes, writable_only, ret);
 }
 
 static int unknown_volume(const char *name, KError *reterr) {
@@ -67,7 +73,7 @@ int volume_check_spec(Store *s, const char *grid_id, char *const *volumes, KErro
         assert(s);
         assert(grid_id);
 
-        r = named_volumes(volumes, false, &names);
+        r = volume_list_names(volumes, false, &names);
         if (r < 0)
                 return r;
         STRV_FOREACH(name, names) {

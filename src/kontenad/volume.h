@@ -15,7 +15,11 @@
  *   stack     STACK.VOLUME           (null stack: VOLUME)             what runs of one stack on that node
  *   grid      VOLUME                                                  what runs on that node
  */
+char *volume_stem_on_node(const VolumeRow *v, const char *stack, const char *service); /* without "-N" */
 char *volume_name_on_node(const VolumeRow *v, const char *stack, const char *service, uint32_t number);
+
+/* Names of the named volumes among a spec's entries, each once. */
+int volume_list_names(char *const *volumes, bool writable_only, char ***ret);
 
 /* Every named volume of a spec is one of the grid, and stays one. volumes: as in the spec. */
 int volume_check_spec(Store *s, const char *grid_id, char *const *volumes, KError *reterr);
