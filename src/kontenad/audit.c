@@ -67,13 +67,40 @@ static const char *status(const KError *error) {
                                : "error";
 }
 
+/* Of a command its name and how many words it has: the others may be secret. */
+static int shorten(json_object *o, const char *key) {
+        _cleanup_json_ json_object *l = json_object_new_array();
+        json_object *words = NULL;
+        size_t n;
+        int r;
+
+        if (!json_object_object_get_ex(o, key, &words) || !json_object_is_type(words, json_type_array))
+                return 0;
+        n = json_object_array_length(words);
+        if (n < 2)
+                return 0;
+        if (!l)
+                return -ENOMEM;
+        r = json_append(l, json_object_get(json_object_array_get_idx(words, 0)));
+        if (r >= 0) {
+                _cleanup_free_ char *rest = strprintf("(%zu more)", n - 1);
+
+                r = rest ? json_append_string(l, rest) : -ENOMEM;
+        }
+        return r < 0 ? r : json_add(o, key, TAKE_PTR(l));
+}
+
 /* A copy, for values are taken out of it. */
 static json_object *shown_parameters(const OperationCall *c) {
         json_object *o = audit_without_values(c->parameters);
 
         for (const OperationParameter *p = c->operation->parameters; o && p->name; p++)
-                if (p->type == PARAMETER_SECRET)
+                if (p->type == PARAMETER_SECRET || p->type == PARAMETER_BYTES)
                         json_object_object_del(o, p->name);
+                else if (p->type == PARAMETER_STRINGS && shorten(o, p->name) < 0) {
+                        json_object_put(o);
+                        return NULL;
+                }
         return o;
 }
 
@@ -102,6 +129,21 @@ json_object *audit_record(const OperationCall *c, const KError *error) {
                 r = json_add_string(o, "message", kerror_message(error));
 
         return r < 0 ? NULL : TAKE_PTR(o);
+}
+
+int audit_set_end(json_object *record, const char *operation, int exit_status, const KError *error) {
+        int r;
+
+        r = json_add_u64(record, "time", now_realtime());
+        if (r >= 0)
+                r = json_add_string(record, "operation", operation);
+        if (r >= 0)
+                r = json_add_string(record, "status", status(error));
+        if (r >= 0 && !kerror_is_set(error))
+                r = json_add_i64(record, "exit_status", exit_status);
+        if (r >= 0 && kerror_is_set(error))
+                r = json_add_string(record, "message", kerror_message(error));
+        return r;
 }
 
 int audit_store(Store *s, json_object *record) {

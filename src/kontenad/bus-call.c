@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <limits.h>
 #include <utlist.h>
 
 #include "bus-internal.h"
@@ -71,10 +72,17 @@ static int caller_log_sink(Caller *caller, const struct LogSink **ret, void **re
         return bus_log_sink(c->face, c->call, ret, ret_userdata);
 }
 
+static int caller_stream_sink(Caller *caller, const struct StreamSink **ret, void **ret_userdata) {
+        BusCaller *c = (BusCaller *) caller;
+
+        return bus_stream_sink(c->face, c->call, ret, ret_userdata);
+}
+
 static const CallerVTable vtable = {
         .kind = "dbus",
         .authorize = caller_authorize,
         .log_sink = caller_log_sink,
+        .stream_sink = caller_stream_sink,
         .free = caller_done,
 };
 
@@ -263,6 +271,20 @@ static const char *result_types(const char *method) {
         return NULL;
 }
 
+static int read_bytes(sd_bus_message *m, json_object **ret) {
+        const void *data = NULL;
+        size_t size = 0;
+        int r;
+
+        r = sd_bus_message_read_array(m, 'y', &data, &size);
+        if (r < 0)
+                return r;
+        if (size > INT_MAX)
+                return -EMSGSIZE;
+        *ret = json_object_new_string_len(data ?: "", (int) size);
+        return *ret ? 0 : -ENOMEM;
+}
+
 int bus_method_operation(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_json_ json_object *params = json_object_new_object();
         _cleanup_kerror_ KError e = KERROR_NULL;
@@ -285,7 +307,7 @@ int bus_method_operation(sd_bus_message *m, void *userdata, sd_bus_error *error)
         for (const OperationParameter *p = o->parameters; p->name; p++) {
                 json_object *value = NULL;
 
-                r = bus_json_read(m, &value, &e);
+                r = p->type == PARAMETER_BYTES ? read_bytes(m, &value) : bus_json_read(m, &value, &e);
                 if (r >= 0 && json_object_object_add(params, p->name, value) < 0) {
                         json_object_put(value);
                         r = -ENOMEM;

@@ -49,6 +49,9 @@ void bus_calls_abort(BusFace *f);
 /* bus-log.c */
 int bus_log_sink(BusFace *f, sd_bus_message *call, const LogSink **ret, void **ret_userdata);
 
+/* bus-stream.c */
+int bus_stream_sink(BusFace *f, sd_bus_message *call, const struct StreamSink **ret, void **ret_userdata);
+
 /* bus-object.c */
 int bus_objects_add(BusFace *f);
 int bus_add_slot(BusFace *f, sd_bus_slot *slot);

@@ -9,6 +9,7 @@
 /* On whose behalf an operation runs. Each face makes its own kind; operations see only this. */
 typedef struct Caller Caller;
 struct LogSink;
+struct StreamSink;
 
 typedef struct AuthorizationRequest {
         const char *action; /* "io.kontena.master1.read" */
@@ -26,6 +27,8 @@ typedef struct CallerVTable {
         int (*authorize)(Caller *c, const AuthorizationRequest *q, authorize_done_t done, void *userdata);
         /* Where entries of a log go that this caller opens; NULL: this face has no streams. */
         int (*log_sink)(Caller *c, const struct LogSink **ret, void **ret_userdata);
+        /* The same for bytes of a stream. */
+        int (*stream_sink)(Caller *c, const struct StreamSink **ret, void **ret_userdata);
         void (*free)(Caller *c); /* what the face has put behind the struct */
 } CallerVTable;
 

@@ -20,6 +20,7 @@
 #include "rescheduler.h"
 #include "settings.h"
 #include "store.h"
+#include "streams.h"
 #include "string-util.h"
 #include "volume.h"
 
@@ -29,6 +30,7 @@ Master *master_free(Master *m) {
                 return NULL;
 
         m->log_streams = log_streams_free(m->log_streams);
+        m->streams = streams_free(m->streams);
         m->sessions = node_sessions_free(m->sessions);
         m->listener = listener_free(m->listener);
         operations_abort(m);
@@ -101,6 +103,8 @@ static int start_engine(Master *m, KError *reterr) {
                 r = node_sessions_new(m->event, node_tracker_handler(), m->tracker, &m->sessions);
         if (r >= 0)
                 r = log_streams_new(m, &m->log_streams);
+        if (r >= 0)
+                r = streams_new(m, &m->streams);
         if (r >= 0)
                 r = deploy_images_new(m, &m->deploy_images);
         if (r >= 0)

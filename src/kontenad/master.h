@@ -23,7 +23,9 @@ typedef struct Master {
         struct Rescheduler *rescheduler;    /* starts deploys by itself */
         struct BusFace *bus_face;
         struct LogStreams *log_streams;
-        struct OperationCall *calls; /* that wait for polkit or a node */
+        struct Streams *streams;
+        struct CallerStream *caller_streams; /* of those, what callers hold */
+        struct OperationCall *calls;         /* that wait for polkit or a node */
 } Master;
 
 /* Reads the configuration, opens the store, makes all parts, listens and joins the bus, in that order. */

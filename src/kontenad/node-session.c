@@ -62,16 +62,18 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(NodeSession *, session_free);
 
 /* JSON-RPC below, WebSocket above */
 
-static int rpc_send(const char *text, size_t size, void *userdata) {
-        NodeSession *s = userdata;
-        int r;
-
-        r = websocket_send_text(s->socket, text, size);
+static int check_sent(NodeSession *s, int r) {
         if (r == -ENOBUFS) {
                 log_debug("Node '%s' does not read what it is sent, closing its channel.", s->node_id);
                 websocket_close(s->socket, CLOSE_PROTOCOL, "The node does not read what it is sent.");
         }
         return r == -EPIPE ? -ENOTCONN : r;
+}
+
+static int rpc_send(const char *text, size_t size, void *userdata) {
+        NodeSession *s = userdata;
+
+        return check_sent(s, websocket_send_text(s->socket, text, size));
 }
 
 static int rpc_method(uint64_t id, const char *method, json_object *params, void *userdata) {
@@ -99,7 +101,11 @@ static void socket_message(WebSocket *w, bool binary, const char *data, size_t s
         if (!s->current) /* replaced: it may no longer speak (trap 1) */
                 return;
         if (binary) {
-                session_close(s, CLOSE_PROTOCOL, "Binary messages are not used yet.");
+                r = s->sessions->handler->binary
+                                    ? s->sessions->handler->binary(s, data, size, s->sessions->userdata)
+                                    : -EBADMSG;
+                if (r < 0)
+                        session_close(s, CLOSE_PROTOCOL, "A binary message was not what it may be.");
                 return;
         }
 
@@ -115,6 +121,11 @@ static void socket_pong(WebSocket *w, void *userdata) {
                 s->sessions->handler->seen(s, s->sessions->userdata);
 }
 
+static void say_gone(NodeSession *s) {
+        if (s->sessions->handler->gone)
+                s->sessions->handler->gone(s, s->sessions->userdata);
+}
+
 static void socket_closed(WebSocket *w, int code, const char *reason, void *userdata) {
         _cleanup_(session_freep) NodeSession *s = userdata;
         NodeSessions *l = s->sessions;
@@ -125,6 +136,7 @@ static void socket_closed(WebSocket *w, int code, const char *reason, void *user
         HASH_DEL(l->by_node, s);
         s->current = false;
         jsonrpc_reset(s->rpc, K_NODE_OFFLINE, "The node's channel was closed.");
+        say_gone(s);
         l->handler->closed(s, code, reason, l->userdata);
 }
 
@@ -233,6 +245,7 @@ static void session_replace(NodeSession *s) {
         HASH_DEL(s->sessions->by_node, s);
         s->current = false;
         jsonrpc_reset(s->rpc, K_NODE_OFFLINE, "The node's channel was replaced by a newer one.");
+        say_gone(s);
         websocket_close(s->socket, CLOSE_REPLACED, "Replaced by a newer connection of this node.");
 }
 
@@ -348,6 +361,12 @@ int session_notify(NodeSession *s, const char *method, json_object *params) {
                 return -ENOTCONN;
         }
         return jsonrpc_notify(s->rpc, method, params);
+}
+
+int session_send_binary(NodeSession *s, const void *head, size_t head_size, const void *data, size_t size) {
+        if (!s->current)
+                return -ENOTCONN;
+        return check_sent(s, websocket_send_binary(s->socket, head, head_size, data, size));
 }
 
 int session_reply(NodeSession *s, uint64_t id, json_object *result) {

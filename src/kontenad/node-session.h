@@ -32,7 +32,11 @@ typedef struct NodeSessionHandler {
         void (*opened)(NodeSession *s, void *userdata);
         /* Answer requests (id > 0) with session_reply() once. Returning < 0 closes the session with 4050. */
         int (*method)(NodeSession *s, uint64_t id, const char *method, json_object *params, void *userdata);
+        /* A binary message, likewise. NULL: there are none. */
+        int (*binary)(NodeSession *s, const void *data, size_t size, void *userdata);
         void (*seen)(NodeSession *s, void *userdata); /* a pong came */
+        /* Once for each opened session, before closed(): it speaks for nobody any more, because it ended or was replaced. */
+        void (*gone)(NodeSession *s, void *userdata);
         /* Once for each opened session that was still the current one of its node; replaced ones end silently. */
         void (*closed)(NodeSession *s, int code, const char *reason, void *userdata);
 } NodeSessionHandler;
@@ -60,6 +64,8 @@ int session_call(NodeSession *s, const char *method, json_object *params, uint64
                 session_result_t done, void *userdata);
 /* A slow reader never grows the master: over CHANNEL_QUEUE_BYTES_MAX the session is closed. */
 int session_notify(NodeSession *s, const char *method, json_object *params);
+/* One binary message in two parts; the same holds. */
+int session_send_binary(NodeSession *s, const void *head, size_t head_size, const void *data, size_t size);
 int session_reply(NodeSession *s, uint64_t id, json_object *result);
 int session_reply_error(NodeSession *s, uint64_t id, const KError *error);
 /* Forced if the peer does not answer the close. */

@@ -13,6 +13,7 @@
 #include "node-status.h"
 #include "node-tracker-internal.h"
 #include "parse-util.h"
+#include "streams.h"
 #include "string-util.h"
 #include "volume.h"
 
@@ -641,8 +642,26 @@ static int handler_method(
                 return method_event(t, l, params);
         if (streq(method, "logs.data"))
                 return log_streams_data(t->master, s, params);
+        if (startswith(method, "stream.")) {
+                int r = streams_method(t->master, s, method, params);
+
+                if (r != 0)
+                        return MIN(r, 0);
+        }
         log_debug("Node '%s' sent '%s', which this version does not know.", l->node_id, method);
         return 0;
+}
+
+static int handler_binary(NodeSession *s, const void *data, size_t size, void *userdata) {
+        NodeTracker *t = userdata;
+
+        return streams_binary(t->master, s, data, size);
+}
+
+static void handler_gone(NodeSession *s, void *userdata) {
+        NodeTracker *t = userdata;
+
+        streams_session_gone(t->master, s);
 }
 
 const NodeSessionHandler *node_tracker_handler(void) {
@@ -650,7 +669,9 @@ const NodeSessionHandler *node_tracker_handler(void) {
                 .admit = handler_admit,
                 .opened = handler_opened,
                 .method = handler_method,
+                .binary = handler_binary,
                 .seen = handler_seen,
+                .gone = handler_gone,
                 .closed = handler_closed,
         };
 

@@ -87,14 +87,20 @@ static void on_answer(NodeSession *s, json_object *result, const KError *error, 
         operation_call_finish(c, r < 0 ? NULL : answer, r < 0 ? &e : NULL);
 }
 
-static int find_instance(OperationCall *c, uint64_t number, InstanceRow **ret, KError *reterr) {
+int call_instance(OperationCall *c, InstanceRow **ret, NodeSession **ret_session, KError *reterr) {
         _cleanup_(instance_row_list_done) InstanceRowList l = {};
+        _cleanup_free_ char *node = NULL;
+        uint64_t number = 0;
         int r;
 
-        r = store_list_instances_of_service(c->master->store, c->service->id, &l);
+        r = json_get_u64(c->parameters, "instance", &number, reterr);
+        if (r >= 0)
+                r = store_list_instances_of_service(c->master->store, c->service->id, &l);
         if (r < 0)
                 return r;
         FOREACH_ARRAY(i, l.rows, l.n) {
+                NodeSession *session;
+
                 if ((*i)->role != INSTANCE_CURRENT || (*i)->desired == INSTANCE_TERMINATED ||
                                 (*i)->number != number)
                         continue;
@@ -102,7 +108,14 @@ static int find_instance(OperationCall *c, uint64_t number, InstanceRow **ret, K
                         return kerror_set(reterr, K_CONFLICT,
                                         "Instance %" PRIu64 " of service '%s' is on no node yet.", number,
                                         c->service->name);
+                session = node_sessions_find(c->master->sessions, (*i)->node_id);
+                if (!session) {
+                        node = node_name(c->master, (*i)->node_id);
+                        return kerror_set(reterr, K_NODE_OFFLINE, "Node '%s' with instance %u is offline.",
+                                        strempty(node), (*i)->number);
+                }
                 *ret = TAKE_PTR(*i);
+                *ret_session = session;
                 return 0;
         }
 
@@ -114,25 +127,13 @@ static int instance_ask(OperationCall *c, json_object **ret, KError *reterr) {
         _cleanup_json_ json_object *params = json_object_new_object();
         _cleanup_(instance_row_freep) InstanceRow *instance = NULL;
         NodeSession *session;
-        uint64_t number = 0;
         int r;
 
         if (!params)
                 return -ENOMEM;
-        r = json_get_u64(c->parameters, "instance", &number, reterr);
+        r = call_instance(c, &instance, &session, reterr);
         if (r >= 0)
-                r = find_instance(c, number, &instance, reterr);
-        if (r < 0)
-                return r;
-
-        session = node_sessions_find(c->master->sessions, instance->node_id);
-        if (!session) {
-                _cleanup_free_ char *node = node_name(c->master, instance->node_id);
-
-                return kerror_set(reterr, K_NODE_OFFLINE, "Node '%s' with instance %u is offline.",
-                                strempty(node), instance->number);
-        }
-        r = json_add_string(params, "id", instance->id);
+                r = json_add_string(params, "id", instance->id);
         if (r < 0)
                 return r;
         r = session_call(session, c->operation->name, TAKE_PTR(params), TELL_TIMEOUT_USEC, on_answer, c);

@@ -7,5 +7,9 @@
 int service_restart(OperationCall *c, json_object **ret, KError *reterr);
 int volume_snapshot(OperationCall *c, json_object **ret, KError *reterr); /* all of volume.snapshot-* */
 
+/* Parameter "instance", a number of the call's service: the current one of that number, and the session of its node, which is online. */
+struct NodeSession;
+int call_instance(OperationCall *c, InstanceRow **ret, struct NodeSession **ret_session, KError *reterr);
+
 /* Parameter "volume", and of its places those that "options" (node, instance) means: at least one. */
 int volume_select(OperationCall *c, VolumeRow **ret, VolumeInstanceRowList *ret_places, KError *reterr);

@@ -27,6 +27,8 @@ static const struct {
         { log_operations, &n_log_operations },
         { vault_operations, &n_vault_operations },
         { volume_operations, &n_volume_operations },
+        { exec_operations, &n_exec_operations },
+        { stream_operations, &n_stream_operations },
         { instance_operations, &n_instance_operations },
 };
 
@@ -78,7 +80,7 @@ static OperationCall *call_free(OperationCall *c) {
                 return NULL;
 
         for (const OperationParameter *p = c->operation->parameters; p->name; p++)
-                if (p->type == PARAMETER_SECRET && c->parameters)
+                if ((p->type == PARAMETER_SECRET || p->type == PARAMETER_BYTES) && c->parameters)
                         erase_value(c->parameters, p->name);
 
         if (c->master)
@@ -156,6 +158,23 @@ int labels_validate(char *const *labels, KError *reterr) {
 
 /* Step 1: what was asked is well-formed. */
 
+static int check_strings(const OperationParameter *p, json_object *l, KError *reterr) {
+        size_t bytes = 0;
+
+        FOREACH_JSON_ARRAY(e, l) {
+                size_t n = (size_t) json_object_get_string_len(e);
+
+                if (!json_object_is_type(e, json_type_string) || strlen(json_object_get_string(e)) != n)
+                        return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' must be a list of strings.",
+                                        p->name);
+                bytes += n + 1;
+        }
+        if (json_object_array_length(l) > EXEC_ARGUMENTS_MAX || bytes > EXEC_ARGUMENTS_SIZE_MAX)
+                return kerror_set(reterr, K_LIMIT_EXCEEDED, "'%s' has at most %u words and %u bytes.",
+                                p->name, EXEC_ARGUMENTS_MAX, EXEC_ARGUMENTS_SIZE_MAX);
+        return 0;
+}
+
 static int check_parameter(const OperationParameter *p, json_object *value, KError *reterr) {
         static const struct {
                 json_type type;
@@ -166,6 +185,8 @@ static int check_parameter(const OperationParameter *p, json_object *value, KErr
                 [PARAMETER_U32] = { json_type_int, "a whole number" },
                 [PARAMETER_OBJECT] = { json_type_object, "an object" },
                 [PARAMETER_SECRET] = { json_type_string, "a string" },
+                [PARAMETER_STRINGS] = { json_type_array, "a list of strings" },
+                [PARAMETER_BYTES] = { json_type_string, "bytes" },
         };
 
         if (!value)
@@ -186,6 +207,11 @@ static int check_parameter(const OperationParameter *p, json_object *value, KErr
                 if (strlen(json_object_get_string(value)) != n)
                         return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' has a NUL byte in it.", p->name);
         }
+        if (p->type == PARAMETER_STRINGS)
+                return check_strings(p, value, reterr);
+        if (p->type == PARAMETER_BYTES && (size_t) json_object_get_string_len(value) > STREAM_DATA_MAX)
+                return kerror_set(reterr, K_LIMIT_EXCEEDED, "'%s' has at most %u bytes.", p->name,
+                                STREAM_DATA_MAX);
         if (p->type == PARAMETER_STRING) {
                 const char *s = json_object_get_string(value);
 

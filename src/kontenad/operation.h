@@ -18,6 +18,8 @@ typedef enum ParameterType {
         PARAMETER_U32,
         PARAMETER_OBJECT,
         PARAMETER_SECRET, /* a string of up to SECRET_SIZE_MAX with anything in it; never audited nor logged, erased after use */
+        PARAMETER_STRINGS, /* words of a command: of them only the first is audited */
+        PARAMETER_BYTES,   /* any, as a string of that length; never audited nor logged, erased after use */
 } ParameterType;
 
 typedef enum OperationFlags {
@@ -120,4 +122,6 @@ OPERATION_DECLARE(status);
 OPERATION_DECLARE(log);
 OPERATION_DECLARE(vault);
 OPERATION_DECLARE(volume);
+OPERATION_DECLARE(exec);
+OPERATION_DECLARE(stream);
 OPERATION_DECLARE(instance);

@@ -131,6 +131,10 @@ int session_notify(NodeSession *s, const char *method, json_object *params) {
         return 0;
 }
 
+int session_send_binary(NodeSession *s, const void *head, size_t head_size, const void *data, size_t size) {
+        return 0;
+}
+
 int session_reply(NodeSession *s, uint64_t id, json_object *result) {
         json_object_put(s->reply);
         s->reply = result;

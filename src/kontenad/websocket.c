@@ -297,12 +297,8 @@ int websocket_start(WebSocket *w, const WebSocketHandler *handler, void *userdat
         return 0;
 }
 
-int websocket_send_text(WebSocket *w, const char *text, size_t size) {
-        struct wslay_event_msg m = {
-                .opcode = WSLAY_TEXT_FRAME,
-                .msg = (const uint8_t *) text,
-                .msg_length = size,
-        };
+static int send_message(WebSocket *w, uint8_t opcode, const uint8_t *data, size_t size) {
+        struct wslay_event_msg m = { .opcode = opcode, .msg = data, .msg_length = size };
 
         if (w->closing || w->finished)
                 return -EPIPE;
@@ -325,6 +321,24 @@ int websocket_send_text(WebSocket *w, const char *text, size_t size) {
                 finish(w, 1006, "The connection broke.");
         update(w);
         return 0;
+}
+
+int websocket_send_text(WebSocket *w, const char *text, size_t size) {
+        return send_message(w, WSLAY_TEXT_FRAME, (const uint8_t *) text, size);
+}
+
+int websocket_send_binary(WebSocket *w, const void *head, size_t head_size, const void *data, size_t size) {
+        _cleanup_free_ uint8_t *message = NULL;
+
+        if (head_size > FRAME_SIZE_MAX || size > FRAME_SIZE_MAX - head_size)
+                return -EMSGSIZE;
+        message = malloc(head_size + size + 1);
+        if (!message)
+                return -ENOMEM;
+        memcpy(message, head, head_size);
+        if (size > 0)
+                memcpy(message + head_size, data, size);
+        return send_message(w, WSLAY_BINARY_FRAME, message, head_size + size);
 }
 
 void websocket_close(WebSocket *w, int code, const char *reason) {
