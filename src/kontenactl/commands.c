@@ -50,6 +50,7 @@ const CommandDef *const command_families[] = {
         grid_commands,
         node_commands,
         service_commands,
+        exec_commands,
         volume_commands,
         vault_commands,
         deploy_commands,

@@ -147,6 +147,8 @@ DECLARE_COMMAND(command_volume_snapshots);
 DECLARE_COMMAND(command_volume_snapshot);
 DECLARE_COMMAND(command_volume_restore);
 DECLARE_COMMAND(command_volume_remove_snapshot);
+DECLARE_COMMAND(command_exec);
+DECLARE_COMMAND(command_attach);
 DECLARE_COMMAND(command_event_list);
 DECLARE_COMMAND(command_status);
 DECLARE_COMMAND(command_top);

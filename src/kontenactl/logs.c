@@ -210,6 +210,26 @@ int since_option(const Arguments *a, uint64_t *ret, KError *reterr) {
         return when_parse(v, now_realtime(), ret, reterr);
 }
 
+static int show(LogView *v, KError *reterr) {
+        int r;
+
+        v->watch = (MasterWatch){ .c = v->c, .patient = v->follow, .back = on_back, .userdata = v };
+        r = master_watch_start(&v->watch, reterr);
+        if (r < 0)
+                return r;
+        r = sd_bus_match_signal(v->c->bus, NULL, MASTER_NAME, MASTER_PATH, MASTER_MANAGER, "LogEntries",
+                        on_entries, v);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Cannot subscribe to log entries: %m");
+        r = open_stream(v, reterr);
+        if (r < 0)
+                return r;
+
+        if (!v->follow)
+                ctl_open_pager(v->c);
+        return master_watch_run(&v->watch, reterr);
+}
+
 int command_service_logs(Ctl *c, const Arguments *a, KError *reterr) {
         _cleanup_(log_view_done) LogView v = {
                 .c = c,
@@ -238,21 +258,20 @@ int command_service_logs(Ctl *c, const Arguments *a, KError *reterr) {
         r = ctl_service_name(c, arguments_arg(a, 0), &v.service, reterr);
         if (r < 0)
                 return r;
-
-        v.watch = (MasterWatch){ .c = c, .patient = v.follow, .back = on_back, .userdata = &v };
-        r = master_watch_start(&v.watch, reterr);
-        if (r < 0)
-                return r;
-        r = sd_bus_match_signal(c->bus, NULL, MASTER_NAME, MASTER_PATH, MASTER_MANAGER, "LogEntries",
-                        on_entries, &v);
-        if (r < 0)
-                return kerror_set_errno(reterr, r, "Cannot subscribe to log entries: %m");
-        r = open_stream(&v, reterr);
-        if (r < 0)
-                return r;
-
         v.escape = isatty(STDOUT_FILENO) > 0;
-        if (!v.follow)
-                ctl_open_pager(c);
-        return master_watch_run(&v.watch, reterr);
+        return show(&v, reterr);
+}
+
+/* What one instance writes, as it is: no name before the lines, and nothing escaped. It goes on when the container is started anew, and
+ * our end is of no matter to it. */
+int command_attach(Ctl *c, const Arguments *a, KError *reterr) {
+        _cleanup_(log_view_done) LogView v = { .c = c, .follow = true, .output = LOG_OUTPUT_CAT };
+        int r;
+
+        r = lines_option(a, 0, &v.lines, reterr);
+        if (r >= 0)
+                r = ctl_instance_find(c, arguments_arg(a, 0), &v.service, &v.instance, reterr);
+        if (r < 0)
+                return r;
+        return show(&v, reterr);
 }

@@ -292,6 +292,10 @@ int arguments_parse(int argc, char **argv, Arguments *ret, KError *reterr) {
                 return -ENOMEM;
 
         for (int i = 1; i < argc; i++) {
+                if (a.command && a.command->rest_from > 0 && a.n_args >= a.command->rest_from) {
+                        a.rest = argv + i + streq(argv[i], "--");
+                        break;
+                }
                 if (streq(argv[i], "--")) {
                         /* Of a command that has no rest, "--" only ends the options. */
                         if (a.command && a.command->rest) {

@@ -49,6 +49,7 @@ typedef struct CommandDef {
         unsigned args_min, args_max;
         Completion complete[3]; /* of the arguments; the last one of them repeats */
         bool rest;              /* takes "-- WORD..." */
+        unsigned rest_from;     /* behind so many arguments all is rest, options too, with or without "--" */
         const OptionDef *options
                         [OPTION_TABLES_MAX]; /* beside the common ones; these win where a letter is in both */
         /* Negative: failed, reterr says why. Positive: the exit status. */

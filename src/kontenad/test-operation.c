@@ -662,6 +662,8 @@ static void test_every_operation_asks(void **state) {
                                 continue;
                         if (p->type == PARAMETER_U32)
                                 ASSERT_OK(json_add_u64(params, p->name, 1));
+                        else if (p->type == PARAMETER_STRINGS)
+                                ASSERT_OK(json_add(params, p->name, json_object_new_array()));
                         else if (p->type == PARAMETER_OBJECT)
                                 ASSERT_OK(json_add(params, p->name, json_object_new_object()));
                         else if (streq(p->name, "deploy")) {

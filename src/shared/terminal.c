@@ -4,12 +4,15 @@
 #include <langinfo.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "parse-util.h"
 #include "string-util.h"
 
 static int cached_colors = -1, cached_utf8 = -1;
+static int raw_fd = -EBADF;
+static struct termios raw_before;
 
 static const char *const color_table[_COLOR_MAX] = {
         [COLOR_NONE] = "",
@@ -102,6 +105,39 @@ unsigned terminal_columns(void) {
 
 unsigned terminal_rows(void) {
         return terminal_dimension("LINES", false, 24);
+}
+
+int terminal_size(int fd, unsigned *ret_rows, unsigned *ret_columns) {
+        struct winsize w;
+
+        if (ioctl(fd, TIOCGWINSZ, &w) < 0)
+                return -errno;
+        *ret_rows = w.ws_row;
+        *ret_columns = w.ws_col;
+        return 0;
+}
+
+int terminal_raw(int fd) {
+        struct termios t;
+
+        if (raw_fd < 0) {
+                if (tcgetattr(fd, &raw_before) < 0)
+                        return -errno;
+                (void) atexit(terminal_raw_end);
+                raw_fd = fd;
+        }
+
+        t = raw_before;
+        cfmakeraw(&t);
+        return tcsetattr(raw_fd, TCSANOW, &t) < 0 ? -errno : 0;
+}
+
+void terminal_raw_end(void) {
+        if (raw_fd < 0)
+                return;
+
+        (void) tcsetattr(raw_fd, TCSANOW, &raw_before);
+        raw_fd = -EBADF;
 }
 
 /* Bytes of the character at s, 1 with *ret = UINT32_MAX for a byte that begins none. */

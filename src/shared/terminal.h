@@ -31,6 +31,14 @@ bool terminal_on(FILE *f);         /* a terminal that can move its cursor */
 unsigned terminal_columns(void);   /* of standard output; $COLUMNS; 80 */
 unsigned terminal_rows(void);
 
+/* Of the terminal fd; -ENOTTY. */
+int terminal_size(int fd, unsigned *ret_rows, unsigned *ret_columns);
+
+/* From now on keys typed at fd come as they are, none means anything here; until terminal_raw_end(), which is harmless without and
+ * called at exit too. Calling it again sets the same once more, for whoever was stopped and continued. */
+int terminal_raw(int fd);
+void terminal_raw_end(void);
+
 /* Whether the locale can show more than ASCII. Call setlocale() first. */
 bool terminal_utf8(void);
 void terminal_set_utf8(bool on); /* for tests */
