@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "bus-json.h"
@@ -11,6 +9,7 @@
 #include "file-util.h"
 #include "json-util.h"
 #include "kontena-limits.h"
+#include "secret-input.h"
 #include "string-util.h"
 
 #define IMPORT_SIZE_MAX (16U * 1024U * 1024U)
@@ -32,79 +31,18 @@ static const TableColumn secret_fields[] = {
         {},
 };
 
-static int read_all(int fd, size_t max, char **ret, size_t *ret_size, KError *reterr) {
-        _cleanup_free_ char *text = malloc(max + 2);
-        ssize_t n;
-
-        if (!text)
-                return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
-        n = loop_read(fd, text, max + 1);
-        if (n < 0)
-                return kerror_set_errno(reterr, (int) n, "Standard input cannot be read: %m");
-        if ((size_t) n > max) {
-                erase_memory(text, (size_t) n);
-                return kerror_set(reterr, K_LIMIT_EXCEEDED, "There are more than %zu bytes.", max);
-        }
-        text[n] = '\0';
-
-        *ret = TAKE_PTR(text);
-        *ret_size = (size_t) n;
-        return 0;
-}
-
-/* One line, not shown while it is typed. */
-static int ask_value(const char *name, char **ret, KError *reterr) {
-        struct termios before, silent;
-        bool changed = false;
-        char *line = NULL;
-        size_t allocated = 0;
-        ssize_t n;
-
-        fprintf(stderr, "Value of '%s': ", name);
-        if (tcgetattr(STDIN_FILENO, &before) >= 0) {
-                silent = before;
-                silent.c_lflag &= ~(tcflag_t) ECHO;
-                changed = tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent) >= 0;
-        }
-        n = getline(&line, &allocated, stdin);
-        if (changed)
-                (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
-        fputc('\n', stderr);
-        if (n < 0) {
-                free(line);
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "There is no value.");
-        }
-        line[strcspn(line, "\n")] = '\0';
-
-        *ret = line;
-        return 0;
-}
-
 /* As an argument everybody on the machine can see it, so that is for those who know. */
 static int get_value(const Arguments *a, char **ret, KError *reterr) {
-        _cleanup_erase_ char *text = NULL;
-        size_t n = 0;
-        int r;
+        _cleanup_free_ char *prompt = NULL;
 
         if (arguments_arg(a, 1)) {
                 *ret = strdup(arguments_arg(a, 1));
                 return *ret ? 0 : kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
         }
-        if (isatty(STDIN_FILENO) > 0)
-                return ask_value(arguments_arg(a, 0), ret, reterr);
-
-        r = read_all(STDIN_FILENO, SECRET_SIZE_MAX + 1, &text, &n, reterr);
-        if (r < 0)
-                return r;
-        if (n == 0)
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "There is no value on standard input.");
-        if (strlen(text) != n)
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "The value has a NUL byte in it.");
-        if (text[n - 1] == '\n')
-                text[n - 1] = '\0';
-
-        *ret = TAKE_PTR(text);
-        return 0;
+        prompt = strprintf("Value of '%s': ", arguments_arg(a, 0));
+        if (!prompt)
+                return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
+        return secret_input(prompt, "value", SECRET_SIZE_MAX, ret, reterr);
 }
 
 static int write_secret(Ctl *c, const char *grid, const char *name, const char *value, const char *only,
@@ -265,7 +203,7 @@ static int load(const Arguments *a, json_object **ret, KError *reterr) {
                 if (file < 0)
                         return kerror_set_errno(reterr, -errno, "Cannot read '%s': %m", path);
         }
-        r = read_all(file >= 0 ? file : STDIN_FILENO, IMPORT_SIZE_MAX, &text, &n, reterr);
+        r = secret_read_all(file >= 0 ? file : STDIN_FILENO, IMPORT_SIZE_MAX, &text, &n, reterr);
         if (r < 0)
                 return r;
         r = json_parse(text, n, IMPORT_SIZE_MAX, &o, reterr);
