@@ -69,10 +69,12 @@
 #define IMAGE_ENTRIES_MAX                    2000000U
 #define IMAGE_SIZE_MAX                       (256ULL * 1024ULL * 1024ULL * 1024ULL)
 #define IMAGE_REFERENCE_MAX                  512U
-#define IMAGE_PATH_MAX                       4095U /* of one entry in a layer */
-#define IMAGE_DEPTH_MAX                      256U  /* of directories; noded opens as many to remove them */
-#define IMAGE_XATTRS_MAX                     256U  /* of one entry */
-#define REGISTRIES_MAX                       64U   /* with settings of their own; mirrors of one as well */
+#define IMAGE_PATH_MAX                       4095U  /* of one entry in a layer */
+#define IMAGE_DEPTH_MAX                      256U   /* of directories; noded opens as many to remove them */
+#define IMAGE_XATTRS_MAX                     256U   /* of one entry */
+#define REGISTRIES_MAX                       64U    /* with settings of their own; mirrors of one as well */
+#define REGISTRIES_PER_GRID_MAX              32U    /* with credentials */
+#define REGISTRY_PASSWORD_MAX                16384U /* some are keys as JSON */
 #define REGISTRY_REDIRECTS_MAX               5U
 #define PULLS_RUNNING_MAX                    3U
 #define PULLS_WAITING_MAX                    1024U

@@ -333,8 +333,8 @@ static int pull(Instance *i, KError *reterr) {
         revision = strprintf("%s:%" PRIu64, i->want->service_id, i->want->deploy_rev);
         if (!revision)
                 return -ENOMEM;
-        r = pull_image(i->host->pulls, reference, revision, NULL, on_pull_progress, on_pull_done, i,
-                        &i->pull, reterr);
+        r = pull_image(i->host->pulls, reference, revision, on_pull_progress, on_pull_done, i, &i->pull,
+                        reterr);
         if (r < 0)
                 return r;
 

@@ -1,11 +1,38 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <utlist.h>
 
+#include "credentials.h"
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "log.h"
 #include "noded-internal.h"
 #include "service-spec.h"
+
+/* Credentials for registries, as the master wants them now. */
+static json_object *wanted_registries(Manager *m) {
+        json_object *node = desired_section(m->desired, "node"), *registries = NULL;
+
+        (void) json_find_array(node, "registries", &registries, NULL);
+        return registries;
+}
+
+static int open_credentials(const char *registry, char **ret_username, char **ret_password, KError *reterr,
+                void *userdata) {
+        Manager *m = userdata;
+
+        return credentials_open(
+                        wanted_registries(m), m->secrets, registry, ret_username, ret_password, reterr);
+}
+
+static int mark_credentials(const char *registry, char **ret, void *userdata) {
+        return credentials_mark(wanted_registries(userdata), registry, ret);
+}
+
+void manager_give_credentials(Manager *m) {
+        pull_manager_set_credentials(m->pulls,
+                        &(RegistryCredentials){
+                                        .open = open_credentials, .mark = mark_credentials, .userdata = m });
+}
 
 /* What the master asks about images. */
 struct ImageQuestion {
@@ -107,7 +134,7 @@ static int resolve(Manager *m, uint64_t request, json_object *params, KError *re
         q->manager = m;
         q->request = request;
         DL_APPEND(m->image_questions, q);
-        r = pull_resolve(m->pulls, name, NULL, on_resolved, q, &q->pull, reterr);
+        r = pull_resolve(m->pulls, name, on_resolved, q, &q->pull, reterr);
         if (r < 0)
                 question_free(q);
         return r;

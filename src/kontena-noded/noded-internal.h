@@ -28,6 +28,7 @@ void manager_reconcile_volumes(Manager *m);
 void manager_volume_snapshot(Manager *m, uint64_t id, json_object *params);
 
 /* node-images.c */
+void manager_give_credentials(Manager *m); /* to its pulls */
 void manager_image_resolve(Manager *m, uint64_t id, json_object *params);
 /* The connection is gone, and with it who asked. */
 void manager_forget_image_questions(Manager *m);

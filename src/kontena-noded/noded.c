@@ -358,6 +358,7 @@ static int new_parts(Manager *m) {
         r = pull_manager_new(m->event, m->bus, m->images, &m->pulls);
         if (r < 0)
                 return log_error_errno(r, "Cannot prepare pulls: %m");
+        manager_give_credentials(m);
         set_registries(m);
 
         r = network_new(m->event, m->bus,

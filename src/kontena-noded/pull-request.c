@@ -94,24 +94,39 @@ static int add_if(json_object *o, const char *key, const char *value) {
         return value ? json_add_string(o, key, value) : 0;
 }
 
-static int add_endpoint(json_object *o, const PullConfig *c, const Settings *s, const PullRequest *own) {
-        const char *username = s ? s->username : NULL, *password = s ? s->password : NULL;
+/* The password is in o from here on, and in nothing else. */
+static int add_credentials(json_object *o, const PullConfig *c, const char *registry, const Settings *s,
+                KError *reterr) {
+        const char *user = s ? s->username : NULL, *secret = s ? s->password : NULL;
+        _cleanup_erase_ char *password = NULL;
+        _cleanup_free_ char *username = NULL;
+        int r = 0;
+
+        if (c->credentials.open)
+                r = c->credentials.open(registry_canonical(registry), &username, &password, reterr,
+                                c->credentials.userdata);
+        if (r < 0)
+                return r;
+        if (r > 0) {
+                user = username;
+                secret = password;
+        }
+        r = add_if(o, "username", user);
+        return r < 0 ? r : add_if(o, "password", secret);
+}
+
+static int add_endpoint(json_object *o, const PullConfig *c, const char *registry, KError *reterr) {
+        const Settings *s = find(c, registry);
         const char *ca_file = s && s->ca_file ? s->ca_file : c->ca_file;
         int r;
 
-        if (own && own->username) {
-                username = own->username;
-                password = own->password;
-        }
-        if ((r = add_if(o, "username", username)) < 0 || (r = add_if(o, "password", password)) < 0 ||
-                        (r = add_if(o, "ca_file", ca_file)) < 0 ||
-                        (r = json_add_bool(o, "insecure", s && s->insecure)) < 0)
-                return r;
-
-        return 0;
+        r = add_credentials(o, c, registry, s, reterr);
+        if (r >= 0)
+                r = add_if(o, "ca_file", ca_file);
+        return r < 0 ? r : json_add_bool(o, "insecure", s && s->insecure);
 }
 
-static int add_mirrors(json_object *o, const PullConfig *c, const Settings *s) {
+static int add_mirrors(json_object *o, const PullConfig *c, const Settings *s, KError *reterr) {
         json_object *mirrors;
         int r;
 
@@ -126,7 +141,7 @@ static int add_mirrors(json_object *o, const PullConfig *c, const Settings *s) {
                 if (r >= 0)
                         r = json_add_string(one, "registry", *m);
                 if (r >= 0)
-                        r = add_endpoint(one, c, find(c, *m), NULL);
+                        r = add_endpoint(one, c, *m, reterr);
                 if (r < 0)
                         return r;
         }
@@ -162,25 +177,43 @@ static int add_proxies(json_object *o) {
         return 0;
 }
 
-int pull_request_text(const PullConfig *c, const PullRequest *q, char **ret) {
+int pull_credentials_mark(const PullConfig *c, const char *normalized, char **ret) {
         _cleanup_image_reference_ ImageReference ref = {};
-        _cleanup_json_ json_object *o = NULL;
-        const Settings *s;
-        const char *text;
         int r;
 
-        r = image_reference_parse(q->normalized, &ref, NULL);
+        *ret = NULL;
+        if (!c->credentials.mark)
+                return 0;
+        r = image_reference_parse(normalized, &ref, NULL);
+        return r < 0 ? r : c->credentials.mark(ref.registry, ret, c->credentials.userdata);
+}
+
+/* Strings of json-c are not erased when they are freed. */
+static void erase_passwords(json_object *o) {
+        json_object *mirrors = NULL, *password = NULL;
+
+        if (json_object_object_get_ex(o, "password", &password) &&
+                        json_object_is_type(password, json_type_string))
+                erase_memory((char *) json_object_get_string(password),
+                                (size_t) json_object_get_string_len(password));
+        if (json_object_object_get_ex(o, "mirrors", &mirrors))
+                FOREACH_JSON_ARRAY(m, mirrors)
+                        erase_passwords(m);
+}
+
+static int make_request(json_object *o, const PullConfig *c, const PullRequest *q, KError *reterr) {
+        _cleanup_image_reference_ ImageReference ref = {};
+        const Settings *s;
+        int r;
+
+        r = image_reference_parse(q->normalized, &ref, reterr);
         if (r < 0)
                 return r;
         s = find(c, ref.registry);
-
-        o = json_object_new_object();
-        if (!o)
-                return -ENOMEM;
         if ((r = json_add_string(o, "store", q->store)) < 0 ||
                         (r = json_add_string(o, "reference", q->normalized)) < 0 ||
-                        (r = add_endpoint(o, c, s, q)) < 0 || (s && (r = add_mirrors(o, c, s)) < 0) ||
-                        (r = add_proxies(o)) < 0)
+                        (r = add_endpoint(o, c, ref.registry, reterr)) < 0 ||
+                        (s && (r = add_mirrors(o, c, s, reterr)) < 0) || (r = add_proxies(o)) < 0)
                 return r;
 
         if (q->resolve && ((r = json_add_bool(o, "resolve", true)) < 0 ||
@@ -188,9 +221,24 @@ int pull_request_text(const PullConfig *c, const PullRequest *q, char **ret) {
                                           (r = json_add_u64(o, "stall_sec", RESOLVE_STALL_SEC)) < 0))
                 return r;
 
-        text = json_text(o);
-        *ret = text ? strjoin(text, "\n") : NULL;
-        if (text)
-                erase_memory((char *) text, strlen(text));
-        return *ret ? 0 : -ENOMEM;
+        return 0;
+}
+
+int pull_request_text(const PullConfig *c, const PullRequest *q, char **ret, KError *reterr) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+        const char *text;
+        int r;
+
+        if (!o)
+                return -ENOMEM;
+        r = make_request(o, c, q, reterr);
+        if (r >= 0) {
+                text = json_text(o);
+                *ret = text ? strjoin(text, "\n") : NULL;
+                r = *ret ? 0 : -ENOMEM;
+                if (text)
+                        erase_memory((char *) text, strlen(text));
+        }
+        erase_passwords(o);
+        return r;
 }

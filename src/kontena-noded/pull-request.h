@@ -19,13 +19,13 @@ typedef struct PullConfig {
         char *ca_file;
         Settings registries[REGISTRIES_MAX];
         size_t n_registries;
+        RegistryCredentials credentials;
 } PullConfig;
 
 typedef struct PullRequest {
         const char *store;
         const char *normalized;
-        bool resolve;                    /* only what it means now */
-        const char *username, *password; /* NULL: as configured */
+        bool resolve; /* only what it means now */
 } PullRequest;
 
 int pull_config_init(PullConfig *c);
@@ -37,4 +37,7 @@ void pull_config_clear_registries(PullConfig *c);
 int pull_config_ca_files(const PullConfig *c, char ***ret);
 
 /* One line of JSON with its newline; has passwords in it. */
-int pull_request_text(const PullConfig *c, const PullRequest *q, char **ret);
+int pull_request_text(const PullConfig *c, const PullRequest *q, char **ret, KError *reterr);
+
+/* What changes whenever the credentials for the registry of an image do; NULL: there are none. */
+int pull_credentials_mark(const PullConfig *c, const char *normalized, char **ret);

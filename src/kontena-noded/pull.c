@@ -42,7 +42,7 @@ struct Pull {
 struct Job {
         PullManager *manager;
         char *normalized;
-        char *username, *password;
+        char *mark; /* of the credentials it was started with, or is to be */
         Pull *pulls;
         Worker *worker;
         int fd;
@@ -115,8 +115,7 @@ static Job *job_free(Job *j) {
         }
         free(j->buffer);
         free(j->normalized);
-        free(j->username);
-        erase_and_freep(&j->password);
+        free(j->mark);
         free(j);
         return NULL;
 }
@@ -412,21 +411,24 @@ static void on_worker_exit(Worker *w, const KError *error, void *userdata) {
         job_drop(j);
 }
 
-static int job_send(Job *j, int fd) {
+static int job_send(Job *j, int fd, KError *reterr) {
         const PullRequest q = {
                 .store = image_store_path(j->manager->store),
                 .normalized = j->normalized,
                 .resolve = j->resolve,
-                .username = j->username,
-                .password = j->password,
         };
         _cleanup_erase_ char *text = NULL;
+        _cleanup_free_ char *mark = NULL;
         ssize_t n;
         int r;
 
-        r = pull_request_text(&j->manager->config, &q, &text);
+        r = pull_credentials_mark(&j->manager->config, j->normalized, &mark);
+        if (r >= 0)
+                r = pull_request_text(&j->manager->config, &q, &text, reterr);
         if (r < 0)
                 return r;
+        free(j->mark);
+        j->mark = TAKE_PTR(mark);
         /* It fits into an empty socket, or it is refused. */
         n = send(fd, text, strlen(text), MSG_NOSIGNAL);
         if (n < 0)
@@ -434,7 +436,7 @@ static int job_send(Job *j, int fd) {
         return (size_t) n == strlen(text) ? 0 : -EMSGSIZE;
 }
 
-static int job_start(Job *j) {
+static int job_start(Job *j, KError *reterr) {
         static const char *const system_calls[] = { "@chown", "seccomp", NULL };
         _cleanup_strv_free_ char **argv = NULL, **writable = NULL, **readable = NULL, **environment = NULL;
         PullManager *m = j->manager;
@@ -471,7 +473,7 @@ static int job_start(Job *j) {
         j->n_starts++;
         r = worker_start(m->bus, m->event, &o, on_worker_exit, j, &j->worker, &fd);
         if (r >= 0)
-                r = job_send(j, fd);
+                r = job_send(j, fd, reterr);
         if (r >= 0)
                 r = sd_event_add_io(m->event, &j->io, fd, EPOLLIN, on_io, j);
         if (r < 0) {
@@ -501,13 +503,17 @@ static int on_schedule(sd_event_source *s, void *userdata) {
                 if (!j)
                         return 0;
 
-                r = job_start(j);
+                r = job_start(j, &e);
                 if (r >= 0) {
                         n_running++;
                         continue;
                 }
-                (void) kerror_set_errno(&e, r, "Image '%s' cannot be pulled: its unit cannot be started: %m",
-                                j->normalized);
+                if (kerror_is_set(&e))
+                        kerror_prefix(&e, "Image '%s' cannot be pulled", j->normalized);
+                else
+                        (void) kerror_set_errno(&e, r,
+                                        "Image '%s' cannot be pulled: its unit cannot be started: %m",
+                                        j->normalized);
                 job_fail(j, &e);
                 job_free(j);
         }
@@ -555,6 +561,10 @@ int pull_manager_set_registry(PullManager *m, const RegistrySettings *s) {
         return pull_config_set_registry(&m->config, s);
 }
 
+void pull_manager_set_credentials(PullManager *m, const RegistryCredentials *c) {
+        m->config.credentials = *c;
+}
+
 void pull_manager_clear_registries(PullManager *m) {
         pull_config_clear_registries(&m->config);
 }
@@ -586,15 +596,17 @@ static int pull_take_fresh(PullManager *m, Pull *p, const char *normalized) {
         return 1;
 }
 
-static int job_for(PullManager *m, const char *normalized, const RegistryCredentials *c, bool resolve,
-                Job **ret, KError *reterr) {
+static int job_for(PullManager *m, const char *normalized, bool resolve, Job **ret, KError *reterr) {
         _cleanup_(job_freep) Job *j = NULL;
+        _cleanup_free_ char *mark = NULL;
+        int r;
 
+        r = pull_credentials_mark(&m->config, normalized, &mark);
+        if (r < 0)
+                return r;
         DL_FOREACH(m->jobs, j)
                 if (!j->finished && !j->telling && j->resolve == resolve &&
-                                streq(j->normalized, normalized) &&
-                                streq_ptr(j->username, c ? c->username : NULL) &&
-                                streq_ptr(j->password, c ? c->password : NULL)) {
+                                streq(j->normalized, normalized) && streq_ptr(j->mark, mark)) {
                         *ret = TAKE_PTR(j);
                         return 0;
                 }
@@ -609,10 +621,10 @@ static int job_for(PullManager *m, const char *normalized, const RegistryCredent
         j->fd = -EBADF;
         j->resolve = resolve;
         j->progress.queued = true;
+        j->mark = TAKE_PTR(mark);
         j->buffer = malloc(LINE_SIZE_MAX);
         j->normalized = strdup(normalized);
-        if (!j->buffer || !j->normalized || (c && c->username && !(j->username = strdup(c->username))) ||
-                        (c && c->password && !(j->password = strdup(c->password))))
+        if (!j->buffer || !j->normalized)
                 return -ENOMEM;
 
         DL_APPEND(m->jobs, j);
@@ -622,8 +634,8 @@ static int job_for(PullManager *m, const char *normalized, const RegistryCredent
         return 0;
 }
 
-static int pull_new(PullManager *m, const char *reference, const char *revision,
-                const RegistryCredentials *credentials, const Pull *callbacks, Pull **ret, KError *reterr) {
+static int pull_new(PullManager *m, const char *reference, const char *revision, const Pull *callbacks,
+                Pull **ret, KError *reterr) {
         _cleanup_image_reference_ ImageReference ref = {};
         _cleanup_(pull_freep) Pull *p = NULL;
         _cleanup_free_ char *normalized = NULL;
@@ -649,7 +661,7 @@ static int pull_new(PullManager *m, const char *reference, const char *revision,
 
         r = pull_take_fresh(m, p, normalized);
         if (r == 0) {
-                r = job_for(m, normalized, credentials, !!p->resolved, &j, reterr);
+                r = job_for(m, normalized, !!p->resolved, &j, reterr);
                 if (r >= 0) {
                         p->job = j;
                         DL_APPEND(j->pulls, p);
@@ -662,23 +674,22 @@ static int pull_new(PullManager *m, const char *reference, const char *revision,
         return 0;
 }
 
-int pull_image(PullManager *m, const char *reference, const char *revision,
-                const RegistryCredentials *credentials, pull_progress_t progress, pull_done_t done,
-                void *userdata, Pull **ret, KError *reterr) {
+int pull_image(PullManager *m, const char *reference, const char *revision, pull_progress_t progress,
+                pull_done_t done, void *userdata, Pull **ret, KError *reterr) {
         const Pull callbacks = { .progress = progress, .done = done, .userdata = userdata };
 
         assert(done);
 
-        return pull_new(m, reference, revision, credentials, &callbacks, ret, reterr);
+        return pull_new(m, reference, revision, &callbacks, ret, reterr);
 }
 
-int pull_resolve(PullManager *m, const char *reference, const RegistryCredentials *credentials,
-                pull_resolved_t done, void *userdata, Pull **ret, KError *reterr) {
+int pull_resolve(PullManager *m, const char *reference, pull_resolved_t done, void *userdata, Pull **ret,
+                KError *reterr) {
         const Pull callbacks = { .resolved = done, .userdata = userdata };
 
         assert(done);
 
-        return pull_new(m, reference, NULL, credentials, &callbacks, ret, reterr);
+        return pull_new(m, reference, NULL, &callbacks, ret, reterr);
 }
 
 Pull *pull_cancel(Pull *p) {

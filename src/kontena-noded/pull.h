@@ -20,16 +20,22 @@ typedef struct Pull Pull;
 typedef struct RegistrySettings {
         const char *registry; /* "registry:5000"; "docker.io" and "index.docker.io" are one */
         const char *ca_file;  /* PEM; trusted beside the system's, or NULL */
-        const char *username; /* NULL: anonymous unless the pull brings credentials */
+        const char *username; /* NULL: anonymous, unless somebody else has credentials: see below */
         const char *password;
         char *const *mirrors; /* "host[:port]", asked first and in this order; their own
                                                           * settings (credentials, CA, insecure) are looked up by name */
         bool insecure;        /* a certificate nobody signed, or plain HTTP, will do */
 } RegistrySettings;
 
+/* Credentials from elsewhere, which win over those of the configuration. They are asked for when a pull begins, go into its request,
+ * and are erased. Registries are called as in registry_canonical(). */
 typedef struct RegistryCredentials {
-        const char *username;
-        const char *password;
+        /* 1: to be sent there; the caller frees, and erases the password. 0: none. */
+        int (*open)(const char *registry, char **ret_username, char **ret_password, KError *reterr,
+                        void *userdata);
+        /* Another text whenever open() has another answer, without what is secret in it; NULL: none. */
+        int (*mark)(const char *registry, char **ret, void *userdata);
+        void *userdata;
 } RegistryCredentials;
 
 typedef struct PullProgress {
@@ -51,6 +57,7 @@ int pull_manager_set_program(PullManager *m, const char *path);
 int pull_manager_set_ca_file(PullManager *m, const char *path);
 /* Adds or replaces. -E2BIG above REGISTRIES_MAX. Does not touch pulls that run. */
 int pull_manager_set_registry(PullManager *m, const RegistrySettings *s);
+void pull_manager_set_credentials(PullManager *m, const RegistryCredentials *c); /* copied */
 void pull_manager_clear_registries(PullManager *m); /* before a reload of the configuration */
 
 /* Called at most some times a second, from the event loop. */
@@ -67,9 +74,8 @@ typedef void (*pull_done_t)(Pull *p, int result, Image *image, const KError *err
 /* revision is the deploy revision on whose behalf this is (NULL: always ask the registry). An image pulled with
  * success within PULL_FRESH_USEC for the same revision is not pulled again. A malformed reference is refused at once
  * (K_INVALID_ARGUMENT, through reterr). Transient failures are tried again, up to 10 times in all, by kontena-pull. */
-int pull_image(PullManager *m, const char *reference, const char *revision,
-                const RegistryCredentials *credentials, pull_progress_t progress, pull_done_t done,
-                void *userdata, Pull **ret, KError *reterr);
+int pull_image(PullManager *m, const char *reference, const char *revision, pull_progress_t progress,
+                pull_done_t done, void *userdata, Pull **ret, KError *reterr);
 
 /* What a reference means now. Called once, from the event loop; the pull is freed after it returns.
  *   result 0: digest is what the registry says
@@ -77,8 +83,8 @@ int pull_image(PullManager *m, const char *reference, const char *revision,
  *   negative: error says why; also when the registry has no such image, whatever is here */
 typedef void (*pull_resolved_t)(
                 Pull *p, int result, const char *digest, const KError *error, void *userdata);
-int pull_resolve(PullManager *m, const char *reference, const RegistryCredentials *credentials,
-                pull_resolved_t done, void *userdata, Pull **ret, KError *reterr);
+int pull_resolve(PullManager *m, const char *reference, pull_resolved_t done, void *userdata, Pull **ret,
+                KError *reterr);
 
 /* The digest that others know the image by: of the index where there is one. */
 const char *pull_image_digest(const Image *i);

@@ -135,9 +135,8 @@ static struct {
         void *userdata;
 } the_pull;
 
-int pull_image(PullManager *m, const char *reference, const char *revision,
-                const RegistryCredentials *credentials, pull_progress_t progress, pull_done_t done,
-                void *userdata, Pull **ret, KError *reterr) {
+int pull_image(PullManager *m, const char *reference, const char *revision, pull_progress_t progress,
+                pull_done_t done, void *userdata, Pull **ret, KError *reterr) {
         note("pull");
         the_pull.done = done;
         the_pull.userdata = userdata;

@@ -4,7 +4,7 @@
  *
  *   test-pull-driver STORE CA-FILE REFERENCE...      a reference of "-" collects at once what is unused
  *
- * KONTENA_PULL names another kontena-pull, KONTENA_USER and KONTENA_PASSWORD are sent along. */
+ * KONTENA_PULL names another kontena-pull, KONTENA_USER and KONTENA_PASSWORD are sent to every registry. */
 
 #include <stdio.h>
 
@@ -42,12 +42,23 @@ static void on_done(Pull *p, int result, Image *image, const KError *error, void
                 (void) sd_event_exit(d->event, d->n_failed > 0 ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
+static int open_credentials(const char *registry, char **ret_username, char **ret_password, KError *reterr,
+                void *userdata) {
+        const char *user = getenv("KONTENA_USER"), *password = getenv("KONTENA_PASSWORD");
+
+        if (!user || !password)
+                return 0;
+        *ret_username = strdup(user);
+        *ret_password = strdup(password);
+        return *ret_username && *ret_password ? 1 : -ENOMEM;
+}
+
 static int run(int argc, char *argv[]) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
         _cleanup_(image_store_freep) ImageStore *store = NULL;
         _cleanup_(pull_manager_freep) PullManager *m = NULL;
-        const RegistryCredentials credentials = { getenv("KONTENA_USER"), getenv("KONTENA_PASSWORD") };
+        const RegistryCredentials credentials = { .open = open_credentials };
         const char *program = getenv("KONTENA_PULL");
         Driver d = {};
         int r;
@@ -60,6 +71,7 @@ static int run(int argc, char *argv[]) {
                         (program && (r = pull_manager_set_program(m, program)) < 0))
                 return log_error_errno(r, "Cannot set up: %m");
 
+        pull_manager_set_credentials(m, &credentials);
         d.event = event;
         for (int i = 3; i < argc; i++) {
                 _cleanup_kerror_ KError e = KERROR_NULL;
@@ -72,8 +84,7 @@ static int run(int argc, char *argv[]) {
                                 ;
                         continue;
                 }
-                r = pull_image(m, argv[i], NULL, credentials.username ? &credentials : NULL, on_progress,
-                                on_done, &d, &p, &e);
+                r = pull_image(m, argv[i], NULL, on_progress, on_done, &d, &p, &e);
                 if (r < 0)
                         return log_error_errno(r, "%s", kerror_message(&e));
                 d.n_waiting++;

@@ -129,7 +129,7 @@ static void on_done(Pull *p, int result, Image *image, const KError *error, void
 }
 
 static void ask(Fixture *f, size_t i, const char *reference, const char *revision) {
-        ASSERT_OK(pull_image(f->manager, reference, revision, NULL, on_progress, on_done, &f->results[i],
+        ASSERT_OK(pull_image(f->manager, reference, revision, on_progress, on_done, &f->results[i],
                         &f->results[i].pull, NULL));
         ASSERT_EQ(f->results[i].n_done, 0); /* never from inside */
 }
@@ -268,8 +268,7 @@ static void on_resolved(Pull *p, int result, const char *digest, const KError *e
 }
 
 static void ask_digest(Fixture *f, size_t i) {
-        ASSERT_OK(pull_resolve(
-                        f->manager, "web:1", NULL, on_resolved, &f->results[i], &f->results[i].pull, NULL));
+        ASSERT_OK(pull_resolve(f->manager, "web:1", on_resolved, &f->results[i], &f->results[i].pull, NULL));
         settle(f);
 }
 
@@ -416,7 +415,6 @@ static void test_pull_says_when_no_unit_can_be_started(void **state) {
 
 static void test_pull_sends_what_is_configured(void **state) {
         char *mirrors[] = { (char *) "mirror:5000", NULL };
-        const RegistryCredentials own = { "me", "mine" };
         Fixture *f = *state;
 
         ASSERT_OK(pull_manager_set_ca_file(f->manager, "/etc/all.pem"));
@@ -438,20 +436,90 @@ static void test_pull_sends_what_is_configured(void **state) {
                         "\"ca_file\":\"/m.pem\",\"insecure\":true}]"));
         ASSERT_TRUE(endswith(request_of(0), "}\n"));
 
-        /* Credentials that came with the pull win, do not go to mirrors, and make it another pull. */
-        ASSERT_OK(pull_image(f->manager, "web", NULL, &own, NULL, on_done, &f->results[1],
-                        &f->results[1].pull, NULL));
-        settle(f);
-        ASSERT_EQ(n_workers, 2);
-        ASSERT_TRUE(strstr(request_of(1), "\"username\":\"me\",\"password\":\"mine\""));
-        ASSERT_FALSE(strstr(strstr(request_of(1), "mirrors"), "mine"));
-
         /* A mirror without settings gets none. */
         pull_manager_clear_registries(f->manager);
-        ask(f, 2, "quay.io/x", NULL);
+        ask(f, 1, "quay.io/x", NULL);
         settle(f);
-        ASSERT_FALSE(strstr(request_of(2), "password"));
-        ASSERT_FALSE(strstr(request_of(2), "mirrors"));
+        ASSERT_FALSE(strstr(request_of(1), "password"));
+        ASSERT_FALSE(strstr(request_of(1), "mirrors"));
+}
+
+/* What the grid has for Docker's registry and for the mirror; NULL: nothing. */
+static struct {
+        const char *password; /* "": cannot be opened */
+        unsigned n_opened;
+} grid_has;
+
+static int open_credentials(const char *registry, char **ret_username, char **ret_password, KError *reterr,
+                void *userdata) {
+        if (!STR_IN_SET(registry, "docker.io", "mirror:5000") || !grid_has.password)
+                return 0;
+        if (streq(grid_has.password, ""))
+                return kerror_set(reterr, K_IMAGE, "The credentials are sealed to another.");
+        grid_has.n_opened++;
+        *ret_username = strdup(registry);
+        *ret_password = strdup(grid_has.password);
+        return 1;
+}
+
+static int mark_credentials(const char *registry, char **ret, void *userdata) {
+        *ret = grid_has.password ? strdup(grid_has.password) : NULL;
+        return 0;
+}
+
+static void test_credentials_of_the_grid_win_and_are_opened_late(void **state) {
+        char *mirrors[] = { (char *) "mirror:5000", NULL };
+        Fixture *f = *state;
+
+        grid_has.password = "early";
+        grid_has.n_opened = 0;
+        pull_manager_set_credentials(
+                        f->manager, &(RegistryCredentials){ open_credentials, mark_credentials, NULL });
+        ASSERT_OK(pull_manager_set_registry(f->manager, &(RegistrySettings){ .registry = "docker.io",
+                                                                        .username = "u",
+                                                                        .password = "p",
+                                                                        .mirrors = mirrors }));
+        ask(f, 0, "web", NULL);
+        ASSERT_EQ(grid_has.n_opened, 0);
+        grid_has.password = "mine";
+        settle(f);
+        ASSERT_TRUE(strstr(request_of(0), "\"username\":\"docker.io\",\"password\":\"mine\""));
+        ASSERT_TRUE(strstr(request_of(0), "\"username\":\"mirror:5000\",\"password\":\"mine\""));
+        ASSERT_FALSE(strstr(request_of(0), "\"p\""));
+
+        /* The same again joins; with others it is another pull, whatever comes of the first. */
+        ask(f, 1, "web", NULL);
+        settle(f);
+        ASSERT_EQ(n_workers, 1);
+        grid_has.password = "new";
+        ask(f, 2, "web", NULL);
+        settle(f);
+        ASSERT_EQ(n_workers, 2);
+        ASSERT_TRUE(strstr(request_of(1), "\"password\":\"new\""));
+
+        /* Where the grid has none, the configuration's are used. */
+        grid_has.password = NULL;
+        ask(f, 3, "web", NULL);
+        settle(f);
+        ASSERT_TRUE(strstr(request_of(2), "\"username\":\"u\",\"password\":\"p\""));
+}
+
+static void test_credentials_that_cannot_be_opened_are_said(void **state) {
+        Fixture *f = *state;
+
+        grid_has.password = "";
+        pull_manager_set_credentials(
+                        f->manager, &(RegistryCredentials){ open_credentials, mark_credentials, NULL });
+        ask(f, 0, "web", NULL);
+        settle(f);
+        ASSERT_EQ(f->results[0].n_done, 1);
+        ASSERT_STREQ(f->results[0].message,
+                        "Image 'docker.io/library/web:latest' cannot be pulled: The credentials are sealed "
+                        "to another.");
+        ask(f, 1, "quay.io/web", NULL);
+        settle(f);
+        ASSERT_EQ(f->results[1].n_done, 0);
+        ASSERT_FALSE(strstr(request_of(1), "password"));
 }
 
 static void test_pull_has_limits(void **state) {
@@ -464,7 +532,7 @@ static void test_pull_has_limits(void **state) {
                 snprintf(name, sizeof(name), "image%zu", i);
                 ask(f, i, name, NULL);
         }
-        ASSERT_ERROR(pull_image(f->manager, "another", NULL, NULL, NULL, on_done, NULL, &p, &e), E2BIG);
+        ASSERT_ERROR(pull_image(f->manager, "another", NULL, NULL, on_done, NULL, &p, &e), E2BIG);
         ASSERT_EQ(e.code, K_LIMIT_EXCEEDED);
         for (size_t i = 0; i < REGISTRIES_MAX; i++) {
                 snprintf(name, sizeof(name), "registry%zu:1", i);
@@ -473,7 +541,7 @@ static void test_pull_has_limits(void **state) {
         ASSERT_OK(pull_manager_set_registry(f->manager, &(RegistrySettings){ .registry = name }));
         ASSERT_ERROR(pull_manager_set_registry(f->manager, &(RegistrySettings){ .registry = "more" }),
                         E2BIG);
-        ASSERT_ERROR(pull_image(f->manager, "No Name", NULL, NULL, NULL, on_done, NULL, &p, NULL), EINVAL);
+        ASSERT_ERROR(pull_image(f->manager, "No Name", NULL, NULL, on_done, NULL, &p, NULL), EINVAL);
 }
 
 static void test_pull_manager_ends_with_pulls_under_way(void **state) {
@@ -497,4 +565,6 @@ KONTENA_TESTS(TEST(test_pull_is_shared_by_all_who_ask), TEST(test_pull_runs_thre
                 TEST(test_pull_result_without_an_image_is_a_failure),
                 TEST(test_pull_cancel_stops_the_unit_for_the_last),
                 TEST(test_pull_says_when_no_unit_can_be_started), TEST(test_pull_sends_what_is_configured),
-                TEST(test_pull_has_limits), TEST(test_pull_manager_ends_with_pulls_under_way))
+                TEST(test_credentials_of_the_grid_win_and_are_opened_late),
+                TEST(test_credentials_that_cannot_be_opened_are_said), TEST(test_pull_has_limits),
+                TEST(test_pull_manager_ends_with_pulls_under_way))

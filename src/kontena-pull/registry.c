@@ -41,6 +41,7 @@ typedef struct Transfer {
         Registry *g;
         const RegistrySink *sink;
         bool begun;
+        bool password; /* it carries one, not a token */
         int sink_error;
         AuthChallenge challenge;
         RegistryAnswer answer;
@@ -302,6 +303,21 @@ static int fail_connection(Registry *g, Transfer *t, CURLcode code, KError *rete
         return curl_is_transient(code) ? -EAGAIN : r;
 }
 
+/* Which registry refused whom. */
+static int set_refusal(Registry *g, const Transfer *t, long status, const char *colon, const char *said,
+                KError *reterr) {
+        if (!g->username)
+                return kerror_set(reterr, K_IMAGE,
+                                "registry '%s' refuses it without a user and password%s%s (%ld)", g->host,
+                                colon, said, status);
+        if (t->password && status == 401)
+                return kerror_set(reterr, K_IMAGE,
+                                "registry '%s' does not know user '%s' with this password%s%s (401)",
+                                g->host, g->username, colon, said);
+        return kerror_set(reterr, K_IMAGE, "registry '%s' refuses it to user '%s'%s%s (%ld)", g->host,
+                        g->username, colon, said, status);
+}
+
 /* One exchange. 0: the sink has all of it. -EAGAIN: transient. -EACCES: see t->challenge. -ENOENT. */
 static int transfer(Registry *g, Transfer *t, const char *url, struct curl_slist *headers, uint64_t offset,
                 KError *reterr) {
@@ -334,9 +350,7 @@ static int transfer(Registry *g, Transfer *t, const char *url, struct curl_slist
         colon = reason ? ": " : "";
         said = strempty(reason);
         if (status == 401 || status == 403) {
-                r = kerror_set(reterr, K_IMAGE, "registry '%s' refuses it %s%s%s (%ld)", g->host,
-                                g->username ? "to this user" : "without a user and password", colon, said,
-                                status);
+                r = set_refusal(g, t, status, colon, said, reterr);
                 return status == 401 ? -EACCES : r;
         }
         if (status == 404) {
@@ -464,6 +478,7 @@ static int fetch_token(Registry *g, const AuthChallenge *c, const char *reposito
                 headers = curl_slist_append(NULL, basic);
                 if (!headers)
                         return -ENOMEM;
+                t.password = true;
         }
 
         t.sink = &sink;
@@ -523,9 +538,11 @@ static int attempt(Registry *g, const char *repository, const char *path, const 
                 headers = curl_slist_append(NULL, accept_line);
                 if (!headers)
                         return -ENOMEM;
-                if (g->authorization && streq_ptr(g->authorized_repository, repository) &&
-                                !curl_slist_append(headers, g->authorization))
-                        return -ENOMEM;
+                if (g->authorization && streq_ptr(g->authorized_repository, repository)) {
+                        if (!curl_slist_append(headers, g->authorization))
+                                return -ENOMEM;
+                        t.password = startswith(g->authorization, "Authorization: Basic ");
+                }
 
                 r = transfer(g, &t, url, headers, sink->offset ? sink->offset(sink->userdata) : 0, &e);
                 if (r >= 0) {

@@ -263,9 +263,10 @@ static void test_pull_authenticates(void **state) {
         assert_failed(f, PULL(f, "token:1"), "wrong password");
         assert_failed(f, PULL(f, "basic:1"), "without a user and password");
         assert_failed(f, PULL(f, "basic:1", .username = "user", .password = "other"),
-                        "refuses it to this user");
+                        "does not know user 'user' with this password");
         ASSERT_FALSE(strstr(kerror_message(&f->error), "other"));
-        assert_failed(f, PULL(f, "token:1", .username = "user", .password = "other"), "wrong password");
+        assert_failed(f, PULL(f, "token:1", .username = "user", .password = "other"),
+                        "does not know user 'user' with this password: wrong password");
 }
 
 /* The other port answers 400 to whoever brings credentials. */

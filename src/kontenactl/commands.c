@@ -53,6 +53,7 @@ const CommandDef *const command_families[] = {
         exec_commands,
         volume_commands,
         vault_commands,
+        registry_commands,
         deploy_commands,
         event_commands,
         hidden_commands,

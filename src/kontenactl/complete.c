@@ -21,6 +21,8 @@ static const char *completion_to_string(const OptionDef *o) {
                 return "volume";
         case COMPLETE_SECRET:
                 return "secret";
+        case COMPLETE_REGISTRY:
+                return "registry";
         case COMPLETE_FILE:
                 return "file";
         case COMPLETE_HOST:
@@ -103,6 +105,8 @@ int command_complete(Ctl *c, const Arguments *a, KError *reterr) {
                 return print_names(c, "ListServices", reterr);
         if (streq(what, "secret"))
                 return print_names(c, "ListSecrets", reterr);
+        if (streq(what, "registry"))
+                return print_names(c, "ListRegistries", reterr);
         if (streq(what, "volume"))
                 return print_names(c, "ListVolumes", reterr);
         if (streq(what, "deploy"))

@@ -20,6 +20,7 @@ typedef enum Completion {
         COMPLETE_DEPLOY,
         COMPLETE_VOLUME,
         COMPLETE_SECRET,
+        COMPLETE_REGISTRY,
         COMPLETE_FILE,
         COMPLETE_HOST,
         COMPLETE_WORDS, /* those of OptionDef.words */

@@ -9,6 +9,7 @@
 #include "json-util.h"
 #include "log.h"
 #include "node-session.h"
+#include "node-tracker.h"
 #include "string-util.h"
 
 #define NODES_ASKED_MAX 3U
@@ -193,6 +194,8 @@ static int ask(Question *q, NodeSession *session, const ServiceSpec *spec) {
         if (r < 0)
                 return r;
 
+        /* With the credentials that somebody has just written. */
+        node_tracker_tell(q->owner->master->tracker, session_node_id(session));
         q->asked++;
         q->state = QUESTION_ASKED;
         r = session_call(session, "image.resolve", TAKE_PTR(params), ANSWER_USEC, on_answer, q);

@@ -5,6 +5,7 @@
 #include "names.h"
 #include "node-tracker.h"
 #include "parse-util.h"
+#include "registry.h"
 #include "string-util.h"
 #include "vault.h"
 
@@ -23,8 +24,7 @@ int desired_grid_to_json(const GridRow *g, json_object **ret) {
                         (r = json_add_string(o, "supernet", g->supernet)) < 0 ||
                         (r = json_add_strv(o, "trusted_subnets", g->trusted_subnets)) < 0 ||
                         (r = json_add_string(o, "domain", domain)) < 0 ||
-                        (r = json_add_u64(o, "revision", g->revision)) < 0 ||
-                        (r = json_add(o, "registries", json_object_new_array())) < 0)
+                        (r = json_add_u64(o, "revision", g->revision)) < 0)
                 return r;
 
         *ret = TAKE_PTR(o);
@@ -60,7 +60,8 @@ int desired_peer_to_json(const GridRow *g, const NodeRow *n, const char *region,
         return 0;
 }
 
-int desired_node_to_json(const GridRow *g, const NodeRow *n, json_object **ret) {
+int desired_node_to_json(
+                Store *s, struct Keyring *k, const GridRow *g, const NodeRow *n, json_object **ret) {
         _cleanup_json_ json_object *o = NULL;
         int r;
 
@@ -74,7 +75,8 @@ int desired_node_to_json(const GridRow *g, const NodeRow *n, json_object **ret) 
                                          IPV4_TO_STRING(node_overlay_address(g, n->number)))) < 0 ||
                         (r = json_add_strv(o, "blocks", n->blocks)) < 0 ||
                         (r = json_add_string(o, "availability",
-                                         node_availability_to_string(n->availability))) < 0)
+                                         node_availability_to_string(n->availability))) < 0 ||
+                        (r = registry_add_to_node(s, k, n, o)) < 0)
                 return r;
 
         *ret = TAKE_PTR(o);

@@ -718,7 +718,7 @@ static int compare_node(GridView *v, const char *node_id, SentState *sent, json_
         r = store_get_node(v->store, node_id, &row);
         if (r < 0)
                 return r;
-        r = desired_node_to_json(v->grid, row, &o);
+        r = desired_node_to_json(v->store, v->keyring, v->grid, row, &o);
         if (r >= 0)
                 r = hash_json(o, &hash);
         if (r < 0)

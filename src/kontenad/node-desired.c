@@ -255,6 +255,26 @@ static void on_volume(NodeTracker *t, const char *id, const char *grid_id) {
         schedule_flush(t);
 }
 
+static void on_registry(NodeTracker *t, const char *grid_id) {
+        for (NodeLink *l = t->links; l; l = l->hh.next)
+                if (streq(l->grid_id, grid_id))
+                        l->compare |= GRID_VIEW_NODE;
+        schedule_flush(t);
+}
+
+void node_tracker_tell(NodeTracker *t, const char *node_id) {
+        NodeLink *l = t ? node_tracker_find_link(t, node_id) : NULL;
+        int r;
+
+        if (!l || !l->ready)
+                return;
+        r = l->resend ? send_whole(t, l) : send_differences(t, l);
+        if (r < 0) {
+                l->resend = true;
+                schedule_flush(t);
+        }
+}
+
 void node_desired_on_change(Store *store, StoreKind kind, StoreChange change, const char *id,
                 const char *grid_id, void *userdata) {
         NodeTracker *t = userdata;
@@ -267,6 +287,8 @@ void node_desired_on_change(Store *store, StoreKind kind, StoreChange change, co
                 on_instance(t, id, grid_id);
         else if (kind == STORE_VOLUME_INSTANCE)
                 on_volume(t, id, grid_id);
+        else if (kind == STORE_REGISTRY)
+                on_registry(t, grid_id);
 }
 
 void node_desired_forget(NodeTracker *t, const char *grid_id) {

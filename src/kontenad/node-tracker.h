@@ -23,6 +23,9 @@ const NodeSessionHandler *node_tracker_handler(void);
  * False: *ret_until is when they had. */
 bool node_tracker_is_settled(NodeTracker *t, const char *grid_id, uint64_t now, uint64_t *ret_until);
 
+/* What has changed reaches the node now, before whatever is sent to it next. t may be NULL. */
+void node_tracker_tell(NodeTracker *t, const char *node_id);
+
 /* "created" "connecting" "online" "drain" "offline" */
 const char *node_state(const NodeRow *n) _pure_;
 /* 0 when the grid's subnet is malformed. */

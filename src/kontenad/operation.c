@@ -26,6 +26,7 @@ static const struct {
         { status_operations, &n_status_operations },
         { log_operations, &n_log_operations },
         { vault_operations, &n_vault_operations },
+        { registry_operations, &n_registry_operations },
         { volume_operations, &n_volume_operations },
         { exec_operations, &n_exec_operations },
         { stream_operations, &n_stream_operations },

@@ -4,6 +4,7 @@
 
 #include "kontena-limits.h"
 #include "parse-util.h"
+#include "registry.h"
 #include "test-engine.h"
 
 static int say(Engine *e, NodeSession *s, uint64_t id, const char *method, const char *format, ...)
@@ -457,6 +458,60 @@ static void test_tracker_sends_nothing_when_nothing_changed(void **state) {
         engine_remove(&e);
 }
 
+static void add_registry(Engine *e, const char *username) {
+        RegistryRow row = { .id = (char *) "r",
+                .grid_id = (char *) "grid",
+                .name = (char *) "registry:5000",
+                .username = (char *) username };
+
+        ASSERT_OK(registry_seal(e->m.keyring, &row, "secret"));
+        engine_begin(e);
+        ASSERT_OK(store_put_registry(e->m.store, &row));
+        engine_commit(e);
+        free(row.sealed);
+        engine_settle(e);
+}
+
+static const char *first_user(json_object *node) {
+        json_object *l = NULL;
+
+        ASSERT_TRUE(json_object_object_get_ex(node, "registries", &l));
+        return field(json_object_array_get_idx(l, 0), "username");
+}
+
+static void test_tracker_tells_new_credentials_before_a_question(void **state) {
+        json_object *node = NULL;
+        NodeSession *s;
+        Engine e = {};
+        unsigned n;
+
+        make_joinable_grid(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        flush(&e);
+        add_registry(&e, "anna");
+        flush(&e);
+        ASSERT_STREQ(s->last_method, "desired.update");
+        ASSERT_TRUE(json_object_object_get_ex(json_object_object_get(s->last, "set"), "node", &node));
+        ASSERT_STREQ(first_user(node), "anna");
+
+        /* At once, though changes are collected for a moment, and once only. */
+        n = s->n_notified;
+        add_registry(&e, "bob");
+        node_tracker_tell(e.m.tracker, s->node_id);
+        ASSERT_EQ(s->n_notified, n + 1);
+        ASSERT_TRUE(json_object_object_get_ex(json_object_object_get(s->last, "set"), "node", &node));
+        ASSERT_STREQ(first_user(node), "bob");
+        node_tracker_tell(e.m.tracker, s->node_id);
+        flush(&e);
+        ASSERT_EQ(s->n_notified, n + 1);
+        node_tracker_tell(e.m.tracker, "nobody");
+        node_tracker_tell(NULL, s->node_id);
+
+        session_free(s);
+        engine_remove(&e);
+}
+
 static void test_tracker_refuses_malformed_messages(void **state) {
         NodeSession *s;
         Engine e = {};
@@ -599,6 +654,7 @@ KONTENA_TESTS(cmocka_unit_test(test_tracker_answers_hello_with_everything),
                 cmocka_unit_test(test_tracker_terminated_instance_is_gone_when_the_node_does_not_have_it),
                 cmocka_unit_test(test_tracker_numbers_differences_and_starts_anew_when_asked),
                 cmocka_unit_test(test_tracker_sends_nothing_when_nothing_changed),
+                cmocka_unit_test(test_tracker_tells_new_credentials_before_a_question),
                 cmocka_unit_test(test_tracker_refuses_malformed_messages),
                 cmocka_unit_test(test_tracker_bounds_events_of_a_node),
                 cmocka_unit_test(test_tracker_marks_all_disconnected_at_start),

@@ -7,9 +7,10 @@
 #include "parse-util.h"
 #include "string-util.h"
 
-#define DOCKER_REGISTRY "docker.io"
-#define DOCKER_HOST     "registry-1.docker.io"
-#define TAG_LENGTH_MAX  128U
+#define DOCKER_REGISTRY   "docker.io"
+#define DOCKER_HOST       "registry-1.docker.io"
+#define TAG_LENGTH_MAX    128U
+#define REGISTRY_NAME_MAX 260U /* a host and a port */
 
 void image_reference_done(ImageReference *r) {
         if (!r)
@@ -66,6 +67,36 @@ static bool registry_is_valid(const char *s) {
         }
 
         return *port == '\0' || (*port == ':' && parse_port(port + 1, &number) >= 0);
+}
+
+int registry_name_parse(const char *s, char **ret, KError *reterr) {
+        static const char *const ends[] = { "/v2/", "/v2", "/v1/", "/v1", "/" };
+        _cleanup_free_ char *name = NULL;
+        const char *begin, *end = NULL;
+
+        assert(ret);
+
+        if (startswith(s, "http://"))
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "No password is sent to a registry without TLS: '%s' cannot be used.", s);
+        begin = startswith(s, "https://") ?: s;
+        for (size_t i = 0; i < ELEMENTSOF(ends) && !end; i++)
+                end = endswith(begin, ends[i]);
+        name = strndup(begin, end ? (size_t) (end - begin) : strlen(begin));
+        if (!name)
+                return -ENOMEM;
+        for (char *p = name; *p; p++)
+                *p = (char) tolower((unsigned char) *p);
+
+        if (strlen(name) > REGISTRY_NAME_MAX || !registry_is_valid(name) ||
+                        (!strpbrk(name, ".:") && !streq(name, "localhost")))
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "'%.300s' is not a registry's address, as 'docker.io', "
+                                "'registry.example.org' or 'registry:5000'.",
+                                s);
+
+        *ret = strdup(registry_canonical(name));
+        return *ret ? 0 : -ENOMEM;
 }
 
 /* Parts of lower-case letters and digits, held together by '.', '_', "__" or any number of '-'. */

@@ -31,5 +31,9 @@ const char *image_reference_host(const ImageReference *r);
 /* "sha256:" and 64 lower-case hexadecimal digits: the only digest we take. Returns the digits, or NULL. */
 const char *digest_hex(const char *digest) _pure_;
 
+/* A registry as a person writes it: "docker.io", "Registry:5000", "https://index.docker.io/v1/". *ret is as in ImageReference. What no
+ * image can name is refused: "registry" is a user of Docker's. */
+int registry_name_parse(const char *s, char **ret, KError *reterr);
+
 /* One name for Docker's registry, whichever of its names is written. Borrowed from s or static. */
 const char *registry_canonical(const char *s);

@@ -22,6 +22,7 @@ static const struct {
         [K_NO_SUCH_DEPLOY] = { "io.kontena.Error.NoSuchDeploy", 404, 4, -ENOENT },
         [K_NO_SUCH_VOLUME] = { "io.kontena.Error.NoSuchVolume", 404, 4, -ENOENT },
         [K_NO_SUCH_SECRET] = { "io.kontena.Error.NoSuchSecret", 404, 4, -ENOENT },
+        [K_NO_SUCH_REGISTRY] = { "io.kontena.Error.NoSuchRegistry", 404, 4, -ENOENT },
         [K_NO_SUCH_OPERATION] = { "io.kontena.Error.NoSuchOperation", 404, 4, -ENOENT },
         [K_ALREADY_EXISTS] = { "io.kontena.Error.AlreadyExists", 409, 5, -EEXIST },
         [K_IN_USE] = { "io.kontena.Error.InUse", 409, 5, -EBUSY },

@@ -17,6 +17,7 @@ typedef enum KErrorCode {
         K_NO_SUCH_DEPLOY,
         K_NO_SUCH_VOLUME,
         K_NO_SUCH_SECRET,
+        K_NO_SUCH_REGISTRY,
         K_NO_SUCH_OPERATION,
         K_ALREADY_EXISTS,
         K_IN_USE,   /* cannot be removed, something depends on it */

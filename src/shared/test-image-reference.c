@@ -122,7 +122,51 @@ static void test_image_reference_has_a_length(void **state) {
         image_reference_done(&r);
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_image_reference_reads_every_form),
+static void test_registry_names(void **state) {
+        static const struct {
+                const char *s, *name;
+        } table[] = {
+                { "docker.io", "docker.io" },
+                { "index.docker.io", "docker.io" },
+                { "https://index.docker.io/v1/", "docker.io" },
+                { "registry-1.docker.io", "docker.io" },
+                { "Registry.Example.ORG", "registry.example.org" },
+                { "https://registry:5000/", "registry:5000" },
+                { "registry:5000/v2", "registry:5000" },
+                { "localhost", "localhost" },
+                { "[::1]:5000", "[::1]:5000" },
+        };
+        static const char *const bad[] = { "", "https://", "registry", "/", "http://registry:5000", "a b.c",
+                "user@registry:5000", "user:password@registry.example", "registry:0", "registry:5000/team",
+                "https://registry.example/v3/", "ftp://registry.example", "registry.example?x", "a\nb.c",
+                "-.example" };
+        char large[400];
+
+        FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
+                _cleanup_image_reference_ ImageReference r = {};
+                _cleanup_free_ char *name = NULL, *image = NULL;
+
+                ASSERT_OK(registry_name_parse(t->s, &name, NULL));
+                ASSERT_STREQ(name, t->name);
+                /* An image of it is one of this registry. */
+                image = strjoin(name, "/team/web");
+                ASSERT_OK(image_reference_parse(image, &r, NULL));
+                ASSERT_STREQ(r.registry, name);
+        }
+        FOREACH_ARRAY(s, bad, ELEMENTSOF(bad)) {
+                _cleanup_kerror_ KError e = KERROR_NULL;
+                char *name = NULL;
+
+                if (registry_name_parse(*s, &name, &e) >= 0)
+                        fail_msg("'%s' was accepted", *s);
+                ASSERT_EQ(e.code, K_INVALID_ARGUMENT);
+        }
+        memset(large, 'a', sizeof(large));
+        memcpy(large + sizeof(large) - 5, ".org", 5);
+        ASSERT_ERROR(registry_name_parse(large, (char **) &(char *){ NULL }, NULL), EINVAL);
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_image_reference_reads_every_form), cmocka_unit_test(test_registry_names),
                 cmocka_unit_test(test_image_reference_normalized_is_stable),
                 cmocka_unit_test(test_image_reference_refuses_and_says_why),
                 cmocka_unit_test(test_image_reference_has_a_length))

@@ -6,9 +6,18 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-        _cleanup_free_ char *text = strndup((const char *) data, size), *first = NULL, *second = NULL;
+        _cleanup_free_ char *text = strndup((const char *) data, size), *first = NULL, *second = NULL,
+                            *registry = NULL;
         _cleanup_image_reference_ ImageReference a = {}, b = {};
 
+        /* The name of a registry is found again in the images of it. */
+        if (text && registry_name_parse(text, &registry, NULL) >= 0) {
+                _cleanup_image_reference_ ImageReference c = {};
+                _cleanup_free_ char *image = strjoin(registry, "/web");
+
+                assert(image && image_reference_parse(image, &c, NULL) >= 0);
+                assert(streq(c.registry, registry));
+        }
         if (!text || image_reference_parse(text, &a, NULL) < 0)
                 return 0;
 

@@ -37,6 +37,8 @@ CHANGES = [
     'WriteSecret sssa{sv} {grid} x y 0',
     'ReadSecret ss {grid} x',
     'RemoveSecret ssb {grid} x true',
+    'AddRegistry ssssa{sv} {grid} registry.example user password 0',
+    'RemoveRegistry ss {grid} registry.example',
     'CreateVolume ssa{sv} {grid} x 0',
     'RemoveVolume ss {grid} x',
     'CreateVolumeSnapshot sssa{sv} {grid} x y 0',
