@@ -130,6 +130,10 @@
 #define NODE_INSTANCES_MAX                   4096U
 #define NODE_EVENTS_QUEUED_MAX               1000U /* while the master is away */
 #define HEALTH_ANSWER_MAX                    4096U /* bytes of an HTTP answer that a check reads */
+#define NOTIFY_MESSAGE_MAX                   4096U /* bytes of one datagram; longer ones are not read */
+#define NOTIFY_STATUS_MAX                    128U  /* bytes of STATUS= that are shown */
+#define NOTIFY_MESSAGES_PER_SECOND_MAX       50U   /* of one container */
+#define NOTIFY_FLUSH_MAX                     1024U /* datagrams that are thrown away at once */
 #define PROCESSES_SHOWN_MAX                  1024U /* of one instance */
 #define PROCESS_COMMAND_MAX                  1024U /* bytes of one command line that are shown */
 #define CGROUPS_READ_MAX                     1024U /* of one instance: a container may make its own */
