@@ -255,7 +255,9 @@ int net_check_start(sd_event *event, const char *address, uint16_t port, const c
                 return -ENOMEM;
 
         r = tcp_connect_start(event, &a, timeout_usec, on_connected, c, &c->connecting);
-        if (r < 0) { /* no route, say: also told from the loop */
+        if (r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -ENOBUFS)
+                return r; /* says nothing about the other side */
+        if (r < 0) {      /* no route, say: also told from the loop */
                 c->sent = (size_t) -r;
                 r = sd_event_add_time_relative(
                                 event, &c->timer, CLOCK_MONOTONIC, 0, 1, on_failed_at_once, c);

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "health.h"
+
+#include "file-util.h"
+#include "health-http.h"
+#include "test.h"
+
+#define SEC USEC_PER_SEC
+
+static HealthCheck check(uint32_t initial_delay, uint32_t interval, uint32_t retries) {
+        return (HealthCheck){ .protocol = HEALTH_TCP,
+                .port = 80,
+                .timeout_sec = 1,
+                .interval_sec = interval,
+                .initial_delay_sec = initial_delay,
+                .retries = retries };
+}
+
+static void test_failures_in_the_start_period_do_not_count(void **state) {
+        HealthCheck c = check(10, 60, 1);
+        HealthJudge j;
+
+        health_judge_init(&j, &c, 1000 * SEC, /* up= */ false);
+        for (uint64_t t = 1000; t < 1010; t++) {
+                ASSERT_FALSE(health_judge_take(&j, false, t * SEC));
+                ASSERT_EQ(j.state, HEALTH_UNKNOWN);
+        }
+        ASSERT_TRUE(health_judge_take(&j, false, 1010 * SEC));
+        ASSERT_EQ(j.state, HEALTH_UNHEALTHY);
+}
+
+static void test_start_period_ends_with_the_first_success(void **state) {
+        HealthCheck c = check(100, 5, 1);
+        HealthJudge j;
+
+        health_judge_init(&j, &c, 0, /* up= */ false);
+        ASSERT_FALSE(health_judge_take(&j, false, 1 * SEC));
+        ASSERT_TRUE(health_judge_take(&j, true, 2 * SEC));
+        ASSERT_EQ(j.state, HEALTH_HEALTHY);
+        ASSERT_TRUE(health_judge_take(&j, false, 7 * SEC));
+        ASSERT_EQ(j.state, HEALTH_UNHEALTHY);
+}
+
+static void test_retries_are_counted_in_a_row(void **state) {
+        HealthCheck c = check(0, 10, 3);
+        HealthJudge j;
+
+        health_judge_init(&j, &c, 0, /* up= */ true);
+        ASSERT_FALSE(health_judge_take(&j, false, 10 * SEC));
+        ASSERT_FALSE(health_judge_take(&j, false, 20 * SEC));
+        ASSERT_TRUE(health_judge_take(&j, true, 30 * SEC)); /* known now */
+        ASSERT_FALSE(health_judge_take(&j, false, 40 * SEC));
+        ASSERT_FALSE(health_judge_take(&j, false, 50 * SEC));
+        ASSERT_EQ(j.state, HEALTH_HEALTHY);
+        ASSERT_TRUE(health_judge_take(&j, false, 60 * SEC));
+        ASSERT_EQ(j.state, HEALTH_UNHEALTHY);
+        ASSERT_FALSE(health_judge_take(&j, false, 61 * SEC));
+        ASSERT_TRUE(health_judge_take(&j, true, 62 * SEC));
+        ASSERT_EQ(j.state, HEALTH_HEALTHY);
+}
+
+/* Asked every second, a slow starter would have used up its retries in as many seconds. */
+static void test_who_starts_has_as_long_as_who_runs(void **state) {
+        HealthCheck c = check(5, 10, 3);
+        HealthJudge j;
+        uint64_t t;
+
+        health_judge_init(&j, &c, 0, /* up= */ false);
+        for (t = 0; t < 100; t++)
+                if (health_judge_take(&j, false, t * SEC))
+                        break;
+        ASSERT_EQ(t, 25);
+        ASSERT_EQ(j.state, HEALTH_UNHEALTHY);
+}
+
+static void test_pauses(void **state) {
+        HealthCheck c = check(5, 30, 1);
+        HealthJudge j;
+        uint64_t sum = 0;
+
+        health_judge_init(&j, &c, 0, /* up= */ false);
+        for (int i = 0; i < 5; i++)
+                sum += health_judge_pause(&j);
+        ASSERT_TRUE(sum < 2 * SEC);
+        ASSERT_EQ(health_judge_pause(&j), SEC);
+        ASSERT_EQ(health_judge_pause(&j), SEC);
+        (void) health_judge_take(&j, true, SEC);
+        ASSERT_EQ(health_judge_pause(&j), 30 * SEC);
+        (void) health_judge_take(&j, false, 31 * SEC);
+        ASSERT_EQ(health_judge_pause(&j), SEC); /* unhealthy: may come back before its restart */
+}
+
+/* The container */
+struct NetCheck {
+        sd_event_source *source;
+        net_check_done_t done;
+        void *userdata;
+};
+static bool is_well, cannot_ask;
+static unsigned n_asked, n_under_way;
+
+NetCheck *net_check_cancel(NetCheck *c) {
+        if (!c)
+                return NULL;
+        n_under_way--;
+        sd_event_source_disable_unref(c->source);
+        free(c);
+        return NULL;
+}
+
+static int on_answered(sd_event_source *s, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        NetCheck *c = userdata;
+
+        (void) kerror_set(&error, K_RUNTIME, "GET http://10.81.128.5:80/up answered 503.");
+        c->done(c, is_well ? NULL : &error, c->userdata);
+        net_check_cancel(c);
+        return 0;
+}
+
+int net_check_start(sd_event *event, const char *address, uint16_t port, const char *uri,
+                uint64_t timeout_usec, net_check_done_t done, void *userdata, NetCheck **ret) {
+        NetCheck *c;
+
+        n_asked++;
+        if (cannot_ask)
+                return -EMFILE;
+        c = new0(NetCheck, 1);
+        ASSERT_TRUE(c);
+        ASSERT_STREQ(address, "10.81.128.5");
+        ASSERT_EQ(n_under_way, 0);
+        n_under_way++;
+        c->done = done;
+        c->userdata = userdata;
+        ASSERT_OK(sd_event_add_defer(event, &c->source, on_answered, c));
+        *ret = c;
+        return 0;
+}
+
+typedef struct Heard {
+        Health *health;
+        unsigned n;
+        HealthState last;
+        bool stop; /* from inside */
+} Heard;
+
+static void on_news(Health *h, void *userdata) {
+        Heard *heard = userdata;
+
+        heard->n++;
+        heard->last = health_state(h);
+        if (heard->last == HEALTH_UNHEALTHY)
+                ASSERT_STREQ(health_seen(h), "GET http://10.81.128.5:80/up answered 503.");
+        if (heard->stop)
+                heard->health = health_stop(h);
+}
+
+static void run_until(sd_event *e, const Heard *h, HealthState state) {
+        uint64_t end = now_monotonic() + 10 * SEC;
+
+        while (h->last != state && now_monotonic() < end)
+                ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
+        ASSERT_EQ(h->last, state);
+}
+
+static void test_loop_goes_through_a_life(void **state) {
+        HealthCheck c = check(1, 1, 2);
+        uint64_t begun = now_monotonic();
+        sd_event *e = NULL;
+        Heard h = {};
+
+        ASSERT_OK(sd_event_new(&e));
+        is_well = false;
+        ASSERT_OK(health_start(e, &c, "10.81.128.5", begun, /* up= */ false, on_news, &h, &h.health));
+        while (now_monotonic() - begun < 500 * USEC_PER_MSEC)
+                ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
+        ASSERT_EQ(h.n, 1); /* what was seen, once */
+        ASSERT_EQ(h.last, HEALTH_UNKNOWN);
+        is_well = true;
+        run_until(e, &h, HEALTH_HEALTHY);
+        ASSERT_EQ(h.n, 2);
+        ASSERT_TRUE(!health_seen(h.health));
+        is_well = false;
+        run_until(e, &h, HEALTH_UNHEALTHY);
+        ASSERT_EQ(h.n, 3); /* not for each failure */
+        is_well = true;
+        run_until(e, &h, HEALTH_HEALTHY);
+
+        /* Stopped from inside, with nothing under way left. */
+        is_well = false;
+        h.stop = true;
+        run_until(e, &h, HEALTH_UNHEALTHY);
+        ASSERT_TRUE(!h.health);
+        ASSERT_EQ(n_under_way, 0);
+        sd_event_unref(e);
+}
+
+static void test_lack_of_descriptors_is_no_illness(void **state) {
+        HealthCheck c = check(0, 1, 1);
+        uint64_t begun = now_monotonic();
+        sd_event *e = NULL;
+        Heard h = {};
+
+        ASSERT_OK(sd_event_new(&e));
+        cannot_ask = true;
+        n_asked = 0;
+        ASSERT_OK(health_start(e, &c, "10.81.128.5", begun, /* up= */ false, on_news, &h, &h.health));
+        while (n_asked < 3 && now_monotonic() - begun < 5 * SEC)
+                ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
+        ASSERT_TRUE(n_asked >= 3);
+        ASSERT_EQ(h.n, 0);
+        cannot_ask = false;
+        is_well = true;
+        run_until(e, &h, HEALTH_HEALTHY);
+        health_stop(h.health);
+        sd_event_unref(e);
+}
+
+static void test_another_check_is_another(void **state) {
+        HealthCheck c = check(1, 1, 1), d = c;
+        sd_event *e = NULL;
+        Heard h = {};
+
+        ASSERT_OK(sd_event_new(&e));
+        ASSERT_OK(health_start(e, &c, "10.81.128.5", 0, /* up= */ true, on_news, &h, &h.health));
+        ASSERT_TRUE(health_is_about(h.health, &d, "10.81.128.5"));
+        ASSERT_FALSE(health_is_about(h.health, &d, "10.81.128.6"));
+        d.retries = 2;
+        ASSERT_FALSE(health_is_about(h.health, &d, "10.81.128.5"));
+        d = c;
+        d.uri = (char *) "/";
+        ASSERT_FALSE(health_is_about(h.health, &d, "10.81.128.5"));
+        d = c;
+        d.command = (char *[]){ (char *) "a", NULL };
+        ASSERT_FALSE(health_is_about(h.health, &d, "10.81.128.5"));
+        ASSERT_EQ(health_state(NULL), HEALTH_UNKNOWN);
+        ASSERT_TRUE(!health_stop(NULL));
+        health_stop(h.health);
+        sd_event_unref(e);
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_failures_in_the_start_period_do_not_count),
+                cmocka_unit_test(test_start_period_ends_with_the_first_success),
+                cmocka_unit_test(test_retries_are_counted_in_a_row),
+                cmocka_unit_test(test_who_starts_has_as_long_as_who_runs), cmocka_unit_test(test_pauses),
+                cmocka_unit_test(test_loop_goes_through_a_life),
+                cmocka_unit_test(test_lack_of_descriptors_is_no_illness),
+                cmocka_unit_test(test_another_check_is_another))
