@@ -86,12 +86,19 @@ static int format_instance_state(json_object *row, json_object *value, char **re
         const char *progress = row_string(row, "progress"), *state = row_string(row, "state");
         char *s;
 
-        s = strdup(isempty(progress) || STR_IN_SET(state, "running", "stopped", "failed") ? state
-                                                                                          : progress);
+        if (streq(state, "running") && streq(row_string(row, "health"), "unhealthy"))
+                state = "unhealthy";
+        s = strdup(isempty(progress) || STR_IN_SET(state, "running", "stopped", "failed", "unhealthy")
+                                        ? state
+                                        : progress);
         if (!s)
                 return -ENOMEM;
         *ret = s;
         return 0;
+}
+
+static Color color_instance_state(json_object *row, json_object *value) {
+        return streq(row_string(row, "health"), "unhealthy") ? COLOR_RED : state_color(row, value);
 }
 
 static int format_error(json_object *row, json_object *value, char **ret) {
@@ -106,7 +113,7 @@ static const TableColumn instance_columns[] = {
         { .title = "STATE",
                         .key = "state",
                         .format = format_instance_state,
-                        .color = state_color,
+                        .color = color_instance_state,
                         .shrink = 12 },
         { .title = "ADDRESS", .key = "address" },
         { .title = "STARTED", .key = "started_at", .format = format_relative_time },

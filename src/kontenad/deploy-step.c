@@ -67,14 +67,16 @@ static int judge_step(DeployRun *run, DeployStepRow *step, bool *ret_done, char 
         else if (!node->connected && node->offline_usec >= DEPLOY_NODE_GRACE_USEC)
                 error = strprintf("Node '%s' is offline.", node->name);
         else if (run->now >= deadline)
-                error = strprintf("It does not run after %llu s%s%s%s%s.",
+                error = strprintf("It does not run after %llu s%s%s%s%s%s%s.",
                                 INSTANCE_DEPLOY_TIMEOUT_USEC / USEC_PER_SEC,
                                 node->connected ? ", its state is '" : ", node '",
                                 node->connected ? row->state ?: "unknown" : node->name,
                                 node->connected ? "'" : "' is offline",
                                 row->observed_deploy_rev == run->deploy->deploy_rev
                                                 ? ""
-                                                : " and it has not reported");
+                                                : " and it has not reported",
+                                isempty(row->progress) || !node->connected ? "" : ": ",
+                                node->connected ? strempty(row->progress) : "");
         else {
                 deploy_run_wake_at(run, deadline);
                 if (!node->connected)
@@ -174,6 +176,13 @@ static bool is_serving(DeployRun *run, uint32_t number) {
                streq_ptr(row->state, "running");
 }
 
+/* And does it serve well? What is unhealthy has no names already. */
+static bool serves_well(DeployRun *run, uint32_t number) {
+        const InstanceRow *row = deploy_run_find_instance(run, number, INSTANCE_CURRENT);
+
+        return is_serving(run, number) && !streq_ptr(row->health, "unhealthy");
+}
+
 /* min_health bounds how many instances may be missing while a service is deployed. The reference counts every step against it; here
  * a step of a stateless instance that does not run now counts nothing, since it can only add: a service is
  * started, or scaled up, by up to DEPLOY_STEPS_MAX instances at once. Stateful ones go in the reference's order, as
@@ -188,13 +197,13 @@ static bool may_start(DeployRun *run, const DeployStepRow *step) {
                 return false;
         if (run->spec->stateful)
                 return under_way < limit;
-        if (!is_serving(run, step->number))
+        if (!serves_well(run, step->number))
                 return true;
         if (run->start_first) /* takes nothing away, but there is no end of room either */
                 return under_way < limit;
 
         FOREACH_ARRAY(s, run->deploy->steps, run->deploy->n_steps)
-                serving += !streq((*s)->state, "starting") && is_serving(run, (*s)->number);
+                serving += !streq((*s)->state, "starting") && serves_well(run, (*s)->number);
         return serving - 1 + limit >= run->deploy->n_steps;
 }
 

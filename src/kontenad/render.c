@@ -183,9 +183,18 @@ int service_problem(const ServiceRow *s, const ServiceSummary *summary, char **r
                                                                                   : spec_count(s->spec);
 
         if (s->state == SERVICE_RUNNING && summary->error)
-                p = strprintf("Instance %u: %s", summary->error_number, summary->error);
+                p = summary->error_restarts > 0
+                                    ? strprintf("Instance %u, restarted %" PRIu64 " time%s: %s",
+                                                      summary->error_number, summary->error_restarts,
+                                                      summary->error_restarts == 1 ? "" : "s",
+                                                      summary->error)
+                                    : strprintf("Instance %u: %s", summary->error_number, summary->error);
         else if (s->state == SERVICE_RUNNING && !summary->deploying && summary->running < wanted)
-                p = strprintf("%u of %u instances are running.", summary->running, wanted);
+                p = summary->waiting
+                                    ? strprintf("%u of %u instances are running; instance %u is %s.",
+                                                      summary->running, wanted, summary->waiting_number,
+                                                      summary->waiting)
+                                    : strprintf("%u of %u instances are running.", summary->running, wanted);
         else {
                 *ret = NULL;
                 return 0;

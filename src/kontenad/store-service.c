@@ -92,6 +92,7 @@ int store_list_scheduled_services(Store *s, ServiceRowList *ret) {
 
 void service_summary_done(ServiceSummary *s) {
         free(s->error);
+        free(s->waiting);
         *s = (ServiceSummary){};
 }
 
@@ -113,7 +114,8 @@ int store_summarize_service(Store *s, const char *service_id, ServiceSummary *re
                          * the image of the next is fetched. */
                         "SELECT i.number, n.connected AND "
                         "(i.state = 'running' OR (i.pid > 0 AND i.state IN ('pending', 'pulling'))), "
-                        "i.error "
+                        "i.error, i.restarts, CASE WHEN n.connected AND i.state = 'starting' THEN "
+                        "i.progress END "
                         "FROM instances i LEFT JOIN nodes n ON n.id = i.node_id "
                         "WHERE i.service_id = ? AND i.desired <> 'terminated' AND i.role = 'current' "
                         "ORDER BY i.number",
@@ -122,7 +124,7 @@ int store_summarize_service(Store *s, const char *service_id, ServiceSummary *re
                 return r;
         rc = sqlite3_bind_text(stmt, 1, service_id, -1, SQLITE_TRANSIENT);
         while (rc == SQLITE_OK || rc == SQLITE_ROW) {
-                const char *error;
+                const char *error, *waiting;
 
                 rc = sqlite3_step(stmt);
                 if (rc != SQLITE_ROW)
@@ -134,6 +136,12 @@ int store_summarize_service(Store *s, const char *service_id, ServiceSummary *re
                 if (error && !summary.error) {
                         summary.error = strdup(error);
                         summary.error_number = (uint32_t) sqlite3_column_int(stmt, 0);
+                        summary.error_restarts = (uint64_t) sqlite3_column_int64(stmt, 3);
+                }
+                waiting = (const char *) sqlite3_column_text(stmt, 4);
+                if (waiting && !summary.waiting) {
+                        summary.waiting = strdup(waiting);
+                        summary.waiting_number = (uint32_t) sqlite3_column_int(stmt, 0);
                 }
         }
         if (rc != SQLITE_DONE) {

@@ -350,6 +350,9 @@ typedef struct ServiceSummary {
         bool deploying;              /* has an unfinished deploy */
         char *error;                 /* of the lowest instance that has one, NULL: none */
         uint32_t error_number;
+        uint64_t error_restarts;
+        char *waiting; /* "waiting for READY=1": of the lowest that is not up yet, NULL: none */
+        uint32_t waiting_number;
 } ServiceSummary;
 void service_summary_done(ServiceSummary *s);
 int store_summarize_service(Store *s, const char *service_id, ServiceSummary *ret);

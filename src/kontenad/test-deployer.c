@@ -293,6 +293,44 @@ static void test_deploy_step_times_out(void **state) {
         engine_remove(&e);
 }
 
+/* What it waits for is told in the service's problem as long as it does, and in the deploy's when the time is over. */
+static void test_what_an_instance_waits_for_is_told(void **state) {
+        _cleanup_(service_summary_done) ServiceSummary waiting = {}, crashing = {};
+        _cleanup_free_ char *id = NULL;
+        InstanceRow *row;
+        Engine e = {};
+
+        make(&e, 1, "{\"image\": \"web:1\", \"count\": 1}");
+        id = request_deploy(&e, "s-web", false);
+        engine_settle(&e);
+        row = get_instance(&e, "s-web", 1);
+        row->observed_deploy_rev = 1;
+        row->state = strdup("starting");
+        row->progress = strdup("waiting for READY=1: warming up");
+        engine_begin(&e);
+        ASSERT_OK(store_put_instance(e.m.store, row));
+        engine_commit(&e);
+        pass_time(&e, INSTANCE_DEPLOY_TIMEOUT_USEC);
+        engine_settle(&e);
+        assert_event("It does not run after 300 s, its state is 'starting': waiting for READY=1: warming "
+                     "up.");
+
+        ASSERT_OK(store_summarize_service(e.m.store, "s-web", &waiting));
+        ASSERT_STREQ(waiting.waiting, "waiting for READY=1: warming up");
+        ASSERT_EQ(waiting.waiting_number, 1);
+
+        row->error = strdup("The container exited with status 4.");
+        row->restarts = 7;
+        engine_begin(&e);
+        ASSERT_OK(store_put_instance(e.m.store, row));
+        engine_commit(&e);
+        instance_row_free(row);
+        ASSERT_OK(store_summarize_service(e.m.store, "s-web", &crashing));
+        ASSERT_STREQ(crashing.error, "The container exited with status 4.");
+        ASSERT_EQ(crashing.error_restarts, 7);
+        engine_remove(&e);
+}
+
 static void test_deploy_times_out(void **state) {
         _cleanup_free_ char *id = NULL;
         Engine e = {};
@@ -538,7 +576,9 @@ KONTENA_TESTS(cmocka_unit_test(test_deploy_starts_every_instance),
                 cmocka_unit_test(test_deploy_can_be_cancelled),
                 cmocka_unit_test(test_deploy_ends_when_the_service_is_stopped_or_removed),
                 cmocka_unit_test(test_deploy_waits_for_a_node_that_is_away_for_a_moment),
-                cmocka_unit_test(test_deploy_step_times_out), cmocka_unit_test(test_deploy_times_out),
+                cmocka_unit_test(test_deploy_step_times_out),
+                cmocka_unit_test(test_what_an_instance_waits_for_is_told),
+                cmocka_unit_test(test_deploy_times_out),
                 cmocka_unit_test(test_deploy_fails_when_the_node_goes_away),
                 cmocka_unit_test(test_deploy_moves_stateless_from_offline_node),
                 cmocka_unit_test(test_deploy_of_stateful_waits_for_its_node),
