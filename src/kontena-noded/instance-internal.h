@@ -2,16 +2,19 @@
 #pragma once
 
 #include "backoff.h"
+#include "health.h"
+#include "instance-health.h"
 #include "instance-record.h"
 #include "instance-want.h"
 #include "instance.h"
 #include "job.h"
 #include "log-tail.h"
+#include "notify-socket.h"
 #include "probe.h"
 #include "volumes.h"
 
-/* Shared by instance.c (what it is, what it shows), instance-step.c (what to do next) and instance-start.c (making and starting
- * a container). */
+/* Shared by instance.c (what it is, what it shows), instance-step.c (what to do next), instance-start.c (making and starting
+ * a container) and instance-health.c (when it is up). */
 
 #define RETRY_USEC (30ULL * 1000000ULL)
 
@@ -48,6 +51,16 @@ struct Instance {
         uint64_t running_since; /* CLOCK_MONOTONIC */
         Backoff backoff;
         int last_exit_status; /* -1: none */
+
+        /* whether it is up, see instance-health.h */
+        bool port_open;
+        NotifySocket *notify;
+        char *notify_status; /* the last it said of itself */
+        Health *health;
+        HealthState health_told;
+        Backoff health_backoff;
+        uint64_t healthy_since; /* CLOCK_MONOTONIC */
+        sd_event_source *unhealthy, *notify_late;
 
         /* what is under way */
         Pull *pull;

@@ -46,7 +46,9 @@ static const struct {
         { "service", FIELD_STRING, offsetof(InstanceRecord, service) },
         { "address", FIELD_STRING, offsetof(InstanceRecord, address) },
         { "host_network", FIELD_BOOL, offsetof(InstanceRecord, host_network) },
+        { "notified", FIELD_BOOL, offsetof(InstanceRecord, notified) },
         { "ready", FIELD_BOOL, offsetof(InstanceRecord, ready) },
+        { "proven", FIELD_BOOL, offsetof(InstanceRecord, proven) },
         { "stopped", FIELD_BOOL, offsetof(InstanceRecord, stopped) },
 };
 

@@ -23,8 +23,10 @@ typedef struct InstanceRecord {
         char *grid, *stack, *service;
         unsigned number;
         bool host_network;
-        bool ready;   /* wait_for_port was over when it was last told */
-        bool stopped; /* somebody wanted it stopped: not a crash */
+        bool notified; /* it said READY=1 since its start */
+        bool ready;    /* it was up since its start: port, READY=1, health */
+        bool proven;   /* it was up once, of this generation */
+        bool stopped;  /* somebody wanted it stopped: not a crash */
 } InstanceRecord;
 
 void instance_record_done(InstanceRecord *r);

@@ -239,6 +239,9 @@ int instance_start(Instance *i, KError *reterr) {
                 .want = i->want, .image = i->image, .id = id, .directory = run, .root_path = root
         };
 
+        r = instance_notify_prepare(i, reterr);
+        if (r < 0)
+                return r;
         r = unit_setup_from_want(i->want, i->record.image, i->image->stop_signal, &setup);
         if (r < 0)
                 return r;
@@ -441,6 +444,7 @@ int instance_remove_files(Instance *i) {
         int r;
 
         i->garbage = job_cancel(i->garbage);
+        instance_notify_close(i);
         unmount_generations(i, 0, UINT64_MAX);
         instance_remove_network(i);
 

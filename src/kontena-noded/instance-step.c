@@ -58,6 +58,9 @@ static void observe_running(Instance *i, const UnitState *s) {
 
         if (i->record.main_pid == s->main_pid)
                 return;
+        /* Whoever has started this one: nothing is known of it. What it has said by now waits to be read. */
+        instance_health_stop(i);
+        i->port_open = i->record.ready = i->record.notified = false;
         i->record.main_pid = s->main_pid;
         i->record.epoch++;
         i->record.started_at = now_realtime();
@@ -96,7 +99,7 @@ static void handle_crash(Instance *i, const UnitState *s) {
         uint64_t delay, uptime = now_monotonic() - i->running_since;
         bool first = i->record.restarts == 0 && uptime < SETTLE_USEC;
         bool oom = streq_ptr(s->result, "oom-kill");
-        _cleanup_free_ char *end = NULL;
+        _cleanup_free_ char *end = NULL, *awaited = instance_awaits(i);
         int r;
 
         i->crash_handled = true;
@@ -107,6 +110,7 @@ static void handle_crash(Instance *i, const UnitState *s) {
         i->record.restarts++;
         i->record.main_pid = 0;
         i->record.ready = false;
+        instance_health_forget(i);
         if (oom)
                 i->record.oom_kills++;
         (void) instance_save(i);
@@ -119,13 +123,12 @@ static void handle_crash(Instance *i, const UnitState *s) {
                         strna(end), delay / USEC_PER_SEC);
 
         /* A deploy whose container does not stay has failed, although the back-off goes on. */
-        if (i->probe || first) {
+        if (awaited || first) {
                 _cleanup_kerror_ KError error = KERROR_NULL;
 
-                if (i->probe)
-                        (void) kerror_set(&error, K_RUNTIME,
-                                        "The container %s before anything listened on port %u.", strna(end),
-                                        i->want->spec->wait_for_port);
+                if (awaited)
+                        (void) kerror_set(&error, K_RUNTIME, "The container %s before %s.", strna(end),
+                                        awaited);
                 else
                         (void) kerror_set(&error, K_RUNTIME, "The container %s right after its start.",
                                         strna(end));
@@ -163,6 +166,7 @@ static int operate(Instance *i, InstanceOperation operation, KError *reterr) {
         if (operation == OPERATION_RESTART || operation == OPERATION_REVIVE)
                 i->start_asked = now_realtime();
         i->operation = operation;
+        instance_health_forget(i);
         return SYNC_WAIT;
 }
 
@@ -354,8 +358,7 @@ static void on_probe_done(Probe *p, const KError *error, void *userdata) {
                 instance_fail(i, &copy);
                 return;
         }
-        i->record.ready = true;
-        (void) instance_save(i);
+        i->port_open = true;
         instance_step(i);
 }
 
@@ -382,7 +385,7 @@ static int settle(Instance *i, KError *reterr) {
 
         if (i->probe || i->stable)
                 return SYNC_WAIT;
-        if (!i->record.ready && i->want->spec->wait_for_port > 0) {
+        if (!i->record.ready && !i->port_open && i->want->spec->wait_for_port > 0) {
                 r = probe_start(i->host->event, i->want->address, i->want->spec->wait_for_port,
                                 WAIT_FOR_PORT_TIMEOUT_USEC, on_probe_done, i, &i->probe);
                 if (r < 0)
@@ -393,11 +396,14 @@ static int settle(Instance *i, KError *reterr) {
                 return SYNC_WAIT;
         }
 
+        r = instance_health_settle(i, reterr);
+        if (r != SYNC_DONE)
+                return r;
         if (!i->record.ready) {
-                i->record.ready = true;
+                i->record.ready = i->record.proven = true;
                 i->unsaved = true;
         }
-        if (i->want->spec->wait_for_port == 0) {
+        if (!instance_says_when_up(i)) {
                 uint64_t uptime = now_monotonic() - i->running_since, wanted = staying_time(i);
 
                 if (uptime < wanted) {
@@ -496,16 +502,17 @@ static int switch_generation(Instance *i, KError *reterr) {
         record->deploy_rev = w->deploy_rev;
         record->service_rev = w->service_rev;
         record->host_network = w->spec->host_network;
+        instance_notify_close(i);
         record->restarts = 0;
         record->oom_kills = 0;
         record->main_pid = 0;
-        record->ready = false;
+        record->notified = record->ready = record->proven = false;
         record->stopped = false;
         r = instance_save(i);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Cannot remember the new container: %m");
 
-        i->backoff = (Backoff){};
+        i->backoff = i->health_backoff = (Backoff){};
         i->was_running = false;
         i->crash_handled = false;
         i->last_exit_status = -1;

@@ -31,6 +31,10 @@ Instance *instance_free(Instance *i) {
         i->garbage = job_cancel(i->garbage);
         i->wake = sd_event_source_disable_unref(i->wake);
         i->drain = sd_event_source_disable_unref(i->drain);
+        i->unhealthy = sd_event_source_disable_unref(i->unhealthy);
+        i->notify_late = sd_event_source_disable_unref(i->notify_late);
+        i->health = health_stop(i->health);
+        i->notify = notify_socket_free(i->notify); /* systemd holds on to it */
         i->unit = unit_free(i->unit);
         image_unref(i->image);
         volume_plan_free(i->volumes);
@@ -40,6 +44,7 @@ Instance *instance_free(Instance *i) {
         kerror_done(&i->want_error);
         kerror_done(&i->error);
         free(i->progress);
+        free(i->notify_status);
         instance_forget_log_tail(i);
         free(i->made_of);
         free(i->record_path);
@@ -98,6 +103,7 @@ int instance_new(InstanceHost *host, const char *id, Instance **ret) {
                 r = instance_watch_unit(i, i->record.unit);
                 if (r < 0)
                         return r;
+                instance_notify_adopt(i);
         }
 
         *ret = TAKE_PTR(i);
@@ -121,6 +127,8 @@ int instance_set_want(Instance *i, json_object *o) {
                 return r;
 
         instance_interrupt(i);
+        if (want && want->goal != GOAL_RUNNING)
+                instance_health_stop(i);
         kerror_done(&i->want_error);
         kerror_done(&i->error);
         i->failed = false;
@@ -147,6 +155,7 @@ void instance_terminate(Instance *i) {
                 return;
 
         instance_interrupt(i);
+        instance_health_stop(i);
         i->terminate = true;
         i->drain_until = 0;
         instance_wake(i);
@@ -405,7 +414,7 @@ int instance_status(const Instance *i, json_object **ret) {
         if (r >= 0)
                 r = json_add_string(o, "image_digest", i->record.image_digest);
         if (r >= 0)
-                r = json_add_string(o, "health", "unknown");
+                r = json_add_string(o, "health", health_state_to_string(health_state(i->health)));
         if (r >= 0)
                 r = json_add_u64(o, "epoch", i->record.epoch);
         if (r >= 0 && i->log_tail)

@@ -51,6 +51,8 @@ typedef struct InstanceHost {
         const char *state_directory; /* /var/lib/kontena/instances */
         const char *run_directory;   /* /run/kontena/instances */
         const char *volumes_directory;
+        struct FdStore *fds;           /* NULL: descriptors do not outlive the daemon */
+        const char *proc_directory;    /* NULL: /proc */
         bool log_tails;                /* a failure is told with the last lines of the journal */
         const struct Secrets *secrets; /* NULL: this node can have none */
 

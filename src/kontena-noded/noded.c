@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "bus.h"
+#include "fd-store.h"
 #include "file-util.h"
 #include "join-token.h"
 #include "json-util.h"
@@ -314,6 +315,9 @@ static int new_host(Manager *m) {
         }
 
         new_secrets(m);
+        r = fd_store_new(&m->fds);
+        if (r < 0)
+                log_warning_errno(r, "Cannot take the descriptors that systemd held, going on without: %m");
         run = strjoin(m->config->run_directory, "/instances");
         if (!run)
                 return -ENOMEM;
@@ -330,6 +334,7 @@ static int new_host(Manager *m) {
                 .run_directory = run,
                 .volumes_directory = m->config->volumes_directory,
                 .secrets = m->secrets,
+                .fds = m->fds,
                 .log_tails = true,
                 .changed = on_instance_changed,
                 .event_happened = on_instance_event,
@@ -453,6 +458,7 @@ int manager_start(Manager *m) {
         r = manager_load_instances(m);
         if (r < 0)
                 return r;
+        fd_store_drop_rest(m->fds);
         r = bus_face_new(m, &m->face);
         if (r < 0)
                 return log_error_errno(r, "Cannot appear on the bus: %m");
@@ -504,6 +510,7 @@ Manager *manager_free(Manager *m) {
         pull_manager_free(m->pulls);
         image_store_free(m->images);
         unit_manager_free(m->units);
+        fd_store_free(m->fds);
         runtime_version_free(m->version_query);
         runtime_free(m->runtime);
         sd_event_source_disable_unref(m->reconcile);

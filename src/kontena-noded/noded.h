@@ -43,6 +43,7 @@ struct Manager {
         LogStreams *logs;
         struct Streams *streams;
         struct VolumeManager *volumes;
+        struct FdStore *fds;            /* what systemd holds for us */
         struct Secrets *secrets;        /* NULL: the key cannot be had */
         ImageQuestion *image_questions; /* of the master, not yet answered */
 

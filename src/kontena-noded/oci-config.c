@@ -6,6 +6,7 @@
 
 #include "json-util.h"
 #include "kontena-limits.h"
+#include "notify-socket.h"
 #include "output.h"
 #include "seccomp-profile.h"
 
@@ -222,6 +223,8 @@ static int add_process(json_object *config, const OciInput *in, uint64_t capabil
                         r = env_set(&env, *e, reterr);
         if (r >= 0 && in->secrets_directory)
                 r = env_set(&env, "CREDENTIALS_DIRECTORY=/run/secrets", reterr);
+        if (r >= 0 && in->want->spec->notify)
+                r = env_set(&env, "NOTIFY_SOCKET=" NOTIFY_CONTAINER_DIR "/" NOTIFY_NAME, reterr);
         if (r < 0)
                 return r;
 
@@ -319,6 +322,17 @@ static int add_output(json_object *mounts, const char *directory) {
         return r;
 }
 
+/* See notify-socket.h. */
+static int add_notify(json_object *mounts, const char *directory) {
+        _cleanup_free_ char *source = NULL;
+
+        source = strjoin(directory, "/" NOTIFY_DIRECTORY);
+        if (!source)
+                return -ENOMEM;
+        return add_mount(mounts, NOTIFY_CONTAINER_DIR, "bind", source,
+                        "bind,rprivate,ro,nosuid,nodev,noexec");
+}
+
 static int add_volume(json_object *mounts, const OciMount *m) {
         _cleanup_free_ char *options = NULL;
 
@@ -377,6 +391,8 @@ static int add_mounts(json_object *config, const OciInput *in) {
                 r = add_output(mounts, in->output_directory);
         for (size_t i = 0; i < in->n_mounts && r >= 0; i++)
                 r = add_volume(mounts, in->mounts + i);
+        if (r >= 0 && in->want->spec->notify) /* a volume may be at /run */
+                r = add_notify(mounts, in->output_directory);
         if (r >= 0 && in->secrets_directory) /* last: a volume may be at /run */
                 r = add_mount(mounts, "/run/secrets", "bind", in->secrets_directory,
                                 "bind,rprivate,ro,nosuid,nodev,noexec");

@@ -33,7 +33,7 @@ typedef struct OciInput {
         const char *node_name;
         const char *root_path;
         const char *files_directory;  /* hosts, hostname, resolv.conf */
-        const char *output_directory; /* the FIFO of output.h */
+        const char *output_directory; /* the FIFO of output.h, the socket of notify-socket.h */
         const char *netns_path;       /* NULL: the host's */
         const char *cgroup_path;
         const UserIdentity *identity;

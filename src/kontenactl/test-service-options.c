@@ -168,7 +168,6 @@ static void test_hidden_options_are_taken_and_refused(void **state) {
         static const struct {
                 const char *option, *json;
         } table[] = {
-                { "--notify", "{\"notify\":true}" },
                 { "--hook=pre_start,oneshot,1,3:migrate:rake db",
                                 "{\"hooks\":{\"pre_start\":[{\"name\":\"migrate\",\"cmd\":\"rake db\","
                                 "\"instances\":\"1,3\",\"oneshot\":true}]}}" },

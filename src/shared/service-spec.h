@@ -36,15 +36,16 @@
  *   labels           list
  *   links            list "service" | "stack/service"
  *
- * What is understood and refused, as no node carries it out yet: notify true, health_check, hooks, type job, retries,
- * schedule, runtime nspawn.
+ * What is understood and refused, as no node carries it out yet: health_check by exec, hooks, type job, retries, schedule,
+ * runtime nspawn.
  *
  *   deploy_order     "start-first" | "stop-first"       default: start-first where it is possible, see service_spec_start_first()
  *   on_failure       "rollback" | "pause" | "continue"  default: rollback; stateful: pause
  *   drain            0..3600 seconds, 5                 how long a replaced instance serves open connections, out of the names
  *   notify           bool                               up when the container says READY=1 to $NOTIFY_SOCKET
  *   health_check     {protocol "http"|"tcp"|"exec", port, uri "/", command list of strings, timeout 10, interval 60,
- *                    initial_delay 10, retries 1}       seconds; the first failures within initial_delay do not count; null: none
+ *                    initial_delay 10, retries 1}       seconds; up when the first is well, asked every second until then; failures
+ *                                                       within initial_delay before that do not count; null: none
  *   hooks            {pre_start, post_start, pre_stop: [{name, cmd, instances "*" | "1,2", oneshot false}]}
  *   secrets          list of {secret, name, type "env"|"file"}
  *   systemd          {PROPERTY: string}                 what unit-settings.h allows
