@@ -90,6 +90,13 @@
 #define AFFINITY_LENGTH_MAX                  512U
 #define REGEX_REPETITIONS_MAX                256U /* product of the {n,m} of one expression, a + is 2 */
 
+/* Jobs */
+#define RUN_CATCH_UP_USEC                    (24ULL * 3600ULL * 1000000ULL) /* missed by less: made up for */
+#define RUN_PLACE_TIMEOUT_USEC               (600ULL * 1000000ULL)          /* waiting for a node */
+#define SCHEDULE_LENGTH_MAX                  512U
+#define CALENDAR_TIMEOUT_USEC                (10ULL * 1000000ULL) /* systemd-analyze, usually some milliseconds */
+#define CALENDAR_QUERIES_MAX                 16U                  /* at once, asked for by callers */
+
 /* What a node says about itself and its instances */
 #define STATUS_TEXT_MAX                      4096U /* longer errors are cut */
 #define STATUSES_PER_MESSAGE_MAX             8192U

@@ -84,8 +84,9 @@ struct Instance {
         KError error;
         bool failed; /* the last attempt: shown until one succeeds */
         char *progress;
-        LogTail *tail;        /* is being read; a failure is told when it is there */
-        char *log_tail;       /* of the last start that came to a bad end */
+        LogTail *tail;  /* is being read; a failure is told when it is there */
+        char *log_tail; /* of the last start that came to a bad end */
+        bool run_tail_asked, run_shown;
         uint64_t start_asked; /* CLOCK_REALTIME; 0: not by this daemon */
 };
 
@@ -101,6 +102,17 @@ void instance_interrupt(Instance *i); /* ends all waiting */
 void instance_unit_changed(Unit *u, void *userdata);
 void instance_operation_done(Unit *u, const KError *error, void *userdata);
 int instance_watch_unit(Instance *i, const char *name);
+
+int instance_operate(Instance *i, InstanceOperation operation, KError *reterr); /* SyncStep */
+char *instance_describe_end(const Instance *i, const UnitState *s);             /* "exited with status 3" */
+
+/* instance-run.c: of a job. */
+bool instance_runs_once(const Instance *i);
+int instance_run_begin(Instance *i, KError *reterr); /* before its unit is asked for */
+/* Returns true when *ret is what the step comes to; else it goes on like any other. */
+bool instance_run_step(Instance *i, int *ret, KError *reterr);
+void instance_run_failed(Instance *i, const KError *error); /* it could not be started */
+void instance_run_reset_unit(Instance *i);                  /* so that its name can be used again */
 
 /* instance-start.c */
 int instance_make(Instance *i, uint64_t generation, Image *image, KError *reterr); /* SyncStep */
@@ -118,6 +130,7 @@ void instance_remove_old_generations(Instance *i); /* by a job nobody waits for 
 
 /* instance.c */
 void instance_set_state(Instance *i, InstanceState state, const char *progress);
+void instance_retry_later(Instance *i);
 void instance_fail(Instance *i, KError *error); /* consumes the error's content */
 /* message_id: of message-id.h, or NULL. */
 void instance_say(Instance *i, const char *message_id, const char *severity, const char *type,

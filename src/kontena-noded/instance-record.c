@@ -15,6 +15,8 @@ void instance_record_done(InstanceRecord *r) {
         free(r->stack);
         free(r->service);
         free(r->address);
+        free(r->run_error);
+        free(r->run_boot);
         *r = (InstanceRecord){};
 }
 
@@ -50,6 +52,12 @@ static const struct {
         { "ready", FIELD_BOOL, offsetof(InstanceRecord, ready) },
         { "proven", FIELD_BOOL, offsetof(InstanceRecord, proven) },
         { "stopped", FIELD_BOOL, offsetof(InstanceRecord, stopped) },
+        { "run_started", FIELD_BOOL, offsetof(InstanceRecord, run_started) },
+        { "run_over", FIELD_BOOL, offsetof(InstanceRecord, run_over) },
+        { "run_exited", FIELD_BOOL, offsetof(InstanceRecord, run_exited) },
+        { "run_status", FIELD_U64, offsetof(InstanceRecord, run_status) },
+        { "run_error", FIELD_STRING, offsetof(InstanceRecord, run_error) },
+        { "run_boot", FIELD_STRING, offsetof(InstanceRecord, run_boot) },
 };
 
 static int read_field(json_object *o, const char *key, FieldType type, void *field) {

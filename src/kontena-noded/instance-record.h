@@ -27,6 +27,13 @@ typedef struct InstanceRecord {
         bool ready;    /* it was up since its start: port, READY=1, health */
         bool proven;   /* it was up once, of this generation */
         bool stopped;  /* somebody wanted it stopped: not a crash */
+
+        /* of a job's run */
+        bool run_started; /* or about to be: never again */
+        bool run_over, run_exited;
+        uint64_t run_status; /* with run_exited */
+        char *run_error;
+        char *run_boot; /* during which it was started */
 } InstanceRecord;
 
 void instance_record_done(InstanceRecord *r);

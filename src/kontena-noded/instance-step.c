@@ -77,7 +77,7 @@ static int on_revive(sd_event_source *s, uint64_t usec, void *userdata) {
 }
 
 /* "exited with status 3", "was killed by SIGKILL", "used more than its 64 MiB of memory and was killed" */
-static char *describe_end(const Instance *i, const UnitState *s) {
+char *instance_describe_end(const Instance *i, const UnitState *s) {
         const ServiceSpec *spec = i->want ? i->want->spec : NULL;
 
         if (streq_ptr(s->result, "oom-kill")) {
@@ -116,7 +116,7 @@ static void handle_crash(Instance *i, const UnitState *s) {
         (void) instance_save(i);
 
         delay = backoff_next(&i->backoff, uptime);
-        end = describe_end(i, s);
+        end = instance_describe_end(i, s);
         instance_read_log_tail(i);
         instance_say(i, oom ? MESSAGE_INSTANCE_OOM : MESSAGE_INSTANCE_CRASHED, "warning",
                         "service:instance_crash", "The container %s, it is started again in %" PRIu64 " s.",
@@ -152,7 +152,7 @@ static uint64_t stop_timeout(const Instance *i) {
 }
 
 /* Begins an operation on the unit. */
-static int operate(Instance *i, InstanceOperation operation, KError *reterr) {
+int instance_operate(Instance *i, InstanceOperation operation, KError *reterr) {
         int r;
 
         if (operation == OPERATION_RESTART || operation == OPERATION_REVIVE)
@@ -182,7 +182,7 @@ static void on_start_failed(Instance *i, const KError *error) {
         else
                 (void) kerror_set(&told, K_RUNTIME, "%s", kerror_message(error));
 
-        /* It was started and is over already: that is a crash like any other. */
+        /* It was started and is over already: that is a crash like any other, or the end of a job. */
         if (!reason && unit_state(i->unit)->exec_main_code != 0) {
                 i->running_since = now_monotonic();
                 i->was_running = true;
@@ -195,7 +195,7 @@ static void on_start_failed(Instance *i, const KError *error) {
         /* systemd would try again on its own time; that is ours. */
         i->was_running = false;
         i->prepared_generation = 0;
-        (void) operate(i, OPERATION_CLEAN, &ignored);
+        (void) instance_operate(i, OPERATION_CLEAN, &ignored);
         instance_fail(i, &told);
 }
 
@@ -466,6 +466,9 @@ static int start_again(Instance *i, KError *reterr) {
                 if (r < 0)
                         return kerror_set_errno(reterr, r, "Cannot remember the start of the container: %m");
         }
+        r = instance_run_begin(i, reterr);
+        if (r < 0)
+                return r;
         r = instance_start(i, reterr);
         if (r < 0) {
                 i->prepared_generation = 0;
@@ -578,7 +581,7 @@ static int deploy(Instance *i, KError *reterr) {
 
         /* All is ready: now the old one goes. */
         if (i->unit && !unit_state_is_gone(unit_state(i->unit)))
-                return operate(i, OPERATION_STOP, reterr);
+                return instance_operate(i, OPERATION_STOP, reterr);
         return switch_generation(i, reterr);
 }
 
@@ -586,7 +589,10 @@ static int step_run(Instance *i, KError *reterr) {
         const UnitState *s = i->unit ? unit_state(i->unit) : NULL;
         const InstanceWant *w = i->want;
         bool running, waiting, gone;
+        int r;
 
+        if (instance_runs_once(i) && instance_run_step(i, &r, reterr))
+                return r;
         running = s && unit_state_is_running(s);
         waiting = s && unit_state_is_waiting(s);
         gone = !s || unit_state_is_gone(s);
@@ -601,12 +607,12 @@ static int step_run(Instance *i, KError *reterr) {
                 i->restart_requested = false;
                 i->record.ready = false;
                 instance_set_state(i, INSTANCE_RESTARTING, NULL);
-                return operate(i, OPERATION_RESTART, reterr);
+                return instance_operate(i, OPERATION_RESTART, reterr);
         }
         /* It died, ours or while we were away; its time has come. */
         if (waiting && !i->revive) {
                 instance_set_state(i, INSTANCE_RESTARTING, NULL);
-                return operate(i, OPERATION_REVIVE, reterr);
+                return instance_operate(i, OPERATION_REVIVE, reterr);
         }
         if (i->pull || i->job || i->networking || i->retry)
                 return SYNC_WAIT;
@@ -628,7 +634,7 @@ static int step_stop(Instance *i, KError *reterr) {
 
         if (i->unit && !unit_state_is_gone(unit_state(i->unit))) {
                 instance_set_state(i, INSTANCE_STOPPING, NULL);
-                return operate(i, OPERATION_STOP, reterr);
+                return instance_operate(i, OPERATION_STOP, reterr);
         }
 
         if (i->record.generation > 0 && !i->record.stopped) {
@@ -686,8 +692,9 @@ static int step_remove(Instance *i, KError *reterr) {
         if (i->drain_until > 0 && i->unit && unit_state_is_running(unit_state(i->unit)))
                 return drain(i);
         if (i->unit && !unit_state_is_gone(unit_state(i->unit)))
-                return operate(i, OPERATION_STOP, reterr);
+                return instance_operate(i, OPERATION_STOP, reterr);
 
+        instance_run_reset_unit(i);
         r = instance_remove_files(i);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Cannot remove the instance's files: %m");

@@ -48,6 +48,7 @@ InstanceWant *instance_want_free(InstanceWant *w) {
         free(w->secrets);
         free(w->slot);
         free(w->digest);
+        free(w->run);
         strv_free(w->hooks_done);
         service_spec_free(w->spec);
         free(w->unit);
@@ -243,7 +244,7 @@ bool instance_want_uses_volume(const InstanceWant *w, const char *name) {
 
 /* How it takes the place of another, or leaves its own. */
 static int parse_deploy(InstanceWant *w, json_object *o, KError *reterr) {
-        const char *slot = NULL, *digest = NULL;
+        const char *slot = NULL, *digest = NULL, *run = NULL;
         uint64_t drain = 0;
         int r;
 
@@ -256,9 +257,15 @@ static int parse_deploy(InstanceWant *w, json_object *o, KError *reterr) {
                 r = json_find_string(o, "digest", &digest, reterr);
         if (r >= 0)
                 r = json_find_strv(o, "hooks_done", &w->hooks_done, reterr);
+        if (r >= 0)
+                r = json_find_string(o, "run", &run, reterr);
         if (r < 0)
                 return r;
 
+        if (run && instance_id_validate(run, NULL) < 0)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'run' is not the id of a run.");
+        if ((run != NULL) != w->spec->job)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "A job has a run, and nothing else has.");
         if (!isempty(slot) && (slot[0] < 'b' || slot[0] > 'z' || slot[1]))
                 return kerror_set(reterr, K_INVALID_ARGUMENT,
                                 "'slot' is neither empty nor a letter from b to z.");
@@ -268,7 +275,9 @@ static int parse_deploy(InstanceWant *w, json_object *o, KError *reterr) {
         w->slot = strdup(strempty(slot));
         if (digest)
                 w->digest = strdup(digest);
-        return !w->slot || (digest && !w->digest) ? -ENOMEM : 0;
+        if (run)
+                w->run = strdup(run);
+        return !w->slot || (digest && !w->digest) || (run && !w->run) ? -ENOMEM : 0;
 }
 
 int instance_want_parse(const char *id, json_object *o, InstanceWant **ret, KError *reterr) {

@@ -47,6 +47,7 @@ typedef struct InstanceWant {
         bool incoming;       /* replaces the other one once it is up */
         uint64_t drain_usec; /* terminated: runs on for so long */
         char *digest;        /* NULL: what the reference means now */
+        char *run;           /* NULL: no job */
         char **hooks_done;
         ServiceSpec *spec;
 

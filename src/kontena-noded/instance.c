@@ -17,6 +17,7 @@ static const char *const instance_state_table[_INSTANCE_STATE_MAX] = {
         [INSTANCE_STOPPING] = "stopping",
         [INSTANCE_STOPPED] = "stopped",
         [INSTANCE_FAILED] = "failed",
+        [INSTANCE_EXITED] = "exited",
         [INSTANCE_REMOVED] = "removed",
 };
 
@@ -162,6 +163,8 @@ void instance_terminate(Instance *i) {
 }
 
 int instance_restart(Instance *i, KError *reterr) {
+        if (instance_runs_once(i))
+                return kerror_set(reterr, K_CONFLICT, "Instance '%s' runs once, it is a job's.", i->id);
         if (i->terminate || !i->want || i->want->goal != GOAL_RUNNING || !i->unit ||
                         unit_state_is_gone(unit_state(i->unit)))
                 return kerror_set(reterr, K_CONFLICT, "Instance '%s' does not run.", i->id);
@@ -300,11 +303,25 @@ static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-void instance_fail(Instance *i, KError *error) {
-        bool news = !i->failed || !streq(kerror_message(&i->error), kerror_message(error));
+void instance_retry_later(Instance *i) {
         int r;
 
+        i->retry = sd_event_source_disable_unref(i->retry);
+        r = sd_event_add_time_relative(
+                        i->host->event, &i->retry, CLOCK_MONOTONIC, RETRY_USEC, USEC_PER_SEC, on_retry, i);
+        if (r < 0)
+                log_error_errno(r, "Cannot try instance '%s' again: %m", i->id);
+}
+
+void instance_fail(Instance *i, KError *error) {
+        bool news = !i->failed || !streq(kerror_message(&i->error), kerror_message(error));
+
         i->probe = probe_cancel(i->probe);
+        if (instance_runs_once(i) && !i->terminate) {
+                instance_run_failed(i, error);
+                kerror_done(error);
+                return;
+        }
         i->progress = mfree(i->progress);
         i->failed = true;
         kerror_move(&i->error, error);
@@ -315,11 +332,7 @@ void instance_fail(Instance *i, KError *error) {
                 instance_say(i, NULL, "error", "service:create_instance", "%s", kerror_message(&i->error));
         i->host->changed(i, i->host->userdata);
 
-        i->retry = sd_event_source_disable_unref(i->retry);
-        r = sd_event_add_time_relative(
-                        i->host->event, &i->retry, CLOCK_MONOTONIC, RETRY_USEC, USEC_PER_SEC, on_retry, i);
-        if (r < 0)
-                log_error_errno(r, "Cannot try instance '%s' again: %m", i->id);
+        instance_retry_later(i);
 }
 
 static void on_log_tail(LogTail *t, const char *text, void *userdata) {
@@ -328,6 +341,8 @@ static void on_log_tail(LogTail *t, const char *text, void *userdata) {
         i->tail = NULL;
         if (!isempty(text))
                 (void) free_and_strdup(&i->log_tail, text);
+        if (i->record.run_over)
+                instance_wake(i);
         i->host->changed(i, i->host->userdata);
 }
 

@@ -27,6 +27,7 @@ typedef enum InstanceState {
         INSTANCE_STOPPING,
         INSTANCE_STOPPED,
         INSTANCE_FAILED,
+        INSTANCE_EXITED, /* of a job, whose run is over */
         INSTANCE_REMOVED,
         _INSTANCE_STATE_MAX,
         _INSTANCE_STATE_INVALID = -EINVAL,

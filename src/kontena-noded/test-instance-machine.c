@@ -70,7 +70,7 @@ bool unit_state_is_running(const UnitState *s) {
         return s->main_pid > 0 && streq(s->active_state, "active");
 }
 bool unit_state_is_gone(const UnitState *s) {
-        return streq(s->active_state, "inactive");
+        return STR_IN_SET(s->active_state, "inactive", "failed");
 }
 bool unit_state_is_waiting(const UnitState *s) {
         return streq(s->active_state, "activating");
@@ -87,6 +87,10 @@ int unit_restart(Unit *u, uint64_t timeout_usec, unit_done_t done) {
         ASSERT_TRUE(!u->done);
         u->done = done;
         return 0;
+}
+void unit_reset_failed(Unit *u) {
+        note("reset");
+        unit_becomes("inactive", 0);
 }
 int unit_stop(Unit *u, uint64_t timeout_usec, unit_done_t done) {
         note("stop");

@@ -63,6 +63,8 @@ static int add_log_fields(const InstanceWant *w, const char *image, char ***l) {
                 r = strv_extendf(l, "KONTENA_IMAGE=%s", image);
         if (r >= 0)
                 r = strv_extendf(l, "KONTENA_DEPLOY=%" PRIu64, w->deploy_rev);
+        if (r >= 0 && w->run)
+                r = strv_extendf(l, "KONTENA_RUN=%s", w->run);
         return r;
 }
 
@@ -107,6 +109,7 @@ int unit_setup_from_want(
         s.stop_grace_usec = w->spec->stop_grace_sec * USEC_PER_SEC;
         set_limits(w->spec, &s);
 
+        s.once = w->run;
         s.all_devices = w->spec->privileged;
         if (w->spec->systemd) {
                 s.settings = strv_copy(w->spec->systemd);
@@ -178,7 +181,9 @@ static int append_process(const UnitSetup *s, sd_bus_message *m) {
         if (r >= 0)
                 r = unit_append_u64(m, "TimeoutStartUSec", START_TIMEOUT_USEC);
         if (r >= 0)
-                r = unit_append_string(m, "Restart", "always");
+                r = unit_append_string(m, "Restart", s->once ? "no" : "always");
+        if (r >= 0 && s->once)
+                r = unit_append_bool(m, "RemainAfterExit", true);
         if (r >= 0)
                 r = unit_append_u64(m, "RestartUSec", RESTART_USEC);
         /* The back-off is ours; a limit would end restarts for good. */
@@ -248,9 +253,10 @@ int unit_setup_append(const UnitSetup *s, sd_bus_message *m) {
         r = sd_bus_message_open_container(m, 'a', "(sv)");
         if (r >= 0)
                 r = unit_append_string(m, "Description", s->description);
-        /* What has failed must not keep its name (trap 10); the result is read from the signal. */
+        /* What has failed must not keep its name (trap 10); the result is read from the signal, but that of a job's container, which
+         * may end while we are not there. */
         if (r >= 0)
-                r = unit_append_string(m, "CollectMode", "inactive-or-failed");
+                r = unit_append_string(m, "CollectMode", s->once ? "inactive" : "inactive-or-failed");
         if (r >= 0)
                 r = append_process(s, m);
         if (r >= 0)

@@ -11,6 +11,7 @@
 typedef struct UnitSetup {
         char *description, *slice, *pid_file, *identifier;
         char **create, **start, **delete; /* argv of the runtime */
+        bool once;                        /* never started again; how it ended stays to be read */
         bool stale;                       /* something of an earlier run may be there: delete it first */
         char **log_fields;                /* "KONTENA_GRID=..." */
         char *output, *output_path;       /* see output.h; NULL: none */

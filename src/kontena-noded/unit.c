@@ -427,6 +427,15 @@ int unit_stop(Unit *u, uint64_t timeout_usec, unit_done_t done) {
         return simple_operation(u, "StopUnit", "stop", timeout_usec, done);
 }
 
+void unit_reset_failed(Unit *u) {
+        int r;
+
+        r = sd_bus_call_method_async(u->manager->bus, NULL, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_MANAGER,
+                        "ResetFailedUnit", NULL, NULL, "s", u->name);
+        if (r < 0)
+                log_warning_errno(r, "Unit '%s' cannot be reset: %m", u->name);
+}
+
 static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         UnitManager *manager = userdata;
 

@@ -49,6 +49,9 @@ int unit_restart(Unit *u, uint64_t timeout_usec, unit_done_t done);
 /* A unit that does not run or exist is fine. Afterwards a failed one is reset, so that its name is free again. */
 int unit_stop(Unit *u, uint64_t timeout_usec, unit_done_t done);
 
+/* A failed unit is forgotten. Nobody waits for it: what is asked of systemd later comes later. */
+void unit_reset_failed(Unit *u);
+
 /* Derived from the state. */
 bool unit_state_is_running(const UnitState *s); /* the container's process is there */
 bool unit_state_is_gone(const UnitState *s); /* nothing of it is loaded or active: it must be started anew */

@@ -55,6 +55,7 @@ const CommandDef *const command_families[] = {
         vault_commands,
         registry_commands,
         deploy_commands,
+        job_commands,
         event_commands,
         hidden_commands,
         NULL,

@@ -10,6 +10,7 @@ extern const CommandDef grid_commands[];
 extern const CommandDef node_commands[];
 extern const CommandDef service_commands[];
 extern const CommandDef deploy_commands[];
+extern const CommandDef job_commands[];
 extern const CommandDef event_commands[];
 extern const CommandDef exec_commands[];
 extern const CommandDef volume_commands[];

@@ -17,6 +17,8 @@ static const char *completion_to_string(const OptionDef *o) {
                 return "service";
         case COMPLETE_DEPLOY:
                 return "deploy";
+        case COMPLETE_JOB:
+                return "job";
         case COMPLETE_VOLUME:
                 return "volume";
         case COMPLETE_SECRET:
@@ -103,6 +105,8 @@ int command_complete(Ctl *c, const Arguments *a, KError *reterr) {
                 return print_names(c, "ListNodes", reterr);
         if (streq(what, "service"))
                 return print_names(c, "ListServices", reterr);
+        if (streq(what, "job"))
+                return print_names(c, "ListJobs", reterr);
         if (streq(what, "secret"))
                 return print_names(c, "ListSecrets", reterr);
         if (streq(what, "registry"))

@@ -4,6 +4,7 @@
 
 #include "bus-json.h"
 #include "file-util.h"
+#include "job.h"
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "logs.h"
@@ -34,7 +35,8 @@ typedef struct LogView {
         LogOutput output;
         unsigned lines, instance;
         bool follow, escape;
-        uint64_t since, last; /* last: time of the newest entry shown */
+        uint64_t since, until; /* until 0: no end */
+        uint64_t last;         /* time of the newest entry shown */
         char *stream;
         MasterWatch watch;
 } LogView;
@@ -87,6 +89,8 @@ static int print_entry(LogView *v, uint64_t time, const char *node, const char *
         char buffer[32];
         Color color;
 
+        if (v->until > 0 && time >= v->until)
+                return 0;
         v->last = MAX(v->last, time);
         if (streq(stream, "warning")) {
                 ctl_warn("%s%s%s", node, isempty(node) ? "" : ": ", message);
@@ -230,22 +234,27 @@ static int show(LogView *v, KError *reterr) {
         return master_watch_run(&v->watch, reterr);
 }
 
-int command_service_logs(Ctl *c, const Arguments *a, KError *reterr) {
-        _cleanup_(log_view_done) LogView v = {
-                .c = c,
-                .follow = arguments_has(a, "follow"),
-                .output = c->json != JSON_OFF ? LOG_OUTPUT_JSON : LOG_OUTPUT_SHORT,
-        };
+static int output_option(const Arguments *a, LogView *v, KError *reterr) {
         const char *output = arguments_get(a, "output");
+
+        v->follow = arguments_has(a, "follow");
+        v->output = v->c->json != JSON_OFF ? LOG_OUTPUT_JSON : LOG_OUTPUT_SHORT;
+        if (!output)
+                return 0;
+        v->output = log_output_from_string(output);
+        if (v->output < 0)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "--output=%s is none of: short, cat, json.",
+                                output);
+        return 0;
+}
+
+int command_service_logs(Ctl *c, const Arguments *a, KError *reterr) {
+        _cleanup_(log_view_done) LogView v = { .c = c };
         int r;
 
-        if (output) {
-                v.output = log_output_from_string(output);
-                if (v.output < 0)
-                        return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                        "--output=%s is none of: short, cat, json.", output);
-        }
-        r = since_option(a, &v.since, reterr);
+        r = output_option(a, &v, reterr);
+        if (r >= 0)
+                r = since_option(a, &v.since, reterr);
         if (r < 0)
                 return r;
         r = lines_option(a, v.since > 0 ? LOG_LINES_MAX : 100, &v.lines, reterr);
@@ -273,5 +282,55 @@ int command_attach(Ctl *c, const Arguments *a, KError *reterr) {
                 r = ctl_instance_find(c, arguments_arg(a, 0), &v.service, &v.instance, reterr);
         if (r < 0)
                 return r;
+        return show(&v, reterr);
+}
+
+/* What was written between its start and the next one's. */
+static int take_time_of_run(LogView *v, unsigned number, KError *reterr) {
+        _cleanup_json_ json_object *job = NULL;
+        json_object *runs, *run = NULL;
+        int r;
+
+        r = ctl_call_json(v->c, "GetJob", &job, reterr, "sss", v->service.grid, v->service.stack,
+                        v->service.service);
+        if (r < 0)
+                return r;
+        runs = json_object_object_get(job, "runs");
+        FOREACH_JSON_ARRAY(e, runs) { /* newest first */
+                if (number == 0 || row_int(e, "number") == (int64_t) number) {
+                        run = e;
+                        break;
+                }
+                if (row_int(e, "started_at") > 0)
+                        v->until = (uint64_t) row_int(e, "started_at");
+        }
+        if (!run && number == 0)
+                return kerror_set(reterr, K_CONFLICT, "'%s' has not run yet.", v->service.service);
+        if (!run)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "There is no run %u of '%s' (any more).",
+                                number, v->service.service);
+        v->since = (uint64_t) row_int(run, "started_at");
+        if (v->since == 0)
+                v->since = MAX((uint64_t) row_int(run, "created_at"), UINT64_C(1));
+        if (v->until > 0)
+                v->follow = false;
+        return 0;
+}
+
+int command_job_logs(Ctl *c, const Arguments *a, KError *reterr) {
+        _cleanup_(log_view_done) LogView v = { .c = c, .lines = LOG_LINES_MAX };
+        unsigned number;
+        int r;
+
+        r = job_run_number(a, &number, reterr);
+        if (r >= 0)
+                r = output_option(a, &v, reterr);
+        if (r >= 0)
+                r = ctl_service_name(c, arguments_arg(a, 0), &v.service, reterr);
+        if (r >= 0)
+                r = take_time_of_run(&v, number, reterr);
+        if (r < 0)
+                return r;
+        v.escape = isatty(STDOUT_FILENO) > 0;
         return show(&v, reterr);
 }

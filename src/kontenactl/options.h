@@ -18,6 +18,7 @@ typedef enum Completion {
         COMPLETE_NODE,
         COMPLETE_SERVICE,
         COMPLETE_DEPLOY,
+        COMPLETE_JOB,
         COMPLETE_VOLUME,
         COMPLETE_SECRET,
         COMPLETE_REGISTRY,

@@ -115,6 +115,10 @@ const OptionDef service_spec_options[] = {
                         .help = "Ask the registry: always, missing or never",
                         .complete = COMPLETE_WORDS,
                         .words = "always|missing|never" },
+        { .name = "schedule",
+                        .argument = "CALENDAR",
+                        .help = "When a job runs by itself, as systemd says it: daily, *:0/15" },
+        { .name = "retries", .argument = "COUNT", .help = "How often a job that failed is tried again (0)" },
         { .name = "notify", .help = "An instance runs when it says READY=1" },
         { .name = "health-check-protocol",
                         .argument = "PROTOCOL",
@@ -152,6 +156,11 @@ const OptionDef service_spec_options[] = {
 
 const OptionDef service_create_options[] = {
         { .name = "stateful", .help = "Keep each instance on its node, with its data" },
+        { .name = "type",
+                        .argument = "TYPE",
+                        .help = "service, or job: runs to its end",
+                        .complete = COMPLETE_WORDS,
+                        .words = "service|job" },
         {},
 };
 
@@ -523,6 +532,9 @@ static const struct {
         { "on-failure", "on_failure", field_string },
         { "drain", "drain", field_seconds },
         { "pull", "pull", field_string },
+        { "type", "type", field_string },
+        { "schedule", "schedule", field_string },
+        { "retries", "retries", field_number },
         { "notify", "notify", field_true },
         { "no-notify", "notify", field_false },
         { "hook", "hooks", field_hooks },

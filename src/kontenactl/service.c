@@ -12,7 +12,9 @@
 #include "string-util.h"
 
 static int format_count(json_object *row, json_object *value, char **ret) {
-        char *s = strprintf("%" PRIi64 "/%" PRIi64, row_int(row, "running"), row_int(row, "count"));
+        bool job = streq(row_string(row, "type"), "job"); /* wants none between its runs */
+        char *s = job ? strprintf("%" PRIi64, row_int(row, "running"))
+                      : strprintf("%" PRIi64 "/%" PRIi64, row_int(row, "running"), row_int(row, "count"));
 
         if (!s)
                 return -ENOMEM;
@@ -21,13 +23,16 @@ static int format_count(json_object *row, json_object *value, char **ret) {
 }
 
 static Color color_count(json_object *row, json_object *value) {
-        if (!streq(row_string(row, "state"), "running") || row_int(row, "running") >= row_int(row, "count"))
+        if (streq(row_string(row, "type"), "job") || !streq(row_string(row, "state"), "running") ||
+                        row_int(row, "running") >= row_int(row, "count"))
                 return COLOR_NONE;
         return row_bool(row, "deploying") ? COLOR_YELLOW : COLOR_RED;
 }
 
 static int format_state(json_object *row, json_object *value, char **ret) {
-        char *s = row_bool(row, "deploying") ? strdup("deploying") : strdup(row_string(row, "state"));
+        bool ready = streq(row_string(row, "type"), "job") && streq(row_string(row, "state"), "running");
+        char *s = row_bool(row, "deploying") ? strdup("deploying")
+                                             : strdup(ready ? "job" : row_string(row, "state"));
 
         if (!s)
                 return -ENOMEM;
@@ -268,6 +273,9 @@ int command_service_create(Ctl *c, const Arguments *a, KError *reterr) {
         r = service_options_to_spec(a, &spec, reterr);
         if (r < 0)
                 return r;
+        if (arguments_has(a, "deploy") && streq(row_string(spec, "type"), "job"))
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "A job is run, not deployed: leave out --deploy.");
         r = json_add_string(spec, "image", arguments_arg(a, 1));
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Out of memory.");
@@ -281,9 +289,25 @@ int command_service_create(Ctl *c, const Arguments *a, KError *reterr) {
 
         if (arguments_has(a, "deploy"))
                 return deploy_service(c, a, &n, /* force= */ false, reterr);
+        if (streq(row_string(spec, "type"), "job")) {
+                ctl_say(c, "Job '%s' is made. %s: kontenactl job run %s", arguments_arg(a, 0),
+                                json_object_object_get(spec, "schedule")
+                                                ? "It runs by its schedule, or now by"
+                                                : "Run it with",
+                                arguments_arg(a, 0));
+                return 0;
+        }
         ctl_say(c, "Service '%s' is made. Start it with: kontenactl service deploy %s", arguments_arg(a, 0),
                         arguments_arg(a, 0));
         return 0;
+}
+
+/* What is not known is none. */
+static bool is_job(Ctl *c, const ServiceName *n) {
+        _cleanup_json_ json_object *service = NULL;
+
+        return ctl_call_json(c, "GetService", &service, NULL, "sss", n->grid, n->stack, n->service) >= 0 &&
+               streq(row_string(service, "type"), "job");
 }
 
 int command_service_update(Ctl *c, const Arguments *a, KError *reterr) {
@@ -307,6 +331,10 @@ int command_service_update(Ctl *c, const Arguments *a, KError *reterr) {
 
         if (arguments_has(a, "deploy"))
                 return deploy_service(c, a, &n, /* force= */ false, reterr);
+        if (is_job(c, &n)) {
+                ctl_say(c, "Job '%s' is updated, for its next run.", arguments_arg(a, 0));
+                return 0;
+        }
         ctl_say(c, "Service '%s' is updated. Let its instances follow with: kontenactl service deploy %s",
                         arguments_arg(a, 0), arguments_arg(a, 0));
         return 0;

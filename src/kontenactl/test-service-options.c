@@ -186,6 +186,16 @@ static void test_hidden_options_are_taken_and_refused(void **state) {
         }
 }
 
+static void test_job(void **state) {
+        _cleanup_json_ json_object *spec = NULL, *undo = NULL;
+
+        ASSERT_OK(spec_of(&spec, NULL,
+                        WORDS("create", "web", "nginx", "--type=job", "--schedule=*:0/15", "--retries=2")));
+        ASSERT_STREQ(json_text(spec), "{\"type\":\"job\",\"schedule\":\"*:0/15\",\"retries\":2}");
+        ASSERT_OK(spec_of(&undo, NULL, WORDS("update", "web", "--schedule=")));
+        ASSERT_STREQ(json_text(undo), "{\"schedule\":null}");
+}
+
 static void test_health_check_as_a_whole(void **state) {
         _cleanup_json_ json_object *http = NULL, *spec = NULL, *none = NULL, *half = NULL;
         _cleanup_kerror_ KError e = KERROR_NULL;
@@ -299,7 +309,7 @@ static void test_parts_are_shown_as_they_are_given(void **state) {
 
 KONTENA_TESTS(cmocka_unit_test(test_port_option), cmocka_unit_test(test_env_file),
                 cmocka_unit_test(test_command_line_split), cmocka_unit_test(test_options_reach_every_field),
-                cmocka_unit_test(test_hidden_options_are_taken_and_refused),
+                cmocka_unit_test(test_hidden_options_are_taken_and_refused), cmocka_unit_test(test_job),
                 cmocka_unit_test(test_health_check_as_a_whole),
                 cmocka_unit_test(test_parts_are_shown_as_they_are_given),
                 cmocka_unit_test(test_update_sends_only_what_was_given),

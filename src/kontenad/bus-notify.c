@@ -335,6 +335,23 @@ static int event_added(BusFace *f, const char *id) {
         return sd_bus_send(f->master->bus, m, NULL);
 }
 
+static int run_changed(BusFace *f, const char *id) {
+        _cleanup_(run_row_freep) RunRow *run = NULL;
+        _cleanup_(service_row_freep) ServiceRow *s = NULL;
+        _cleanup_(grid_row_freep) GridRow *g = NULL;
+        int r;
+
+        r = store_get_run(f->master->store, id, &run);
+        if (r >= 0)
+                r = store_get_service(f->master->store, run->service_id, &s);
+        if (r >= 0)
+                r = store_get_grid(f->master->store, s->grid_id, &g);
+        if (r < 0) /* pruned, or gone with its service */
+                return r == -ENOENT ? 0 : r;
+        return sd_bus_emit_signal(f->master->bus, MASTER_PATH, MANAGER_IFACE, "RunChanged", "sssus", g->name,
+                        s->stack, s->name, (uint32_t) run->number, run->state);
+}
+
 static void on_change(Store *s, StoreKind kind, StoreChange change, const char *id, const char *grid_id,
                 void *userdata) {
         BusFace *f = userdata;
@@ -358,6 +375,9 @@ static void on_change(Store *s, StoreKind kind, StoreChange change, const char *
                 break;
         case STORE_EVENT:
                 r = event_added(f, id);
+                break;
+        case STORE_RUN:
+                r = run_changed(f, id);
                 break;
         default:
                 r = streq(id, "read-only") ? announce(f, STORE_CHANGED, MASTER_PATH, MANAGER_IFACE,

@@ -3,8 +3,10 @@
 
 #include "deploy-run.h"
 #include "file-util.h"
+#include "job-run.h"
 #include "json-util.h"
 #include "log.h"
+#include "names.h"
 #include "string-util.h"
 
 /* When the store cannot be written, say because its disk is full, deploys wait and are looked at again this often. */
@@ -275,6 +277,13 @@ int deploy_request(Store *s, const ServiceRow *service, unsigned flags, char **r
                 return kerror_set_errno(reterr, r, "Service '%s/%s' cannot be read: %m", service->stack,
                                 service->name);
 
+        if (service_is_job(row))
+                return kerror_set(reterr, K_CONFLICT,
+                                "'%s' is a job, there is nothing to deploy: its next run has the settings "
+                                "of "
+                                "now. To run it: kontenactl job run %s%s%s",
+                                row->name, streq(row->stack, STACK_NULL) ? "" : row->stack,
+                                streq(row->stack, STACK_NULL) ? "" : "/", row->name);
         if (row->state != SERVICE_RUNNING) {
                 row->state = SERVICE_RUNNING;
                 r = store_put_service(s, row);
@@ -298,6 +307,9 @@ int deploy_rollback(Store *s, ServiceRow *service, const RevisionRow *to, const 
         assert(service);
         assert(to);
 
+        if (service_is_job(service))
+                return kerror_set(reterr, K_CONFLICT, "'%s' is a job: it is changed by an update.",
+                                service->name);
         if (json_object_deep_copy(to->spec, &spec, NULL) < 0)
                 return -ENOMEM;
         json_object_object_del(spec, "count");

@@ -10,6 +10,7 @@
 #include "deployer.h"
 #include "event-util.h"
 #include "file-util.h"
+#include "job-runner.h"
 #include "keyring.h"
 #include "listener.h"
 #include "log-streams.h"
@@ -35,6 +36,7 @@ Master *master_free(Master *m) {
         m->listener = listener_free(m->listener);
         operations_abort(m);
         m->bus_face = bus_face_free(m->bus_face);
+        m->job_runner = job_runner_free(m->job_runner);
         m->rescheduler = rescheduler_free(m->rescheduler);
         m->deployer = deployer_free(m->deployer);
         m->deploy_images = deploy_images_free(m->deploy_images);
@@ -111,6 +113,8 @@ static int start_engine(Master *m, KError *reterr) {
                 r = deployer_new(m, &m->deployer);
         if (r >= 0)
                 r = rescheduler_new(m, &m->rescheduler);
+        if (r >= 0)
+                r = job_runner_new(m, &m->job_runner);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The master's parts cannot be made: %m.");
 

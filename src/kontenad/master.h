@@ -21,6 +21,7 @@ typedef struct Master {
         struct Deployer *deployer;
         struct DeployImages *deploy_images; /* which bytes an image is; NULL: each node decides */
         struct Rescheduler *rescheduler;    /* starts deploys by itself */
+        struct JobRunner *job_runner;       /* starts jobs by their schedule */
         struct BusFace *bus_face;
         struct LogStreams *log_streams;
         struct Streams *streams;

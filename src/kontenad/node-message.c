@@ -86,7 +86,7 @@ int node_report_check_routes(const GridRow *grid, json_object *report, KError *r
 
 static bool state_is_valid(const char *s) {
         return STR_IN_SET(s, "pending", "pulling", "creating", "starting", "running", "restarting",
-                        "stopping", "stopped", "failed", "removed");
+                        "stopping", "stopped", "failed", "exited", "removed");
 }
 
 int node_status_parse(json_object *o, NodeStatus *ret, KError *reterr) {

@@ -3,6 +3,9 @@
 
 #include "operation.h"
 
+/* prepare of service.create and service.update: what systemd says of the schedule. */
+int service_check_schedule(OperationCall *c, KError *reterr);
+
 /* Performed in a file of their own, because they go on after the function has returned. */
 int service_restart(OperationCall *c, json_object **ret, KError *reterr);
 int volume_snapshot(OperationCall *c, json_object **ret, KError *reterr); /* all of volume.snapshot-* */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "events.h"
+#include "job-run.h"
 #include "json-util.h"
 #include "node-session.h"
 #include "op-internal.h"
@@ -78,6 +79,9 @@ int service_restart(OperationCall *c, json_object **ret, KError *reterr) {
         unsigned asked = 0;
         int r;
 
+        if (service_is_job(c->service))
+                return kerror_set(reterr, K_CONFLICT, "'%s' is a job; each run of it begins anew.",
+                                c->service->name);
         r = store_list_instances_of_service(c->master->store, c->service->id, &l);
         if (r < 0)
                 return r;

@@ -4,6 +4,7 @@
 #include "deployer.h"
 #include "events.h"
 #include "file-util.h"
+#include "job-run.h"
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "names.h"
@@ -162,8 +163,10 @@ static int service_create(OperationCall *c, json_object **ret, KError *reterr) {
         r = without_nulls(spec, &row->spec);
         if (r < 0)
                 return r;
-        row->state = SERVICE_INITIALIZED;
+        /* There is nothing to deploy of a job: it is ready. */
+        row->state = service_is_job(row) ? SERVICE_RUNNING : SERVICE_INITIALIZED;
         row->created_at = now_realtime();
+        service_reset_schedule(row);
 
         r = add_revision(c, row);
         if (r < 0)
@@ -188,7 +191,7 @@ static int differs_in_count_only(json_object *a, json_object *b, bool *ret) {
 
 static int change_spec(OperationCall *c, json_object *changes, KError *reterr) {
         _cleanup_json_ json_object *spec = NULL, *clean = NULL;
-        bool count_only;
+        bool count_only, rescheduled;
         int r;
 
         r = service_spec_update(c->service->spec, changes, &spec, reterr);
@@ -207,8 +210,12 @@ static int change_spec(OperationCall *c, json_object *changes, KError *reterr) {
         if (r < 0)
                 return r;
         c->service->updated_at = now_realtime();
+        rescheduled = !streq_ptr(spec_string(c->service->spec, "schedule", NULL),
+                        spec_string(clean, "schedule", NULL));
         json_object_put(c->service->spec);
         c->service->spec = TAKE_PTR(clean);
+        if (rescheduled)
+                service_reset_schedule(c->service);
 
         return count_only ? store_put_service(c->master->store, c->service) : add_revision(c, c->service);
 }
@@ -427,6 +434,10 @@ static int service_scale(OperationCall *c, json_object **ret, KError *reterr) {
 
         if (!changes)
                 return -ENOMEM;
+        if (service_is_job(c->service))
+                return kerror_set(reterr, K_CONFLICT,
+                                "'%s' is a job: how many instances its next run has is a setting.",
+                                c->service->name);
         r = json_get_u64(c->parameters, "count", &count, reterr);
         if (r >= 0)
                 r = json_add_u64(changes, "count", count);
@@ -446,6 +457,16 @@ static int set_state(OperationCall *c, ServiceState state, KError *reterr) {
         Store *s = c->master->store;
         int r;
 
+        if (service_is_job(c->service)) {
+                if (state == SERVICE_STOPPED) {
+                        r = run_cancel_unfinished(s, c->service->id, "the job was stopped");
+                        if (r < 0)
+                                return r;
+                }
+                c->service->state = state;
+                service_reset_schedule(c->service);
+                return store_put_service(s, c->service);
+        }
         if (c->service->state == SERVICE_INITIALIZED)
                 return kerror_set(reterr, K_CONFLICT, "Service '%s' was never deployed.", c->service->name);
 
@@ -509,6 +530,7 @@ const Operation service_operations[] = {
                                         { "name", PARAMETER_STRING, true },
                                         { "spec", PARAMETER_OBJECT, true } },
                         .results = { "service" },
+                        .prepare = service_check_schedule,
                         .perform = service_create,
         },
         {
@@ -518,6 +540,7 @@ const Operation service_operations[] = {
                         .role = "member",
                         .flags = CHANGES_SERVICE,
                         .parameters = { SERVICE_PARAMETERS, { "changes", PARAMETER_OBJECT, true } },
+                        .prepare = service_check_schedule,
                         .perform = service_update,
         },
         {

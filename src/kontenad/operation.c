@@ -4,6 +4,7 @@
 #include <utlist.h>
 
 #include "audit.h"
+#include "calendar.h"
 #include "file-util.h"
 #include "json-util.h"
 #include "kontena-limits.h"
@@ -25,6 +26,7 @@ static const struct {
         { event_operations, &n_event_operations },
         { status_operations, &n_status_operations },
         { log_operations, &n_log_operations },
+        { job_operations, &n_job_operations },
         { vault_operations, &n_vault_operations },
         { registry_operations, &n_registry_operations },
         { volume_operations, &n_volume_operations },
@@ -87,6 +89,7 @@ static OperationCall *call_free(OperationCall *c) {
         if (c->master)
                 DL_DELETE(c->master->calls, c);
         clear_rows(c);
+        calendar_query_free(c->calendar);
         kerror_done(&c->missing);
         json_object_put(c->parameters);
         caller_unref(c->caller);
@@ -435,10 +438,31 @@ void operation_call_finish(OperationCall *c, json_object *result, const KError *
 }
 
 static void perform(OperationCall *c) {
+        if (c->operation->prepare && !c->prepared) {
+                _cleanup_kerror_ KError error = KERROR_NULL;
+                int r;
+
+                c->prepared = true;
+                r = c->operation->prepare(c, &error);
+                if (r < 0)
+                        return fail(c, r, &error);
+                if (r > 0)
+                        return;
+        }
+
         if (c->operation->flags & OPERATION_CHANGES)
                 perform_changing(c);
         else
                 perform_reading(c);
+}
+
+void operation_call_continue(OperationCall *c, const KError *error) {
+        if (!kerror_is_set(error)) {
+                perform(c);
+                return;
+        }
+        audit_apart(c, error);
+        answer(c, NULL, error);
 }
 
 /* Step 3: may the caller? */

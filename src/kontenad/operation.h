@@ -56,6 +56,10 @@ typedef struct Operation {
         const char *results
                         [4]; /* keys of the result for faces that give values by position; "" is all of it */
 
+        /* When the caller may, and before perform, outside of a transaction: what takes time to find out. Returns 0, or 1:
+         * operation_call_continue() is called later. NULL: nothing. */
+        int (*prepare)(OperationCall *call, KError *reterr);
+
         /* Returns 0 with *ret set (NULL: nothing to say), or 1: operation_call_finish() is called later. In a transaction,
          * and not authorized twice: what it needs to know is in call. */
         int (*perform)(OperationCall *call, json_object **ret, KError *reterr);
@@ -70,7 +74,9 @@ struct OperationCall {
         Caller *caller;
         json_object *parameters;
         bool interactive;
-        bool sees_values; /* with OPERATION_VALUES: the caller may change what is shown */
+        bool prepared;
+        struct CalendarQuery *calendar; /* that prepare waits for */
+        bool sees_values;               /* with OPERATION_VALUES: the caller may change what is shown */
 
         /* Looked up as the flags say, fresh at the time of perform */
         GridRow *grid;
@@ -99,6 +105,9 @@ const Operation *operation_find_by_method(const char *method);
 void operation_call(Master *m, Caller *caller, const Operation *o, json_object *params, bool interactive,
                 operation_done_t done, void *userdata);
 
+/* For prepare that returned 1: exactly once. With an error that is the answer. */
+void operation_call_continue(OperationCall *call, const KError *error);
+
 /* For operations that returned 1: exactly once; the call is freed. */
 void operation_call_finish(OperationCall *call, json_object *result, const KError *error);
 
@@ -120,6 +129,7 @@ OPERATION_DECLARE(revision);
 OPERATION_DECLARE(event);
 OPERATION_DECLARE(status);
 OPERATION_DECLARE(log);
+OPERATION_DECLARE(job);
 OPERATION_DECLARE(vault);
 OPERATION_DECLARE(registry);
 OPERATION_DECLARE(volume);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "render.h"
 
+#include <inttypes.h>
+
+#include "job-run.h"
 #include "json-util.h"
 #include "node-tracker.h"
 #include "parse-util.h"
@@ -177,11 +180,29 @@ static int add_ports(json_object *o, json_object *spec) {
         return add_list(o, "ports", l);
 }
 
-int service_problem(const ServiceRow *s, const ServiceSummary *summary, char **ret) {
+/* Between its runs a job has no instances; it is as well as its last run was. */
+static int job_problem(Master *m, const ServiceRow *s, char **ret) {
+        _cleanup_(run_row_freep) RunRow *run = NULL;
+        int r;
+
+        r = run_find(m->store, s->id, 0, &run);
+        if (r == -ENOENT || (r >= 0 && !streq(run->state, "failed"))) {
+                *ret = NULL;
+                return 0;
+        }
+        if (r < 0)
+                return r;
+        *ret = strprintf("Run %" PRIu64 " failed: %s.", run->number, strempty(run->reason));
+        return *ret ? 0 : -ENOMEM;
+}
+
+int service_problem(Master *m, const ServiceRow *s, const ServiceSummary *summary, char **ret) {
         char *p = NULL;
         uint32_t wanted = streq(spec_string(s->spec, "strategy", "ha"), "daemon") ? summary->instances
                                                                                   : spec_count(s->spec);
 
+        if (service_is_job(s))
+                return job_problem(m, s, ret);
         if (s->state == SERVICE_RUNNING && summary->error)
                 p = summary->error_restarts > 0
                                     ? strprintf("Instance %u, restarted %" PRIu64 " time%s: %s",
@@ -215,13 +236,14 @@ int render_service(Master *m, const GridRow *g, const ServiceRow *s, json_object
         if (!o)
                 return -ENOMEM;
         r = store_summarize_service(m->store, s->id, &summary);
-        ADD(r, service_problem(s, &summary, &problem));
+        ADD(r, service_problem(m, s, &summary, &problem));
         ADD(r, add_text(o, "id", s->id));
         ADD(r, add_text(o, "grid", g->name));
         ADD(r, add_text(o, "stack", s->stack));
         ADD(r, add_text(o, "name", s->name));
         ADD(r, add_text(o, "image", spec_string(s->spec, "image", "")));
         ADD(r, add_text(o, "state", service_state_to_string(s->state)));
+        ADD(r, add_text(o, "type", service_is_job(s) ? "job" : "service"));
         ADD(r, json_add_bool(o, "stateful", spec_is_stateful(s->spec)));
         ADD(r, add_text(o, "strategy", spec_string(s->spec, "strategy", "ha")));
         ADD(r, json_add_u64(o, "count", spec_count(s->spec)));

@@ -21,7 +21,7 @@ int render_deploy_steps(Master *m, const DeployRow *d, json_object **ret);
 int render_event(Master *m, const EventRow *e, json_object **ret);
 
 /* What is wrong with a service in one sentence, or NULL. */
-int service_problem(const ServiceRow *s, const ServiceSummary *summary, char **ret);
+int service_problem(Master *m, const ServiceRow *s, const ServiceSummary *summary, char **ret);
 int render_overlay_address(const GridRow *g, const NodeRow *n, char **ret); /* "10.81.0.7" */
 
 /* Name of an instance's node, "" without one. */

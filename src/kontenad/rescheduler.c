@@ -7,6 +7,7 @@
 #include "ephemeral.h"
 #include "events.h"
 #include "file-util.h"
+#include "job-run.h"
 #include "json-util.h"
 #include "log.h"
 #include "placement.h"
@@ -230,7 +231,7 @@ static int check_service(Rescheduler *self, const ServiceRow *service, uint64_t 
         Store *s = self->master->store;
         int r;
 
-        if (service->state != SERVICE_RUNNING)
+        if (service->state != SERVICE_RUNNING || service_is_job(service))
                 return 0;
         r = store_list_deploys(s, service->id, DEPLOYS_READ, &deploys);
         if (r < 0)

@@ -70,15 +70,6 @@ static int parse_kind(json_object *o, ServiceSpec *s, KError *reterr) {
         s->retries = (uint32_t) retries;
 
         /* Taken and not obeyed would be worse than refused. */
-        if (s->job)
-                return kerror_set(reterr, K_NOT_SUPPORTED,
-                                "This version has no jobs: 'type' can only be service.");
-        if (s->retries > 0)
-                return kerror_set(reterr, K_NOT_SUPPORTED,
-                                "This version has no jobs, so 'retries' can only be 0.");
-        if (s->schedule)
-                return kerror_set(reterr, K_NOT_SUPPORTED,
-                                "This version has no jobs, so no 'schedule' either.");
         if (s->runtime != RUNTIME_OCI)
                 return kerror_set(reterr, K_NOT_SUPPORTED,
                                 "This version runs no containers by nspawn: 'runtime' can only be oci.");

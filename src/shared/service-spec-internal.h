@@ -22,5 +22,8 @@ int spec_parse_hooks(json_object *o, ServiceSpec *s, KError *reterr);
 int spec_parse_secrets(json_object *o, ServiceSpec *s, KError *reterr);
 int spec_parse_systemd(json_object *o, ServiceSpec *s, KError *reterr);
 
+/* Whether what was parsed fits a job, or a service that is none. */
+int spec_check_job(const ServiceSpec *s, KError *reterr);
+
 /* What is understood and what no node carries out yet. Taken and not obeyed would be worse than refused. */
 int spec_refuse_unsupported(const ServiceSpec *s, KError *reterr);

@@ -591,6 +591,8 @@ int service_spec_parse(json_object *o, ServiceSpec **ret, KError *reterr) {
                 r = spec_parse_systemd(o, s, reterr);
         if (r >= 0)
                 r = spec_refuse_unsupported(s, reterr);
+        if (r >= 0)
+                r = spec_check_job(s, reterr);
         if (r < 0)
                 return r;
         if (s->host_network && s->wait_for_port > 0)
@@ -700,6 +702,9 @@ int service_spec_update(json_object *base, json_object *changes, json_object **r
         if (before->stateful != after->stateful)
                 return kerror_set(reterr, K_INVALID_ARGUMENT,
                                 "'stateful' cannot change after a service was created.");
+        if (before->job != after->job)
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "'type' cannot change after a service was created.");
         if (after->stateful) {
                 r = refuse_new_anonymous_volume(before, after, reterr);
                 if (r < 0)

@@ -36,8 +36,7 @@
  *   labels           list
  *   links            list "service" | "stack/service"
  *
- * What is understood and refused, as no node carries it out yet: health_check by exec, hooks, type job, retries, schedule,
- * runtime nspawn.
+ * What is understood and refused, as no node carries it out yet: health_check by exec, hooks, runtime nspawn.
  *
  *   deploy_order     "start-first" | "stop-first"       default: start-first where it is possible, see service_spec_start_first()
  *   on_failure       "rollback" | "pause" | "continue"  default: rollback; stateful: pause
@@ -51,7 +50,8 @@
  *   systemd          {PROPERTY: string}                 what unit-settings.h allows
  *   type             "service" | "job"                  a job's instances run to completion; fixed after creation
  *   retries          0..100, 0                          of a job's instance that failed
- *   schedule         systemd calendar expression        a job that the grid starts by itself
+ *   schedule         systemd calendar expression        a job that the grid starts by itself; that systemd takes it is checked by
+ *                                                       the master
  *   runtime          "oci" | "nspawn"
  *   pull             "always" | "missing" | "never"     whether the registry is asked at a deploy, always
  *   unknown fields are refused
@@ -211,7 +211,7 @@ bool hook_concerns(const Hook *h, uint32_t number) _pure_;
 char *hook_id(const Hook *h);
 
 /* Lays the fields of changes over base (null resets a field to its default; in env an entry with an empty value keeps
- * its present value) and validates the outcome. ret is a fresh object. "stateful" cannot change. */
+ * its present value) and validates the outcome. ret is a fresh object. "stateful" and "type" cannot change. */
 int service_spec_update(json_object *base, json_object *changes, json_object **ret, KError *reterr);
 
 /* One entry of volumes, taken apart. */

@@ -153,6 +153,29 @@ static void test_unit_settings_are_sorted(void **state) {
         ASSERT_STREQ(s->systemd[1], "IOWeight=50");
 }
 
+static void test_job(void **state) {
+        _cleanup_(service_spec_freep) ServiceSpec *s = spec("'type':'job','count':3,'retries':100,"
+                                                            "'schedule':'Mon..Fri 06:30 Europe/Helsinki',"
+                                                            "'strategy':'daemon','drain':0"),
+                                                  *by_hand = spec("'type':'job'");
+
+        ASSERT_TRUE(s->job);
+        ASSERT_EQ(s->retries, 100);
+        ASSERT_STREQ(s->schedule, "Mon..Fri 06:30 Europe/Helsinki");
+        ASSERT_TRUE(by_hand->job && !by_hand->schedule);
+        ASSERT_EQ(by_hand->retries, 0);
+        ASSERT_FALSE(service_spec_start_first(by_hand));
+}
+
+static void test_type_is_fixed(void **state) {
+        _cleanup_json_ json_object *base = json_tokener_parse("{\"image\":\"a\",\"type\":\"job\"}"),
+                                   *changes = json_tokener_parse("{\"type\":null}"), *after = NULL;
+        _cleanup_kerror_ KError e = KERROR_NULL;
+
+        ASSERT_TRUE(service_spec_update(base, changes, &after, &e) < 0);
+        ASSERT_STREQ(kerror_message(&e), "'type' cannot change after a service was created.");
+}
+
 static void test_what_is_refused_and_why(void **state) {
         static const struct {
                 const char *fields, *why;
@@ -166,10 +189,16 @@ static void test_what_is_refused_and_why(void **state) {
                 { "'notify':1", "notify", K_INVALID_ARGUMENT },
                 { "'pull':'often'", "'pull' must be", K_INVALID_ARGUMENT },
                 { "'type':'cron'", "'type' must be", K_INVALID_ARGUMENT },
-                { "'type':'job'", "no jobs", K_NOT_SUPPORTED },
-                { "'retries':1", "'retries' can only be 0", K_NOT_SUPPORTED },
+                { "'retries':1", "'retries' is for 'type' job", K_INVALID_ARGUMENT },
                 { "'retries':101", "between 0 and 100", K_INVALID_ARGUMENT },
-                { "'schedule':'daily'", "no 'schedule'", K_NOT_SUPPORTED },
+                { "'schedule':'daily'", "'schedule' is for 'type' job", K_INVALID_ARGUMENT },
+                { "'type':'job','stateful':true", "'stateful' cannot go with", K_INVALID_ARGUMENT },
+                { "'type':'job','interval':5", "'interval' cannot go with", K_INVALID_ARGUMENT },
+                { "'type':'job','wait_for_port':80", "'wait_for_port' cannot go with", K_INVALID_ARGUMENT },
+                { "'type':'job','deploy_order':'stop-first'", "'deploy_order' cannot go with",
+                                K_INVALID_ARGUMENT },
+                { "'type':'job','on_failure':'pause'", "'on_failure' cannot go with", K_INVALID_ARGUMENT },
+                { "'type':'job','schedule':'a\\u0001b'", "control characters", K_INVALID_ARGUMENT },
                 { "'runtime':'nspawn'", "can only be oci", K_NOT_SUPPORTED },
                 { "'runtime':'kvm'", "must be oci or nspawn", K_INVALID_ARGUMENT },
 
@@ -282,5 +311,6 @@ static void test_too_many_hooks_and_secrets_are_refused(void **state) {
 KONTENA_TESTS(cmocka_unit_test(test_defaults_of_a_deploy), cmocka_unit_test(test_everything_of_a_deploy),
                 cmocka_unit_test(test_health_check), cmocka_unit_test(test_hooks),
                 cmocka_unit_test(test_secrets), cmocka_unit_test(test_unit_settings_are_sorted),
+                cmocka_unit_test(test_job), cmocka_unit_test(test_type_is_fixed),
                 cmocka_unit_test(test_what_is_refused_and_why),
                 cmocka_unit_test(test_too_many_hooks_and_secrets_are_refused))

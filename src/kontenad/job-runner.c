@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "job-runner.h"
+
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+
+#include "file-util.h"
+#include "job-run.h"
+#include "job-schedule.h"
+#include "log.h"
+#include "string-util.h"
+
+/* When the store cannot be written. */
+#define RETRY_USEC     (2 * USEC_PER_SEC)
+/* A machine that slept has another idea of how long that was. */
+#define SLEEP_MAX_USEC (600 * USEC_PER_SEC)
+
+/* An unfinished run as of the last look; the store has all else. */
+typedef struct Active {
+        char *run_id, *service_id, *grid_id;
+        uint64_t next; /* realtime */
+        bool dirty;
+} Active;
+
+struct JobRunner {
+        Master *master;
+        sd_event_source *work, *timer, *clock;
+        int clock_fd;
+        Active *active;
+        size_t n_active;
+        JobSchedule *schedule;
+};
+
+static void active_free(Active *l, size_t n) {
+        FOREACH_ARRAY(a, l, n) {
+                free(a->run_id);
+                free(a->service_id);
+                free(a->grid_id);
+        }
+        free(l);
+}
+
+static void look_now(JobRunner *j) {
+        int r;
+
+        r = sd_event_source_set_enabled(j->work, SD_EVENT_ONESHOT);
+        if (r < 0)
+                log_error_errno(r, "Jobs cannot be looked at: %m");
+}
+
+static void look_at(JobRunner *j, uint64_t when, uint64_t now) {
+        int r;
+
+        if (when <= now) {
+                look_now(j);
+                return;
+        }
+        r = sd_event_source_set_time_relative(j->timer, MIN(when - now, SLEEP_MAX_USEC));
+        if (r >= 0)
+                r = sd_event_source_set_enabled(j->timer, SD_EVENT_ONESHOT);
+        if (r < 0)
+                log_error_errno(r, "Jobs cannot be waited for: %m");
+}
+
+static const Active *find_active(const JobRunner *j, const char *run_id) {
+        FOREACH_ARRAY(a, j->active, j->n_active)
+                if (streq(a->run_id, run_id))
+                        return a;
+        return NULL;
+}
+
+static int look_at_run(JobRunner *j, RunRow *row, Active *ret, uint64_t now) {
+        const Active *before = find_active(j, row->id);
+        int r;
+
+        ret->run_id = strdup(row->id);
+        ret->service_id = strdup(row->service_id);
+        ret->grid_id = strdup(row->grid_id);
+        if (!ret->run_id || !ret->service_id || !ret->grid_id)
+                return -ENOMEM;
+        if (before && !before->dirty && before->next > now) {
+                ret->next = before->next;
+                return 0;
+        }
+
+        r = run_step(j->master, row, now, &ret->next);
+        if (r < 0) {
+                log_warning_errno(
+                                r, "A run of job '%s' cannot go on now, trying again: %m", row->service_id);
+                ret->next = now + RETRY_USEC;
+        }
+        return 0;
+}
+
+static int look_at_runs(JobRunner *j, uint64_t now, uint64_t *next) {
+        _cleanup_(run_row_list_done) RunRowList runs = {};
+        Active *active;
+        int r;
+
+        r = store_list_unfinished_runs(j->master->store, &runs);
+        if (r < 0)
+                return r;
+        active = new0(Active, runs.n + 1);
+        if (!active)
+                return -ENOMEM;
+        for (size_t i = 0; i < runs.n; i++) {
+                r = look_at_run(j, runs.rows[i], &active[i], now);
+                if (r < 0) {
+                        active_free(active, runs.n);
+                        return r;
+                }
+                *next = MIN(*next, active[i].next);
+        }
+
+        active_free(j->active, j->n_active);
+        j->active = active;
+        j->n_active = runs.n;
+        return 0;
+}
+
+static int on_work(sd_event_source *s, void *userdata) {
+        JobRunner *j = userdata;
+        uint64_t now = now_realtime(), next = USEC_INFINITY;
+        int r;
+
+        r = job_schedule_step(j->schedule, now, &next);
+        if (r >= 0)
+                r = look_at_runs(j, now, &next);
+        if (r < 0) {
+                log_error_errno(r, "Jobs cannot be looked at, trying again: %m");
+                next = now + RETRY_USEC;
+        }
+        if (next == USEC_INFINITY)
+                (void) sd_event_source_set_enabled(j->timer, SD_EVENT_OFF);
+        else
+                look_at(j, next, now);
+        return 0;
+}
+
+static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
+        look_now(userdata);
+        return 0;
+}
+
+static void mark(JobRunner *j, const char *service_id, const char *grid_id) {
+        FOREACH_ARRAY(a, j->active, j->n_active)
+                if ((service_id && streq(a->service_id, service_id)) ||
+                                (grid_id && streq(a->grid_id, grid_id))) {
+                        a->dirty = true;
+                        look_now(j);
+                }
+}
+
+void job_runner_wake(JobRunner *j, const char *service_id) {
+        mark(j, service_id, NULL);
+}
+
+/* Progress of a pull wakes nobody. */
+static void on_instance(
+                JobRunner *j, Store *store, StoreChange change, const char *id, const char *grid_id) {
+        _cleanup_(instance_row_freep) InstanceRow *row = NULL;
+
+        if (j->n_active == 0)
+                return;
+        if (change == STORE_REMOVED || store_get_instance(store, id, &row) < 0)
+                mark(j, NULL, grid_id);
+        else if (row->run_id && STR_IN_SET(strempty(row->state), "exited", "failed", "removed", ""))
+                mark(j, row->service_id, NULL);
+}
+
+static void on_change(Store *store, StoreKind kind, StoreChange change, const char *id, const char *grid_id,
+                void *userdata) {
+        JobRunner *j = userdata;
+
+        switch (kind) {
+        case STORE_RUN:
+                look_now(j);
+                break;
+        case STORE_SERVICE:
+                mark(j, id, NULL);
+                look_now(j);
+                break;
+        case STORE_NODE:
+                mark(j, NULL, grid_id);
+                break;
+        case STORE_INSTANCE:
+                on_instance(j, store, change, id, grid_id);
+                break;
+        default:
+                break;
+        }
+}
+
+static int arm_clock(JobRunner *j) {
+        const struct itimerspec far = { .it_value.tv_sec = INT32_MAX };
+
+        if (timerfd_settime(j->clock_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &far, NULL) < 0)
+                return -errno;
+        return 0;
+}
+
+void job_runner_clock_changed(JobRunner *j) {
+        job_schedule_ask_again(j->schedule);
+        FOREACH_ARRAY(a, j->active, j->n_active)
+                a->dirty = true;
+        look_now(j);
+}
+
+static int on_clock(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        JobRunner *j = userdata;
+        uint64_t n;
+        int r;
+
+        if (read(fd, &n, sizeof(n)) < 0 && ERRNO_IS_TRANSIENT(-errno))
+                return 0;
+        r = arm_clock(j);
+        if (r < 0) {
+                j->clock = sd_event_source_disable_unref(j->clock);
+                log_warning_errno(r, "Changes of the clock are not noticed at once: %m");
+        }
+        job_runner_clock_changed(j);
+        return 0;
+}
+
+static int watch_clock(JobRunner *j) {
+        int r;
+
+        j->clock_fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+        if (j->clock_fd < 0)
+                return -errno;
+        r = arm_clock(j);
+        if (r < 0)
+                return r;
+        return sd_event_add_io(j->master->event, &j->clock, j->clock_fd, EPOLLIN, on_clock, j);
+}
+
+static void on_answer(void *userdata) {
+        look_now(userdata);
+}
+
+JobRunner *job_runner_free(JobRunner *j) {
+        if (!j)
+                return NULL;
+
+        j->schedule = job_schedule_free(j->schedule);
+        sd_event_source_disable_unref(j->work);
+        sd_event_source_disable_unref(j->timer);
+        sd_event_source_disable_unref(j->clock);
+        safe_close(j->clock_fd);
+        active_free(j->active, j->n_active);
+        return mfree(j);
+}
+
+int job_runner_new(Master *m, JobRunner **ret) {
+        _cleanup_(job_runner_freep) JobRunner *j = NULL;
+        int r;
+
+        assert(m);
+        assert(ret);
+
+        j = new0(JobRunner, 1);
+        if (!j)
+                return -ENOMEM;
+        j->master = m;
+        j->clock_fd = -EBADF;
+
+        r = job_schedule_new(m, on_answer, j, &j->schedule);
+        if (r >= 0)
+                r = sd_event_add_defer(m->event, &j->work, on_work, j);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_description(j->work, "job-runner-work");
+        r = sd_event_add_time_relative(
+                        m->event, &j->timer, CLOCK_MONOTONIC, 0, 10 * USEC_PER_MSEC, on_timer, j);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_description(j->timer, "job-runner-timer");
+        r = sd_event_source_set_enabled(j->timer, SD_EVENT_OFF);
+        if (r >= 0)
+                r = watch_clock(j);
+        if (r >= 0)
+                r = store_watch(m->store, on_change, j);
+        if (r < 0)
+                return r;
+
+        look_now(j); /* what an earlier master left unfinished */
+        *ret = TAKE_PTR(j);
+        return 0;
+}
