@@ -34,6 +34,8 @@ CHANGES = [
     'InspectInstance sssu {grid} null {service} 1',
     'ListProcesses sssu {grid} null {service} 1',
     'OpenExec sssuasa{sv} {grid} null {service} 1 1 id 0',
+    'RunJob sss {grid} null {service}',
+    'CancelRun sssu {grid} null {service} 1',
     'WriteSecret sssa{sv} {grid} x y 0',
     'ReadSecret ss {grid} x',
     'RemoveSecret ssb {grid} x true',
