@@ -150,3 +150,7 @@
 #define VOLUME_SNAPSHOTS_MAX                 64U                  /* of one volume on one node */
 #define VOLUME_NAME_ON_NODE_MAX              210U                 /* STACK.SERVICE.VOLUME-N */
 #define VOLUME_MEASURE_MAX_USEC              (60ULL * 1000000ULL) /* counting its bytes where no quota does */
+
+/* Archives: "cp", exports and imports of volumes */
+#define TAR_ENTRIES_MAX                      16777216U
+#define TAR_ATTRIBUTES_MAX                   (64U * 1024U * 1024U) /* of an archive's directories together */
