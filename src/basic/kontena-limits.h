@@ -154,3 +154,5 @@
 /* Archives: "cp", exports and imports of volumes */
 #define TAR_ENTRIES_MAX                      16777216U
 #define TAR_ATTRIBUTES_MAX                   (64U * 1024U * 1024U) /* of an archive's directories together */
+#define ARCHIVE_DESCRIPTORS_MAX              (1U + LIST_ENTRIES_MAX) /* a root and its volumes */
+#define ARCHIVE_FRAME_MAX                    (1024U * 1024U)
