@@ -27,8 +27,7 @@ typedef struct TarMetadata {
 void tar_metadata_done(TarMetadata *m);
 
 /* Of an entry of an archive, as far as the options want it. -E2BIG: too many attributes; -EDOM: no such owner is possible. */
-int tar_metadata_read(
-                struct archive_entry *entry, const TarOptions *o, TarMetadata *ret, uint64_t *skipped);
+int tar_metadata_read(struct archive_entry *entry, const TarOptions *o, TarMetadata *ret, uint64_t *skipped);
 
 /* Owner before mode and attributes: chown() takes set-user-ID and capabilities away. fd may be an O_PATH one of anything; a link has neither
  * mode nor attributes. */

@@ -128,7 +128,8 @@ static int check_hidden(const TarRoot *root, int fd, const char *path, KError *r
         return -EIO;
 }
 
-static int open_directory(const TarRoot *root, const char *path, const char *full, int *ret, KError *reterr) {
+static int open_directory(
+                const TarRoot *root, const char *path, const char *full, int *ret, KError *reterr) {
         _cleanup_close_ int fd = -EBADF;
         int r;
 

@@ -14,8 +14,8 @@ bool tar_path_wants_directory(const char *path) _pure_;
 /* Opens what path, as seen by a process whose root is root_fd, means, or with AT_FDCWD as we see it ourselves: links lead to
  * elsewhere below that root only. */
 typedef struct TarRoot {
-        int fd;              /* AT_FDCWD: ours */
-        const int *hidden;   /* directories that others are mounted over when it runs: not for reading, not for writing */
+        int fd;            /* AT_FDCWD: ours */
+        const int *hidden; /* directories that others are mounted over when it runs: not for reading, not for writing */
         size_t n_hidden;
 } TarRoot;
 
@@ -27,8 +27,8 @@ int tar_source_open(const TarRoot *root, const char *path, bool follow, int *ret
 /* Of what is to be unpacked, of which the archive's root is called name ("." for what is in a directory, NULL for any archive):
  * a directory that is there gets the name below it; else the last part of the path is the new name, in a directory that is there.
  * *ret_rename is for TarOptions, NULL where nothing is renamed. Returns 1 if the path is a directory that is there. */
-int tar_target_open(const TarRoot *root, const char *path, const char *name, int *ret_fd,
-                char **ret_rename, KError *reterr);
+int tar_target_open(const TarRoot *root, const char *path, const char *name, int *ret_fd, char **ret_rename,
+                KError *reterr);
 
 /* 1: a file system whose files are the kernel's own answers. */
 int tar_is_kernel_file_system(int fd);

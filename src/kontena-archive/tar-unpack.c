@@ -36,9 +36,9 @@ typedef struct Unpack {
         bool stream_over;
 
         int root_fd, parent_fd;
-        dev_t device;     /* of parent_fd, which is no file system of the kernel */
-        char *parent;     /* the path of parent_fd, NULL: none is open */
-        char *top;        /* what the first entry's first name was, "" for "." */
+        dev_t device; /* of parent_fd, which is no file system of the kernel */
+        char *parent; /* the path of parent_fd, NULL: none is open */
+        char *top;    /* what the first entry's first name was, "" for "." */
         char temporary[sizeof(TEMPORARY) + 16];
 
         Directory *directories;
@@ -126,8 +126,8 @@ static int rename_path(Unpack *u, char **path) {
                 rest = startswith(*path, u->top);
                 if (!rest || (rest[0] != '\0' && rest[0] != '/'))
                         return kerror_set(u->reterr, K_INVALID_ARGUMENT,
-                                        "the archive is unsafe: '%s' is beside '%s', which was asked for", *path,
-                                        u->top);
+                                        "the archive is unsafe: '%s' is beside '%s', which was asked for",
+                                        *path, u->top);
                 rest += strspn(rest, "/");
         }
 
@@ -190,8 +190,9 @@ static int make_parents(Unpack *u, const char *path) {
                                 return -errno;
                         child = open_directory(u, fd, p);
                         /* Neither the umask nor our own user has a say in it. */
-                        if (child >= 0 && ((u->options->owner != TAR_OWNER_SELF && fchown(child, 0, 0) < 0) ||
-                                                          fchmod(child, 0755) < 0)) {
+                        if (child >= 0 &&
+                                        ((u->options->owner != TAR_OWNER_SELF && fchown(child, 0, 0) < 0) ||
+                                                        fchmod(child, 0755) < 0)) {
                                 int r = -errno;
 
                                 safe_close(child);
@@ -207,7 +208,6 @@ static int make_parents(Unpack *u, const char *path) {
 
         return TAKE_FD(fd);
 }
-
 
 /* The directory in which path is to be made, and its name there. The descriptor is good until the next call. */
 static int enter_parent(Unpack *u, const char *path, bool make, int *ret_fd, const char **ret_name) {
@@ -226,7 +226,8 @@ static int enter_parent(Unpack *u, const char *path, bool make, int *ret_fd, con
                         fd = make_parents(u, parent);
                 if (fd == -ENOTDIR)
                         return kerror_set(u->reterr, K_INVALID_ARGUMENT,
-                                        "the archive is unsafe here: '%s' leads through something that is not "
+                                        "the archive is unsafe here: '%s' leads through something that is "
+                                        "not "
                                         "a directory",
                                         path);
                 if (fd < 0)
@@ -253,7 +254,8 @@ static int enter_parent(Unpack *u, const char *path, bool make, int *ret_fd, con
 
 /* Makes one thing, not a directory, by function, and lets it take its name when it is whole. In a directory that nobody sees that is
  * from the beginning. */
-typedef int (*make_t)(Unpack *u, struct archive_entry *entry, int parent, const char *name, const char *path);
+typedef int (*make_t)(
+                Unpack *u, struct archive_entry *entry, int parent, const char *name, const char *path);
 
 /* 1: something other than a directory has the name. */
 static int look_for(int parent, const char *name) {
@@ -328,8 +330,8 @@ static int count_size(Unpack *u, size_t size) {
 
         u->stats.size += size;
         if (max > 0 && u->stats.size > max)
-                return kerror_set(u->reterr, K_LIMIT_EXCEEDED, "there are more than %llu bytes in the archive",
-                                (unsigned long long) max);
+                return kerror_set(u->reterr, K_LIMIT_EXCEEDED,
+                                "there are more than %llu bytes in the archive", (unsigned long long) max);
         return 0;
 }
 
@@ -369,7 +371,8 @@ static int write_content(Unpack *u, int fd, int64_t size, const char *path) {
         }
 }
 
-static int make_file(Unpack *u, struct archive_entry *entry, int parent, const char *name, const char *path) {
+static int make_file(
+                Unpack *u, struct archive_entry *entry, int parent, const char *name, const char *path) {
         _cleanup_close_ int fd = -EBADF;
         int r;
 
@@ -380,7 +383,8 @@ static int make_file(Unpack *u, struct archive_entry *entry, int parent, const c
         return r < 0 ? r : apply(u, entry, fd);
 }
 
-static int make_link(Unpack *u, struct archive_entry *entry, int parent, const char *name, const char *path) {
+static int make_link(
+                Unpack *u, struct archive_entry *entry, int parent, const char *name, const char *path) {
         const char *target = archive_entry_symlink(entry);
 
         if (isempty(target) || strlen(target) >= PATH_MAX)
@@ -390,7 +394,8 @@ static int make_link(Unpack *u, struct archive_entry *entry, int parent, const c
         return apply_at(u, entry, parent, name);
 }
 
-static int make_node(Unpack *u, struct archive_entry *entry, int parent, const char *name, const char *path) {
+static int make_node(
+                Unpack *u, struct archive_entry *entry, int parent, const char *name, const char *path) {
         if (mknodat(parent, name, (archive_entry_filetype(entry) & S_IFMT) | 0600,
                             archive_entry_filetype(entry) == AE_IFIFO ? 0 : archive_entry_rdev(entry)) < 0)
                 return -errno;
@@ -418,7 +423,8 @@ static int make_hard_link(
                 r = -errno;
         if (r == -ENOENT || r == -ENOTDIR || (r >= 0 && S_ISDIR(st.st_mode)))
                 return kerror_set(u->reterr, K_INVALID_ARGUMENT,
-                                "'%s' is a hard link to '%s', which is not a file of the archive", path, target);
+                                "'%s' is a hard link to '%s', which is not a file of the archive", path,
+                                target);
         if (r < 0)
                 return r;
         return linkat(fd, slash ? slash + 1 : target, parent, name, 0) < 0 ? -errno : 0;
@@ -553,7 +559,8 @@ static int open_archive(Unpack *u) {
 
         if (getrandom(&random, sizeof(random), 0) != sizeof(random))
                 return -EIO;
-        (void) snprintf(u->temporary, sizeof(u->temporary), TEMPORARY "%016llx", (unsigned long long) random);
+        (void) snprintf(u->temporary, sizeof(u->temporary), TEMPORARY "%016llx",
+                        (unsigned long long) random);
 
         u->tar = archive_read_new();
         if (!u->tar)

@@ -24,8 +24,8 @@ typedef struct TarOptions {
         TarOwner owner;
         bool devices;    /* devices and FIFOs, too; else they are left out */
         bool one_device; /* what is mounted below is left out */
-        bool private;    /* unpacking: nobody sees the directory yet; else each file is replaced as a whole */
-        bool root_too;   /* unpacking: owner, mode … of "." are for the directory itself */
+        bool private;  /* unpacking: nobody sees the directory yet; else each file is replaced as a whole */
+        bool root_too; /* unpacking: owner, mode … of "." are for the directory itself */
         bool directory_only; /* unpacking: the first entry is a directory */
         /* Unpacking: the first entry's first name becomes this one, and nothing else is in the archive. NULL: as it comes. */
         const char *rename;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <sys/wait.h>
 #include <archive.h>
 #include <archive_entry.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 
 #include "file-util.h"
@@ -81,7 +81,9 @@ static unsigned count(int dir) {
         return n - 2;
 }
 
-static const TarOptions all = { .owner = TAR_OWNER_KEEP, .devices = true, .private = true, .root_too = true };
+static const TarOptions all = {
+        .owner = TAR_OWNER_KEEP, .devices = true, .private = true, .root_too = true
+};
 static const TarOptions self = { .owner = TAR_OWNER_SELF };
 /* As whoever runs the test can. */
 static const TarOptions *most(void) {
@@ -144,11 +146,13 @@ static void assert_same(int a, int b, const char *name) {
         if (s.st_mode != t.st_mode || s.st_uid != t.st_uid || s.st_gid != t.st_gid ||
                         s.st_rdev != t.st_rdev || s.st_nlink != t.st_nlink ||
                         s.st_mtim.tv_sec != t.st_mtim.tv_sec || s.st_mtim.tv_nsec != t.st_mtim.tv_nsec)
-                fail_msg("'%s' is not the same: mode %o %o, owner %u:%u %u:%u, links %lu %lu, time %li.%09li "
+                fail_msg("'%s' is not the same: mode %o %o, owner %u:%u %u:%u, links %lu %lu, time "
+                         "%li.%09li "
                          "%li.%09li",
                                 name, s.st_mode, t.st_mode, s.st_uid, s.st_gid, t.st_uid, t.st_gid,
-                                (unsigned long) s.st_nlink, (unsigned long) t.st_nlink, (long) s.st_mtim.tv_sec,
-                                s.st_mtim.tv_nsec, (long) t.st_mtim.tv_sec, t.st_mtim.tv_nsec);
+                                (unsigned long) s.st_nlink, (unsigned long) t.st_nlink,
+                                (long) s.st_mtim.tv_sec, s.st_mtim.tv_nsec, (long) t.st_mtim.tv_sec,
+                                t.st_mtim.tv_nsec);
         if (S_ISLNK(s.st_mode)) {
                 char l[256] = "", m[256] = "";
 
@@ -190,9 +194,9 @@ static void set_time(int dir, const char *name, long sec, long nsec) {
 }
 
 static void test_round_trip_keeps_everything(void **state) {
-        static const uint8_t acl[] = { 2, 0, 0, 0, 1, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, 2, 0, 5, 0, 0xd2, 4, 0,
-                0, 4, 0, 5, 0, 0xff, 0xff, 0xff, 0xff, 0x10, 0, 5, 0, 0xff, 0xff, 0xff, 0xff, 0x20, 0, 0, 0,
-                0xff, 0xff, 0xff, 0xff };
+        static const uint8_t acl[] = { 2, 0, 0, 0, 1, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, 2, 0, 5, 0, 0xd2, 4,
+                0, 0, 4, 0, 5, 0, 0xff, 0xff, 0xff, 0xff, 0x10, 0, 5, 0, 0xff, 0xff, 0xff, 0xff, 0x20, 0, 0,
+                0, 0xff, 0xff, 0xff, 0xff };
         static const uint8_t capability[] = { 1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
         _cleanup_free_ char *long_name = malloc(251);
         _cleanup_kerror_ KError e = KERROR_NULL;
@@ -415,7 +419,7 @@ static void test_hostile_archives_do_not_leave(void **state) {
         };
         unsigned n = 0;
 
-        for (unsigned private = 0; private < 2; private++)
+        for (unsigned private = 0; private < 2; private ++)
                 FOREACH_ARRAY(c, cases, ELEMENTSOF(cases)) {
                         TarOptions o = self;
                         _cleanup_kerror_ KError e = KERROR_NULL;
@@ -620,8 +624,8 @@ static void test_where_a_target_is(void **state) {
                 { "/d/new/", "n", "new", 0 },
                 { "/d/new", ".", "new", 0 },
                 { "/f", "n", "f", 0 },
-                { "/abs/x", "n", "x", 0 },    /* links are followed below the root */
-                { "/up/d", "n", "n", 1 },     /* not above it */
+                { "/abs/x", "n", "x", 0 }, /* links are followed below the root */
+                { "/up/d", "n", "n", 1 },  /* not above it */
                 { "../../d", "n", "n", 1 },
                 { "/loop", "n", NULL, -EINVAL },
                 { "/d/new", NULL, NULL, -EINVAL },

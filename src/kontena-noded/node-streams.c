@@ -8,6 +8,10 @@
 
 static const StreamProvider *const providers[] = {
         &stream_provider_exec,
+        &stream_provider_archive_get,
+        &stream_provider_archive_put,
+        &stream_provider_volume_get,
+        &stream_provider_volume_put,
         NULL,
 };
 

@@ -6,6 +6,10 @@
 
 /* The kinds of streams this node has, each in its file; userdata of open() is the Manager. */
 extern const StreamProvider stream_provider_exec;
+extern const StreamProvider stream_provider_archive_get;
+extern const StreamProvider stream_provider_archive_put;
+extern const StreamProvider stream_provider_volume_get;
+extern const StreamProvider stream_provider_volume_put;
 
 /* node-streams.c */
 int manager_new_streams(Manager *m);

@@ -21,10 +21,15 @@
 #include "string-util.h"
 #include "volume-quota.h"
 
-#define CP_PROGRAM "/bin/cp"
-#define DATA       "data"
-#define SIZE       "size"
-#define TRASH      ".trash"
+#define CP_PROGRAM        "/bin/cp"
+#define DATA              "data"
+#define SIZE              "size"
+#define TRASH             ".trash"
+#define IMPORT            "import-"
+
+/* Whoever writes to what is thrown away was told to end. */
+#define DISCARD_TRIES     50U
+#define DISCARD_WAIT_USEC (200 * USEC_PER_MSEC)
 
 int volume_name_validate(const char *name, KError *reterr) {
         if (isempty(name) || strlen(name) > VOLUME_NAME_ON_NODE_MAX || strchr(".-", name[0]))
@@ -182,7 +187,7 @@ static int make_at(int parent, const char *name) {
         return volume_directory_open(parent, name);
 }
 
-/* An empty directory in .work that looks like the model. */
+/* An empty directory in .work that looks like the model, if there is one. */
 static int make_work(int parent, const char *name, int model, uint64_t size_max, int *ret_work) {
         _cleanup_close_ int work = -EBADF, fd = -EBADF;
         struct stat st;
@@ -202,9 +207,15 @@ static int make_work(int parent, const char *name, int model, uint64_t size_max,
                 if (r < 0)
                         return r;
         }
-        if (fstat(model, &st) < 0 || fchown(fd, st.st_uid, st.st_gid) < 0 ||
-                        fchmod(fd, st.st_mode & 07777) < 0)
-                return -errno;
+        if (model < 0)
+                r = fchmod(fd, 0755) < 0 ? -errno : 0;
+        else
+                r = fstat(model, &st) < 0 || fchown(fd, st.st_uid, st.st_gid) < 0 ||
+                                                    fchmod(fd, st.st_mode & 07777) < 0
+                                    ? -errno
+                                    : 0;
+        if (r < 0)
+                return r;
 
         *ret_work = TAKE_FD(work);
         return TAKE_FD(fd);
@@ -304,6 +315,14 @@ static int open_snapshot(int parent, const char *volume, const char *snapshot) {
 }
 
 /* The volume is the old one or the new one at every moment; the old one lies in .work until the new one has its place. */
+static int exchange(int parent, int works, const char *name, int made, const char *volume, bool exists) {
+        if (syncfs(made) < 0)
+                return -errno;
+        if (renameat2(works, name, parent, volume, exists ? RENAME_EXCHANGE : RENAME_NOREPLACE) < 0)
+                return -errno;
+        return fsync(parent) < 0 ? -errno : 0;
+}
+
 int volume_work_restore(void *work) {
         VolumeWork *w = work;
         _cleanup_free_ char *name = strjoin("restore-", w->volume);
@@ -327,14 +346,77 @@ int volume_work_restore(void *work) {
         if (made < 0)
                 return made;
         r = volume_copy_tree(snapshot, made);
-        if (r >= 0 && syncfs(made) < 0)
-                r = -errno;
-        if (r >= 0 && renameat2(works, name, parent, w->volume,
-                                      volume >= 0 ? RENAME_EXCHANGE : RENAME_NOREPLACE) < 0)
-                r = -errno;
-        if (r >= 0 && fsync(parent) < 0)
-                r = -errno;
+        if (r >= 0)
+                r = exchange(parent, works, name, made, w->volume, volume >= 0);
         (void) rm_rf_at(works, name);
+        return r;
+}
+
+char *volume_import_path(const char *volume) {
+        return strjoin(VOLUME_WORK "/" IMPORT, volume);
+}
+
+int volume_work_begin_import(void *work) {
+        VolumeWork *w = work;
+        _cleanup_free_ char *name = strjoin(IMPORT, w->volume);
+        _cleanup_close_ int parent = -EBADF, volume = -EBADF, made = -EBADF, works = -EBADF;
+
+        if (!name)
+                return -ENOMEM;
+        parent = open_parent(w->directory);
+        if (parent < 0)
+                return parent;
+        volume = volume_directory_open(parent, w->volume);
+        if (volume < 0 && volume != -ENOENT)
+                return volume;
+
+        made = make_work(parent, name, volume, w->size_max, &works);
+        return MIN(made, 0);
+}
+
+int volume_work_commit_import(void *work) {
+        VolumeWork *w = work;
+        _cleanup_free_ char *name = strjoin(IMPORT, w->volume);
+        _cleanup_close_ int parent = -EBADF, volume = -EBADF, made = -EBADF, works = -EBADF;
+        int r;
+
+        if (!name)
+                return -ENOMEM;
+        parent = open_parent(w->directory);
+        if (parent < 0)
+                return parent;
+        volume = volume_directory_open(parent, w->volume);
+        if (volume < 0 && volume != -ENOENT)
+                return volume;
+        works = volume_directory_open(parent, VOLUME_WORK);
+        if (works < 0)
+                return works;
+        made = volume_directory_open(works, name);
+        if (made < 0)
+                return made;
+
+        r = exchange(parent, works, name, made, w->volume, volume >= 0);
+        (void) rm_rf_at(works, name);
+        return r;
+}
+
+int volume_work_discard_import(void *work) {
+        VolumeWork *w = work;
+        _cleanup_free_ char *path = volume_import_path(w->volume);
+        _cleanup_close_ int parent = -EBADF;
+        int r = 0;
+
+        if (!path)
+                return -ENOMEM;
+        parent = open_parent(w->directory);
+        if (parent < 0)
+                return parent;
+        for (unsigned i = 0; i < DISCARD_TRIES; i++) {
+                r = rm_rf_at(parent, path);
+                if (r != -ENOTEMPTY)
+                        return r;
+                (void) usleep(DISCARD_WAIT_USEC);
+        }
         return r;
 }
 

@@ -43,6 +43,12 @@ int volume_work_remove_snapshot(void *work); /* missing: fine */
 int volume_work_remove(void *work);          /* the volume and all its snapshots */
 int volume_work_clean(void *work);           /* what was put aside */
 
+/* An import: an empty directory in .work that looks like the volume, which it replaces as a whole, or not at all. */
+char *volume_import_path(const char *volume); /* below the directory of volumes */
+int volume_work_begin_import(void *work);
+int volume_work_commit_import(void *work);
+int volume_work_discard_import(void *work); /* also while somebody still writes to it */
+
 /* At the start, before something is made there: 1 when there is something to clean. */
 int volume_work_put_aside(const char *directory);
 

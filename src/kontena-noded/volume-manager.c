@@ -15,7 +15,9 @@
 #include "string-util.h"
 #include "volume-directory.h"
 #include "volume-freeze.h"
+#include "volume-import.h"
 #include "volume-quota.h"
+#include "volume-snapshots.h"
 
 #define LOOK_DELAY_USEC       (200 * USEC_PER_MSEC)
 #define LOOK_INTERVAL_USEC    (60 * USEC_PER_SEC)
@@ -25,6 +27,7 @@
 #define MEASURE_SHARE         50U
 /* The master waits for 600 s. */
 #define SNAPSHOT_MAX_USEC     (570 * USEC_PER_SEC)
+#define IN_USE                "Volume '%s' is in use; stop the service first ('kontenactl service stop')."
 /* Growing by less is not worth a message. */
 #define USED_STEP             (1024U * 1024U)
 
@@ -66,6 +69,7 @@ struct VolumeManager {
         Freezer *freezer; /* NULL: without a bus */
         Entry *entries;
         Snapshot *snapshots;
+        VolumeClaim *claims;
 
         sd_event_source *look;
         Job *cleaning, *removal, *measure;
@@ -237,7 +241,8 @@ static Snapshot *find_snapshot(VolumeManager *m, const char *volume) {
 static bool may_remove(VolumeManager *m, const Entry *e) {
         _cleanup_(volume_users_done) VolumeUsers users = {};
 
-        if (!e->remove || e->removed || find_snapshot(m, e->name))
+        if (!e->remove || e->removed || find_snapshot(m, e->name) ||
+                        volume_claim_find(m->claims, e->name, false))
                 return false;
         if (m->config.users(e->name, &users, m->config.userdata) < 0)
                 return false;
@@ -465,44 +470,11 @@ static Snapshot *snapshot_free(Snapshot *s) {
 }
 DEFINE_TRIVIAL_CLEANUP_FUNC(Snapshot *, snapshot_free);
 
-static int list_snapshots(VolumeManager *m, const char *volume, json_object **ret) {
-        _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
-        _cleanup_(volume_snapshot_list_done) VolumeSnapshotList l = {};
-        int r;
-
-        if (!o || !array)
-                return -ENOMEM;
-        r = volume_list_snapshots(m->directory, volume, &l);
-        if (r < 0 && r != -ENOENT)
-                return r;
-        FOREACH_ARRAY(s, l.snapshots, l.n) {
-                _cleanup_json_ json_object *row = json_object_new_object();
-
-                if (!row)
-                        return -ENOMEM;
-                r = json_add_string(row, "name", s->name);
-                if (r >= 0)
-                        r = json_add_u64(row, "created_at", s->created_at);
-                if (r >= 0)
-                        r = json_add_u64(row, "size", s->size);
-                if (r >= 0)
-                        r = json_append(array, TAKE_PTR(row));
-                if (r < 0)
-                        return r;
-        }
-        r = json_add(o, "snapshots", TAKE_PTR(array));
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(o);
-        return 0;
-}
-
 static void answer(VolumeManager *m, uint64_t request, const char *volume, KError *error) {
         json_object *result = NULL;
 
         if (!kerror_is_set(error)) {
-                int r = list_snapshots(m, volume, &result);
+                int r = volume_snapshots_describe(m->directory, volume, &result);
 
                 if (r < 0)
                         (void) kerror_set_errno(error, r, "The snapshots of volume '%s' cannot be read: %m.",
@@ -589,6 +561,42 @@ static void on_frozen(Freeze *z, const KError *error, void *userdata) {
         snapshot_finish(s, &copy);
 }
 
+VolumeClaim **volume_manager_claims(VolumeManager *m) {
+        return &m->claims;
+}
+
+uint64_t volume_manager_size_max(VolumeManager *m, const char *volume) {
+        const Entry *e = find_entry(m, volume);
+
+        return e ? e->size_max : 0;
+}
+
+int volume_manager_check(VolumeManager *m, const char *volume, bool replace, KError *reterr) {
+        _cleanup_(volume_users_done) VolumeUsers users = {};
+        const Entry *e;
+        int r;
+
+        r = volume_name_validate(volume, reterr);
+        if (r < 0)
+                return r;
+        e = find_entry(m, volume);
+        if (!e || e->removed)
+                return kerror_set(reterr, K_NO_SUCH_VOLUME, "There is no volume '%s' on this node.", volume);
+        if (e->remove)
+                return kerror_set(reterr, K_CONFLICT, "Volume '%s' is being removed.", volume);
+        if (find_snapshot(m, volume))
+                return kerror_set(reterr, K_CONFLICT,
+                                "Something is being done with the snapshots of volume '%s'.", volume);
+        if (!replace)
+                return 0;
+        r = m->config.users(volume, &users, m->config.userdata);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Who uses volume '%s' cannot be found out: %m.", volume);
+        if (users.wanted || strv_length(users.units) > 0)
+                return kerror_set(reterr, K_IN_USE, IN_USE, volume);
+        return 0;
+}
+
 static int check_snapshot(VolumeManager *m, const char *volume, const char *action, const char *snapshot,
                 VolumeUsers *ret_users, KError *reterr) {
         _cleanup_(volume_snapshot_list_done) VolumeSnapshotList l = {};
@@ -603,6 +611,8 @@ static int check_snapshot(VolumeManager *m, const char *volume, const char *acti
         if (find_snapshot(m, volume))
                 return kerror_set(reterr, K_CONFLICT,
                                 "Something is being done with the snapshots of volume '%s'.", volume);
+        if (volume_claim_find(m->claims, volume, streq(action, "create")))
+                return kerror_set(reterr, K_CONFLICT, "Volume '%s' is being exported or imported.", volume);
         if (e && e->remove)
                 return kerror_set(reterr, K_CONFLICT, "Volume '%s' is being removed.", volume);
         r = m->config.users(volume, ret_users, m->config.userdata);
@@ -616,9 +626,7 @@ static int check_snapshot(VolumeManager *m, const char *volume, const char *acti
                                         "Volume '%s' has %zu snapshots, more are not possible.", volume,
                                         l.n);
         } else if (streq(action, "restore") && (ret_users->wanted || strv_length(ret_users->units) > 0))
-                return kerror_set(reterr, K_IN_USE,
-                                "Volume '%s' is in use; stop the service first ('kontenactl service stop').",
-                                volume);
+                return kerror_set(reterr, K_IN_USE, IN_USE, volume);
         return 0;
 }
 
@@ -760,6 +768,7 @@ VolumeManager *volume_manager_free(VolumeManager *m) {
 
         while (m->snapshots)
                 snapshot_free(m->snapshots);
+        volume_claims_free(&m->claims);
         job_cancel(m->cleaning);
         job_cancel(m->removal);
         job_cancel(m->measure);

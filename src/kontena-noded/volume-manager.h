@@ -48,3 +48,10 @@ void volume_manager_disconnected(VolumeManager *m);
 
 /* "volume.snapshot": answered by the callback, now or later. */
 void volume_manager_snapshot(VolumeManager *m, uint64_t request, json_object *params);
+
+/* Imports and exports (volume-import.h), which nothing that changes the volume or its snapshots disturbs. */
+struct VolumeClaim;
+struct VolumeClaim **volume_manager_claims(VolumeManager *m);
+/* Nobody removes it, restores it or works on its snapshots, and with replace nobody uses it either. */
+int volume_manager_check(VolumeManager *m, const char *volume, bool replace, KError *reterr);
+uint64_t volume_manager_size_max(VolumeManager *m, const char *volume);

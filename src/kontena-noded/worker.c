@@ -374,7 +374,8 @@ static int append_file_system(sd_bus_message *m, const WorkerOptions *o) {
                 "/etc/nsswitch.conf", "/etc/localtime", NULL };
         int r;
 
-        r = sd_bus_message_append(m, "(sv)(sv)", "PrivateTmp", "b", true, "PrivateDevices", "b", true);
+        r = sd_bus_message_append(
+                        m, "(sv)(sv)", "PrivateTmp", "b", true, "PrivateDevices", "b", !o->device_files);
         if (r < 0)
                 return r;
         if (!o->private_root) {

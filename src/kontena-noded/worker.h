@@ -26,6 +26,7 @@ typedef struct WorkerOptions {
          * setuid files; a program that must make some needs a user of its own and setuid_files. */
         const char *user;
         bool setuid_files;
+        bool device_files; /* may make some, with CAP_MKNOD */
 
         uint64_t capabilities; /* mask of UINT64_C(1) << CAP_X; bounding set and ambient */
         bool network;          /* AF_INET, AF_INET6; otherwise no network at all */

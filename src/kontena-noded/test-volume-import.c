@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "volume-import.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "file-util.h"
+#include "string-util.h"
+#include "test.h"
+#include "volume-directory.h"
+
+typedef struct Fixture {
+        char directory[40];
+        sd_event *event;
+        VolumeClaim *list, *claim;
+        int fd, result;
+        unsigned calls;
+} Fixture;
+
+static void on_done(VolumeClaim *c, int r, void *userdata) {
+        Fixture *f = userdata;
+
+        assert_ptr_equal(c, f->claim);
+        f->result = r;
+        f->calls++;
+}
+
+static void put(int dir, const char *name, const char *text) {
+        _cleanup_close_ int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+        assert_true(fd >= 0);
+        ASSERT_OK(loop_write(fd, text, strlen(text)));
+}
+
+static void begin(Fixture *f, bool exists) {
+        sigset_t set;
+
+        *f = (Fixture){ .directory = "/var/tmp/test-import-XXXXXX" };
+        assert_non_null(mkdtemp(f->directory));
+        f->fd = open(f->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (exists) {
+                assert_int_equal(mkdirat(f->fd, "v", 0750), 0);
+                assert_int_equal(fchmodat(f->fd, "v", 01770, 0), 0);
+                put(f->fd, "v/old", "old");
+        }
+        assert_int_equal(sigemptyset(&set) | sigaddset(&set, SIGCHLD), 0);
+        assert_int_equal(sigprocmask(SIG_BLOCK, &set, NULL), 0);
+        ASSERT_OK(sd_event_new(&f->event));
+        ASSERT_OK(volume_claim_new(&f->list, "v", true, &f->claim, NULL));
+        ASSERT_OK(volume_import_begin(f->claim, f->event, f->directory, 0, on_done, f));
+        while (f->calls == 0)
+                ASSERT_OK(sd_event_run(f->event, 10 * USEC_PER_SEC));
+        ASSERT_OK(f->result);
+}
+
+static void end(Fixture *f) {
+        volume_claims_free(&f->list);
+        sd_event_unref(f->event);
+        safe_close(f->fd);
+        ASSERT_OK(rm_rf_at(AT_FDCWD, f->directory));
+}
+
+static bool there(Fixture *f, const char *path) {
+        struct stat st;
+
+        return fstatat(f->fd, path, &st, AT_SYMLINK_NOFOLLOW) >= 0;
+}
+
+static void test_new_content_takes_the_place_of_the_old_at_once(void **state) {
+        _cleanup_close_ int fd = -EBADF;
+        struct stat st;
+        Fixture f;
+
+        begin(&f, true);
+        fd = volume_import_open(f.claim);
+        assert_true(fd >= 0);
+        /* It looks like the volume, and the volume is what it was. */
+        assert_int_equal(fstat(fd, &st), 0);
+        ASSERT_EQ(st.st_mode & 07777, 01770);
+        put(fd, "new", "new");
+        assert_true(there(&f, "v/old"));
+        assert_false(there(&f, "v/new"));
+
+        ASSERT_OK(volume_import_commit(f.claim, on_done, &f));
+        while (f.calls == 1)
+                ASSERT_OK(sd_event_run(f.event, 10 * USEC_PER_SEC));
+        ASSERT_OK(f.result);
+        assert_true(there(&f, "v/new"));
+        assert_false(there(&f, "v/old"));
+        assert_false(there(&f, ".work/import-v"));
+        volume_claim_free(f.claim);
+        assert_null(f.list);
+        end(&f);
+}
+
+static void test_a_volume_that_was_not_there_is_made(void **state) {
+        Fixture f;
+
+        begin(&f, false);
+        assert_false(there(&f, "v"));
+        ASSERT_OK(volume_import_commit(f.claim, on_done, &f));
+        while (f.calls == 1)
+                ASSERT_OK(sd_event_run(f.event, 10 * USEC_PER_SEC));
+        assert_true(there(&f, "v"));
+        end(&f);
+}
+
+static void test_a_cancelled_import_leaves_the_old(void **state) {
+        _cleanup_close_ int fd = -EBADF;
+        Fixture f;
+
+        begin(&f, true);
+        fd = volume_import_open(f.claim);
+        put(fd, "new", "new");
+        volume_import_cancel(f.claim);
+        /* Nobody else until all of it is gone. */
+        ASSERT_ERROR(volume_claim_new(&f.list, "v", false, &f.claim, NULL), ESTALE);
+        while (f.list)
+                ASSERT_OK(sd_event_run(f.event, 10 * USEC_PER_SEC));
+        ASSERT_EQ(f.calls, 1);
+        assert_true(there(&f, "v/old"));
+        assert_false(there(&f, ".work/import-v"));
+        end(&f);
+}
+
+/* kill -9, and a new daemon. */
+static void test_a_daemon_that_is_killed_leaves_the_old(void **state) {
+        _cleanup_close_ int fd = -EBADF;
+        VolumeWork w;
+        Fixture f;
+
+        begin(&f, true);
+        fd = volume_import_open(f.claim);
+        put(fd, "new", "new");
+        volume_claims_free(&f.list);
+        assert_int_equal(volume_work_put_aside(f.directory), 1);
+        w = (VolumeWork){ .directory = f.directory };
+        ASSERT_OK(volume_work_clean(&w));
+        assert_true(there(&f, "v/old"));
+        assert_false(there(&f, "v/new"));
+        assert_false(there(&f, ".work"));
+        end(&f);
+}
+
+static void test_who_is_beside_whom(void **state) {
+        VolumeClaim *list = NULL, *a, *b, *c;
+        _cleanup_kerror_ KError e = KERROR_NULL;
+
+        ASSERT_OK(volume_claim_new(&list, "v", false, &a, NULL));
+        ASSERT_OK(volume_claim_new(&list, "v", false, &b, NULL));
+        ASSERT_ERROR(volume_claim_new(&list, "v", true, &c, &e), ESTALE);
+        assert_true(kerror_is_set(&e));
+        ASSERT_OK(volume_claim_new(&list, "w", true, &c, NULL));
+        assert_null(volume_claim_find(list, "v", true));
+        assert_non_null(volume_claim_find(list, "v", false));
+        volume_claim_free(a);
+        volume_claim_free(b);
+        ASSERT_OK(volume_claim_new(&list, "v", true, &a, NULL));
+        ASSERT_ERROR(volume_claim_new(&list, "v", false, &b, NULL), ESTALE);
+        volume_claims_free(&list);
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_new_content_takes_the_place_of_the_old_at_once),
+                cmocka_unit_test(test_a_volume_that_was_not_there_is_made),
+                cmocka_unit_test(test_a_cancelled_import_leaves_the_old),
+                cmocka_unit_test(test_a_daemon_that_is_killed_leaves_the_old),
+                cmocka_unit_test(test_who_is_beside_whom))

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "volume-import.h"
+
+#include <fcntl.h>
+#include <utlist.h>
+
+#include "file-util.h"
+#include "job.h"
+#include "log.h"
+#include "string-util.h"
+#include "volume-directory.h"
+
+struct VolumeClaim {
+        VolumeClaim **list;
+        char *volume;
+        bool exclusive;
+
+        sd_event *event;
+        char *directory;
+        uint64_t size_max;
+        Job *job;
+        bool committing;
+        volume_import_done_t done;
+        void *userdata;
+        VolumeClaim *prev, *next;
+};
+
+VolumeClaim *volume_claim_find(VolumeClaim *list, const char *volume, bool exclusive_only) {
+        VolumeClaim *c;
+
+        DL_FOREACH(list, c)
+                if (streq(c->volume, volume) && (c->exclusive || !exclusive_only))
+                        return c;
+        return NULL;
+}
+
+int volume_claim_new(
+                VolumeClaim **list, const char *volume, bool exclusive, VolumeClaim **ret, KError *reterr) {
+        VolumeClaim *c;
+
+        if (volume_claim_find(*list, volume, !exclusive))
+                return kerror_set(reterr, K_CONFLICT, "Volume '%s' is being exported or imported.", volume);
+        c = new0(VolumeClaim, 1);
+        if (!c)
+                return -ENOMEM;
+        c->volume = strdup(volume);
+        if (!c->volume) {
+                free(c);
+                return -ENOMEM;
+        }
+        c->list = list;
+        c->exclusive = exclusive;
+        DL_APPEND(*list, c);
+
+        *ret = c;
+        return 0;
+}
+
+VolumeClaim *volume_claim_free(VolumeClaim *c) {
+        if (!c)
+                return NULL;
+
+        DL_DELETE(*c->list, c);
+        job_cancel(c->job);
+        sd_event_unref(c->event);
+        free(c->directory);
+        free(c->volume);
+        return mfree(c);
+}
+
+void volume_claims_free(VolumeClaim **list) {
+        while (*list)
+                volume_claim_free(*list);
+}
+
+static void on_discarded(Job *j, int r, void *userdata) {
+        VolumeClaim *c = userdata;
+
+        c->job = NULL;
+        if (r < 0)
+                log_warning_errno(r, "What was imported of volume '%s' cannot be removed: %m", c->volume);
+        volume_claim_free(c);
+}
+
+static void on_done(Job *j, int r, void *userdata) {
+        VolumeClaim *c = userdata;
+
+        c->job = NULL;
+        if (c->done)
+                c->done(c, r, c->userdata);
+        else
+                volume_import_cancel(c);
+}
+
+static int start(VolumeClaim *c, job_function_t function, job_done_t done) {
+        return job_start(c->event, "kt-import", function,
+                        &(VolumeWork){ .directory = c->directory,
+                                        .volume = c->volume,
+                                        .size_max = c->size_max },
+                        done, c, &c->job);
+}
+
+int volume_import_begin(VolumeClaim *c, sd_event *event, const char *directory, uint64_t size_max,
+                volume_import_done_t done, void *userdata) {
+        assert(c->exclusive && !c->event);
+
+        c->directory = strdup(directory);
+        if (!c->directory)
+                return -ENOMEM;
+        c->event = sd_event_ref(event);
+        c->size_max = size_max;
+        c->done = done;
+        c->userdata = userdata;
+        return start(c, volume_work_begin_import, on_done);
+}
+
+int volume_import_open(VolumeClaim *c) {
+        _cleanup_close_ int parent = -EBADF;
+        _cleanup_free_ char *path = NULL;
+
+        path = volume_import_path(c->volume);
+        if (!path)
+                return -ENOMEM;
+        parent = open(c->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return parent < 0 ? -errno : volume_directory_open(parent, path);
+}
+
+int volume_import_commit(VolumeClaim *c, volume_import_done_t done, void *userdata) {
+        assert(!c->job);
+
+        c->done = done;
+        c->userdata = userdata;
+        c->committing = true;
+        return start(c, volume_work_commit_import, on_done);
+}
+
+void volume_import_cancel(VolumeClaim *c) {
+        int r;
+
+        c->done = NULL;
+        if (c->job && c->committing)
+                return; /* its end comes here again */
+        c->committing = false;
+        c->job = job_cancel(c->job);
+        r = c->event ? start(c, volume_work_discard_import, on_discarded) : -ENODATA;
+        if (r >= 0)
+                return;
+        if (r != -ENODATA)
+                log_warning_errno(r, "What was imported of volume '%s' is left for the next start: %m",
+                                c->volume);
+        volume_claim_free(c);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "kerror.h"
+#include "macro.h"
+
+/* Who works on the whole of a volume. Exports are side by side, and leave room for a new snapshot; an import is alone. */
+typedef struct VolumeClaim VolumeClaim;
+
+VolumeClaim *volume_claim_find(VolumeClaim *list, const char *volume, bool exclusive_only);
+/* K_CONFLICT. */
+int volume_claim_new(
+                VolumeClaim **list, const char *volume, bool exclusive, VolumeClaim **ret, KError *reterr);
+VolumeClaim *volume_claim_free(VolumeClaim *c);
+DEFINE_TRIVIAL_CLEANUP_FUNC(VolumeClaim *, volume_claim_free);
+void volume_claims_free(VolumeClaim **list); /* and nobody waits any more */
+
+/* New content for a volume, which is the old or the new one at every moment, whoever is killed. A claim that is begun is not just freed:
+ * it is committed, or cancelled. */
+typedef void (*volume_import_done_t)(VolumeClaim *c, int r, void *userdata);
+
+/* done: the directory is there, volume_import_open() opens it. */
+int volume_import_begin(VolumeClaim *c, sd_event *event, const char *directory, uint64_t size_max,
+                volume_import_done_t done, void *userdata);
+int volume_import_open(VolumeClaim *c);
+/* done: negative: the old content is what it was. The claim is over then, free it. */
+int volume_import_commit(VolumeClaim *c, volume_import_done_t done, void *userdata);
+/* done of the others is not called. In the background: the claim lasts until nothing is left. A commit that is under way is waited for. */
+void volume_import_cancel(VolumeClaim *c);
