@@ -499,9 +499,9 @@ Manager *manager_free(Manager *m) {
         }
         leave_free(m->leave);
         m->face = bus_face_free(m->face);
+        m->streams = streams_free(m->streams); /* an import gives back the volume */
         volume_manager_free(m->volumes);
         log_streams_free(m->logs);
-        m->streams = streams_free(m->streams);
         channel_free(m->channel);
         reporter_free(m->reporter);
         desired_free(m->desired);
