@@ -30,6 +30,7 @@ static const struct {
         { vault_operations, &n_vault_operations },
         { registry_operations, &n_registry_operations },
         { volume_operations, &n_volume_operations },
+        { archive_operations, &n_archive_operations },
         { exec_operations, &n_exec_operations },
         { stream_operations, &n_stream_operations },
         { instance_operations, &n_instance_operations },
@@ -191,6 +192,7 @@ static int check_parameter(const OperationParameter *p, json_object *value, KErr
                 [PARAMETER_SECRET] = { json_type_string, "a string" },
                 [PARAMETER_STRINGS] = { json_type_array, "a list of strings" },
                 [PARAMETER_BYTES] = { json_type_string, "bytes" },
+                [PARAMETER_PATH] = { json_type_string, "a path" },
         };
 
         if (!value)
@@ -216,6 +218,14 @@ static int check_parameter(const OperationParameter *p, json_object *value, KErr
         if (p->type == PARAMETER_BYTES && (size_t) json_object_get_string_len(value) > STREAM_DATA_MAX)
                 return kerror_set(reterr, K_LIMIT_EXCEEDED, "'%s' has at most %u bytes.", p->name,
                                 STREAM_DATA_MAX);
+        if (p->type == PARAMETER_PATH) {
+                size_t n = (size_t) json_object_get_string_len(value);
+
+                if (n > IMAGE_PATH_MAX || strlen(json_object_get_string(value)) != n)
+                        return kerror_set(reterr, K_LIMIT_EXCEEDED,
+                                        "'%s' has at most %u bytes, none of them NUL.", p->name,
+                                        IMAGE_PATH_MAX);
+        }
         if (p->type == PARAMETER_STRING) {
                 const char *s = json_object_get_string(value);
 

@@ -19,6 +19,7 @@ typedef enum ParameterType {
         PARAMETER_OBJECT,
         PARAMETER_SECRET, /* a string of up to SECRET_SIZE_MAX with anything in it; never audited nor logged, erased after use */
         PARAMETER_STRINGS, /* words of a command: of them only the first is audited */
+        PARAMETER_PATH,    /* of a file in an instance: up to IMAGE_PATH_MAX bytes */
         PARAMETER_BYTES,   /* any, as a string of that length; never audited nor logged, erased after use */
 } ParameterType;
 
@@ -42,7 +43,7 @@ typedef struct OperationParameter {
         bool required;
 } OperationParameter;
 
-#define OPERATION_PARAMETERS_MAX 6
+#define OPERATION_PARAMETERS_MAX 7
 
 typedef struct OperationCall OperationCall;
 
@@ -133,6 +134,7 @@ OPERATION_DECLARE(job);
 OPERATION_DECLARE(vault);
 OPERATION_DECLARE(registry);
 OPERATION_DECLARE(volume);
+OPERATION_DECLARE(archive);
 OPERATION_DECLARE(exec);
 OPERATION_DECLARE(stream);
 OPERATION_DECLARE(instance);
