@@ -25,6 +25,12 @@ static const OptionDef attach_options[] = {
         {},
 };
 
+static const OptionDef copy_options[] = {
+        { .name = "archive", .letter = 'a', .help = "Keep owners, as numbers" },
+        { .name = "follow-link", .letter = 'L', .help = "Of a link, copy what it leads to" },
+        {},
+};
+
 const CommandDef exec_commands[] = {
         { .name = "exec",
                         .synopsis = "INSTANCE COMMAND [ARGUMENT...]",
@@ -44,5 +50,13 @@ const CommandDef exec_commands[] = {
                         .complete = { COMPLETE_SERVICE },
                         .options = { attach_options },
                         .run = command_attach },
+        { .name = "cp",
+                        .synopsis = "SOURCE DESTINATION",
+                        .help = "Copy files out of or into an instance; - is a tar archive",
+                        .args_min = 2,
+                        .args_max = 2,
+                        .complete = { COMPLETE_FILE, COMPLETE_FILE },
+                        .options = { copy_options },
+                        .run = command_cp },
         {},
 };

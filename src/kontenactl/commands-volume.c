@@ -30,6 +30,11 @@ static const OptionDef place_options[] = {
         {},
 };
 
+static const OptionDef export_options[] = {
+        { .name = "snapshot", .argument = "SNAPSHOT", .help = "What was kept under this name" },
+        {},
+};
+
 const CommandDef volume_commands[] = {
         { .group = "volume",
                         .name = "create",
@@ -98,5 +103,23 @@ const CommandDef volume_commands[] = {
                         .complete = { COMPLETE_VOLUME, COMPLETE_NONE },
                         .options = { place_options },
                         .run = command_volume_remove_snapshot },
+        { .group = "volume",
+                        .name = "export",
+                        .synopsis = "VOLUME [FILE|-]",
+                        .help = "Write all that is in a volume as a tar archive",
+                        .args_min = 1,
+                        .args_max = 2,
+                        .complete = { COMPLETE_VOLUME, COMPLETE_FILE },
+                        .options = { place_options, export_options },
+                        .run = command_volume_export },
+        { .group = "volume",
+                        .name = "import",
+                        .synopsis = "VOLUME [FILE|-]",
+                        .help = "Make a volume what is in a tar archive",
+                        .args_min = 1,
+                        .args_max = 2,
+                        .complete = { COMPLETE_VOLUME, COMPLETE_FILE },
+                        .options = { place_options, force_options },
+                        .run = command_volume_import },
         {},
 };

@@ -261,7 +261,8 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si,
         CtlStream *s = userdata;
         const char *name = stream_signal_to_name((int) si->ssi_signo);
 
-        if (s->o->terminal) { /* keys do not come this way: somebody wants us to end */
+        if (s->o->terminal ||
+                        s->o->close_on_signal) { /* keys do not come this way: somebody wants us to end */
                 (void) tell(s, "CloseStream", NULL);
                 s->ended = true;
                 s->status = 128 + (int) si->ssi_signo;
