@@ -173,8 +173,9 @@ static int start_worker(ArchiveRun *r, const ArchiveRunOptions *o, int *ret_fd) 
                                            : "Kontena copies out of a container",
                 .argv = (char *[]){ (char *) LIBEXECDIR "/kontena-archive", NULL },
                 .user = "kontena-archive",
-                /* Files of any owner with any mode; devices in volumes only. */
-                .setuid_files = o->unpack,
+                /* Files of any owner with any mode; devices in volumes only. Where it may make no setuid files systemd takes openat2(),
+                 * whose flags its filter does not see. */
+                .setuid_files = true,
                 .capabilities = UINT64_C(1) << CAP_DAC_READ_SEARCH | UINT64_C(1) << CAP_DAC_OVERRIDE,
                 .private_root = true,
                 .system_calls = (char *const *) system_calls,

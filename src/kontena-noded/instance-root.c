@@ -35,15 +35,20 @@ static int add(InstanceRoot *r, int fd) {
         return 0;
 }
 
-static bool is_in_unit(int process_fd, const char *control_group) {
-        _cleanup_free_ char *text = NULL;
-        const char *rest;
+static bool is_in_unit(int process_fd, const char *unit) {
+        _cleanup_free_ char *text = NULL, *name = strjoin("/", unit);
+        _cleanup_strv_free_ char **lines = NULL;
 
-        if (isempty(control_group) || read_file_at(process_fd, "cgroup", CGROUP_SIZE_MAX, &text, NULL) < 0)
+        if (!name || read_file_at(process_fd, "cgroup", CGROUP_SIZE_MAX, &text, NULL) < 0 ||
+                        strv_split(text, "\n", &lines) < 0)
                 return false;
-        rest = startswith(text, "0::");
-        rest = rest ? startswith(rest, control_group) : NULL;
-        return rest && strchr("/\n", *rest);
+        STRV_FOREACH(l, lines) { /* older hierarchies may be beside the one that counts */
+                const char *at = startswith(*l, "0::") ? strstr(*l, name) : NULL;
+
+                if (at && (at[strlen(name)] == '/' || at[strlen(name)] == '\0'))
+                        return true;
+        }
+        return false;
 }
 
 static int same_directory(int a, int b) {
@@ -58,7 +63,6 @@ static int same_directory(int a, int b) {
  * root is the one that we have mounted, not this machine's. */
 static int open_running(const Instance *i, int root, KError *reterr) {
         _cleanup_close_ int process = -EBADF, fd = -EBADF;
-        const UnitState *state = unit_state(i->unit);
         _cleanup_free_ char *path = NULL;
         int r;
 
@@ -74,7 +78,7 @@ static int open_running(const Instance *i, int root, KError *reterr) {
         r = same_directory(fd, root);
         if (r < 0)
                 return r;
-        if (r == 0 || !is_in_unit(process, state->control_group))
+        if (r == 0 || !is_in_unit(process, unit_name(i->unit)))
                 return kerror_set(reterr, K_CONFLICT,
                                 "The files of instance %s-%u cannot be found just now.", instance_service(i),
                                 instance_number(i));

@@ -342,7 +342,8 @@ void streams_binary(Streams *l, const void *data, size_t size) {
         if (!s)
                 return;
 
-        if (s->request != 0 || f.channel != 0 || s->input_over || !s->provider->write)
+        /* Who takes no data may be told that there is none. */
+        if (s->request != 0 || f.channel != 0 || s->input_over || (f.size > 0 && !s->provider->write))
                 fail(s, "The stream takes no data there.");
         else if (f.size == 0) {
                 s->input_over = true;
