@@ -21,7 +21,7 @@ find . -type f -links +1 -printf '%P %n\n' | LC_ALL=C sort"""
 TREE = r"""set -e; mkdir -p "$1/deep/er" "$1/locked" "$1/sticky"; cd "$1"; umask 022
 head -c 300000 /dev/urandom > blob; printf 'x' > 'new
 line'; printf 'y' > 'b\303\244r'; printf z > "$(printf 'latin-\344')"; : > empty
-truncate -s 200M sparse; printf middle | dd of=sparse bs=1 seek=100000000 conv=notrunc 2>/dev/null
+truncate -s 40M sparse; printf middle | dd of=sparse bs=1 seek=20000000 conv=notrunc 2>/dev/null
 ln blob deep/hard; ln -s ../blob deep/link; ln -s /etc/passwd away; ln -s nowhere dangling
 printf 'own' > deep/er/owned; chown 1234:4321 deep/er/owned; chown -h 77:88 dangling; chmod 4711 deep/er/owned
 touch -d '2001-02-03 04:05:06.123456789' blob; touch -h -d '1999-01-01 00:00:01.5' deep/link; touch -d '2010-10-10 10:10:10.1' empty
@@ -97,7 +97,7 @@ def test_a_tree_goes_in_and_out_as_it_is(grid, box):
 
 
 def test_large_files_are_quick(grid, box):
-    size = 64_000_000
+    size = 48_000_000
     grid.master.run(f"head -c {size} /dev/urandom > /root/large")
     with took("cp into an instance", size):
         grid.ctl("cp", "/root/large", f"{box}-1:/data/large")
@@ -184,7 +184,7 @@ def test_a_volume_goes_out_and_comes_back(grid, stopped):
         assert host.run(f"stat -c '%a %U %G %y' {path}").stdout == own
     assert host.run(f"stat -c '%F %t:%T' {path}/null").stdout == "character special file 1:3\n"
 
-    size = 64_000_000
+    size = 48_000_000
     host.run(f"find {path} -mindepth 1 -delete; head -c {size} /dev/urandom > {path}/large")
     with took("volume export", size):
         grid.ctl("volume", "export", data, "/root/data.tar")
