@@ -9,6 +9,7 @@ Ordinary ones share a layer with busybox and its applets:
     nginx:official          opens /dev/stdout and /dev/stderr by name, as Docker's own image of nginx does, which
                             fails with ENXIO where these are sockets (as the journal's are)
     echo:1 echo:2           see test/lab/images/echo.c; port 8080
+    system:1                an operating system: systemd, and hello.service on port 8000; see system.py
     big:1                   48 MB that do not compress
 
 Those for tests of pulling:
@@ -35,6 +36,7 @@ from .oci import Image, Layer, LayerWriter, busybox_links, digest, layer_of, wri
 from .process import LabError, locked, run, tool_environment, wait_until
 from .root import HostRoot
 from .settings import cache_directory
+from .system import system_layer
 from .tree import HOST, bootstrap, remove
 
 SOURCES = Path(__file__).resolve().parents[1] / "images"
@@ -63,7 +65,7 @@ http: {{addr: 127.0.0.1:5000}}
 
 def registry_layer() -> Path:
     """A folder to put below a registry host's disk; its name tells what it was made from."""
-    made_from = [Path(__file__), Path(__file__).with_name("oci.py"), *sorted(SOURCES.iterdir())]
+    made_from = [Path(__file__), Path(__file__).with_name("oci.py"), Path(__file__).with_name("system.py"), *sorted(SOURCES.iterdir())]
     key = hashlib.sha256(b"".join(path.read_bytes() for path in made_from)).hexdigest()[:12]
     return cache_directory() / "images" / key
 
@@ -110,6 +112,7 @@ def _images(work: Path) -> list[Image]:
         made("nginx:1", base, nginx, **nginx_config, Cmd=["nginx", "-g", "error_log stderr; daemon off;"]),
         made("nginx:official", base, nginx, _official_nginx_layer(), **nginx_config, Cmd=["nginx", "-g", "daemon off;"]),
         made("big:1", base, LayerWriter().add("big", data=os.urandom(48 << 20)).layer()),
+        Image("system:1", [system_layer(work)], {"Cmd": ["/sbin/init"]}),
         made("tricky:1", base, *_tricky_layers()),
         made("devices:1", base, LayerWriter().device("dev-mem", 1, 1).add("fifo", b"6").layer()),
         made("corrupt:1", base, LayerWriter().add("corrupt", data=os.urandom(100_000)).layer()),
