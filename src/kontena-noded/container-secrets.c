@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "container-secrets.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "log.h"
+#include "nspawn-command.h"
 #include "rootfs.h"
 #include "secrets.h"
 #include "string-util.h"
@@ -142,19 +144,35 @@ void container_secrets_erase(json_object *config, const ContainerSecrets *s) {
                                 (size_t) json_object_get_string_len(e));
 }
 
+/* What else may hold values of the environment, whatever kind of runtime has written it. */
+static int remove_files(const char *run_directory) {
+        _cleanup_(closedirp) DIR *d = NULL;
+        struct dirent *de;
+
+        d = opendir(run_directory);
+        if (!d)
+                return errno == ENOENT ? 0 : -errno;
+        while ((de = readdir(d)))
+                if (STR_IN_SET(de->d_name, "config.json", NSPAWN_ENVIRONMENT) ||
+                                endswith(de->d_name, NSPAWN_SETTINGS_SUFFIX))
+                        if (unlinkat(dirfd(d), de->d_name, 0) < 0 && errno != ENOENT)
+                                return -errno;
+        return 0;
+}
+
 int container_secrets_wipe(const char *run_directory) {
-        _cleanup_free_ char *directory = NULL, *config = NULL;
+        _cleanup_free_ char *directory = NULL;
         int r;
 
         directory = strjoin(run_directory, "/secrets");
-        config = strjoin(run_directory, "/config.json");
-        if (!directory || !config)
+        if (!directory)
                 return -ENOMEM;
 
         r = rootfs_unmount(directory);
         if (r < 0)
                 log_warning_errno(r, "Secrets stay mounted at '%s': %m", directory);
-        if (unlink(config) < 0 && errno != ENOENT)
-                log_warning_errno(errno, "Cannot remove '%s': %m", config);
+        r = remove_files(run_directory);
+        if (r < 0)
+                log_warning_errno(r, "Values of the environment stay in '%s': %m", run_directory);
         return 0;
 }

@@ -19,8 +19,13 @@ static bool wants_health(const Instance *i) {
         return i->want && i->want->spec->health_check.protocol != HEALTH_NONE;
 }
 
+/* A machine says it to nspawn, which says it to systemd. */
+static bool wants_notify(const Instance *i) {
+        return i->want->spec->notify && i->want->spec->runtime == RUNTIME_OCI;
+}
+
 bool instance_says_when_up(const Instance *i) {
-        return i->want->spec->wait_for_port > 0 || i->want->spec->notify || wants_health(i);
+        return i->want->spec->wait_for_port > 0 || wants_notify(i) || wants_health(i);
 }
 
 char *instance_awaits(const Instance *i) {
@@ -29,7 +34,7 @@ char *instance_awaits(const Instance *i) {
         /* Perhaps another one is wanted by now. */
         if (!i->want || i->record.ready || i->record.deploy_rev != i->want->deploy_rev)
                 return NULL;
-        if (i->want->spec->notify && !i->record.notified)
+        if (wants_notify(i) && !i->record.notified)
                 return strdup("it said READY=1");
         return wants_health(i) ? strdup("it was healthy") : NULL;
 }
@@ -95,7 +100,7 @@ int instance_notify_prepare(Instance *i, KError *reterr) {
         _cleanup_free_ char *directory = NULL, *name = NULL;
         int fd, r;
 
-        if (!i->want->spec->notify || i->notify)
+        if (!wants_notify(i) || i->notify)
                 return 0;
         directory = notify_directory(i);
         name = notify_name(i);
@@ -292,7 +297,7 @@ static int settle_health(Instance *i) {
 int instance_health_settle(Instance *i, KError *reterr) {
         int r;
 
-        if (i->want->spec->notify) {
+        if (wants_notify(i)) {
                 r = settle_notify(i, reterr);
                 if (r != SYNC_DONE)
                         return r;

@@ -65,6 +65,8 @@ struct Instance {
         /* what is under way */
         Pull *pull;
         Job *job, *garbage;
+        struct ChildCall *rooting; /* makes the root of a machine */
+        bool rooted;
         NetworkCall *networking;
         bool networked; /* looked at for the start that comes */
         bool published; /* its ports, as they are wanted */
@@ -127,6 +129,15 @@ int instance_remove_files(Instance *i); /* by a job; then instance_step() */
 int instance_remove_attempts(
                 Instance *i, KError *reterr);      /* SyncStep: nothing newer than the current one is left */
 void instance_remove_old_generations(Instance *i); /* by a job nobody waits for */
+
+/* instance-machine.c */
+Runtime *instance_runtime(const Instance *i); /* NULL: not installed, instance_runtime_error() says so */
+const char *instance_runtime_error(const Instance *i);
+bool instance_has_rebooted(const Instance *i, const UnitState *s); /* and not crashed */
+/* SyncStep: the root is mounted, with users from *ret_base on. */
+int instance_make_machine_root(Instance *i, const Image *image, const char *data, const char *root,
+                uint32_t *ret_base, KError *reterr);
+void instance_release_users(const Instance *i);
 
 /* instance.c */
 void instance_set_state(Instance *i, InstanceState state, const char *progress);

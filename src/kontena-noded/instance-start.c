@@ -8,7 +8,6 @@
 #include "file-util.h"
 #include "instance-internal.h"
 #include "log.h"
-#include "output.h"
 #include "parse-util.h"
 #include "rootfs.h"
 
@@ -75,10 +74,11 @@ int instance_make(Instance *i, uint64_t generation, Image *image, KError *reterr
         _cleanup_free_ char *data = NULL, *run = NULL, *root = NULL, *id = NULL, *netns = NULL;
         _cleanup_free_ OciMount *mounts = NULL;
         RuntimeContainer container;
+        uint32_t uid_base = 0;
         int r;
 
-        if (!i->host->runtime)
-                return kerror_set(reterr, K_RUNTIME, "%s", strna(i->host->runtime_error));
+        if (!instance_runtime(i))
+                return kerror_set(reterr, K_RUNTIME, "%s", strna(instance_runtime_error(i)));
         if (!i->want->spec->host_network && !network_resolver_address(i->host->network))
                 return kerror_set(reterr, K_NETWORK, "The grid's network is not set up on this machine.");
 
@@ -99,15 +99,23 @@ int instance_make(Instance *i, uint64_t generation, Image *image, KError *reterr
                 r = mkdir_p(i->run_directory, 0700);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Cannot make the instance's directories: %m");
-        r = rootfs_mount(image, data, root, reterr);
-        if (r < 0)
-                return r;
-
         i->volumes = volume_plan_free(i->volumes);
         r = volume_plan_new(i->want, image, i->directory, data, i->host->volumes_directory, root,
                         &i->volumes, reterr);
         if (r < 0)
                 return r;
+        if (i->want->spec->runtime == RUNTIME_NSPAWN) {
+                r = instance_make_machine_root(i, image, data, root, &uid_base, reterr);
+                if (r == SYNC_DONE && uid_base > 0)
+                        r = volume_plan_copy_from_layers(i->volumes, image->layers) < 0 ? -ENOMEM
+                                                                                        : SYNC_DONE;
+                if (r != SYNC_DONE)
+                        return r;
+        } else {
+                r = rootfs_mount(image, data, root, reterr);
+                if (r < 0)
+                        return r;
+        }
         if (volume_plan_is_needed(i->volumes)) {
                 r = job_start(i->host->event, "kt-volumes", volume_plan_carry_out, i->volumes,
                                 on_volumes_made, i, &i->job);
@@ -118,10 +126,12 @@ int instance_make(Instance *i, uint64_t generation, Image *image, KError *reterr
         if (r < 0)
                 return r;
         container.files_directory = data;
-        r = i->host->runtime->ops->prepare(i->host->runtime, &container, reterr);
+        container.uid_base = uid_base;
+        r = instance_runtime(i)->ops->prepare(instance_runtime(i), &container, reterr);
         if (r < 0)
                 return r;
 
+        i->rooted = false; /* looked at again for the next start */
         i->prepared_generation = generation;
         return SYNC_DONE;
 }
@@ -225,7 +235,7 @@ void instance_remove_network(Instance *i) {
 
 /* Asks systemd for the unit of the current generation, which is prepared. */
 int instance_start(Instance *i, KError *reterr) {
-        _cleanup_free_ char *run = NULL, *root = NULL, *id = NULL;
+        _cleanup_free_ char *run = NULL, *root = NULL, *id = NULL, *netns = NULL;
         _cleanup_(unit_setup_done) UnitSetup setup = UNIT_SETUP_NULL;
         RuntimeContainer container;
         int r;
@@ -233,11 +243,15 @@ int instance_start(Instance *i, KError *reterr) {
         run = instance_generation_run_directory(i, i->record.generation);
         root = run ? strjoin(run, "/rootfs") : NULL;
         id = strprintf("%s-%" PRIu64, i->id, i->record.generation);
-        if (!run || !root || !id)
+        netns = i->want->spec->host_network ? NULL : strjoin("/run/netns/kt-", i->id);
+        if (!run || !root || !id || (!i->want->spec->host_network && !netns))
                 return -ENOMEM;
-        container = (RuntimeContainer){
-                .want = i->want, .image = i->image, .id = id, .directory = run, .root_path = root
-        };
+        container = (RuntimeContainer){ .want = i->want,
+                .image = i->image,
+                .id = id,
+                .directory = run,
+                .root_path = root,
+                .netns_path = netns };
 
         r = instance_notify_prepare(i, reterr);
         if (r < 0)
@@ -245,14 +259,14 @@ int instance_start(Instance *i, KError *reterr) {
         r = unit_setup_from_want(i->want, i->record.image, i->image->stop_signal, &setup);
         if (r < 0)
                 return r;
-        r = output_setup(id, run, &setup);
-        if (r < 0)
-                return r;
-        r = i->host->runtime->ops->setup(i->host->runtime, &container, &setup, reterr);
+        if (!instance_runtime(i))
+                return kerror_set(reterr, K_RUNTIME, "%s", strna(instance_runtime_error(i)));
+        r = instance_runtime(i)->ops->setup(instance_runtime(i), &container, &setup, reterr);
         if (r < 0)
                 return r;
 
-        r = unit_start(i->unit, &setup, 90 * USEC_PER_SEC, instance_operation_done);
+        r = unit_start(i->unit, &setup, setup.start_timeout_usec + 30 * USEC_PER_SEC,
+                        instance_operation_done);
         if (r < 0)
                 return kerror_set_errno(
                                 reterr, r, "Cannot ask systemd to start unit '%s': %m", unit_name(i->unit));
@@ -423,6 +437,7 @@ static void on_files_removed(Job *j, int r, void *userdata) {
                 return;
         }
 
+        instance_release_users(i);
         i->unit = unit_free(i->unit);
         instance_record_done(&i->record);
         i->prepared_generation = 0;

@@ -5,6 +5,7 @@
 
 #include "file-util.h"
 #include "image-reference.h"
+#include "in-child.h"
 #include "instance-internal.h"
 #include "kontena-limits.h"
 #include "log.h"
@@ -36,6 +37,8 @@ void instance_interrupt(Instance *i) {
         i->pull = pull_cancel(i->pull);
         if (!i->removing)
                 i->job = job_cancel(i->job);
+        i->rooting = child_call_cancel(i->rooting);
+        i->rooted = false;
         i->networking = network_call_cancel(i->networking);
         i->networked = false;
         i->probe = probe_cancel(i->probe);
@@ -97,8 +100,8 @@ char *instance_describe_end(const Instance *i, const UnitState *s) {
 
 static void handle_crash(Instance *i, const UnitState *s) {
         uint64_t delay, uptime = now_monotonic() - i->running_since;
-        bool first = i->record.restarts == 0 && uptime < SETTLE_USEC;
-        bool oom = streq_ptr(s->result, "oom-kill");
+        bool oom = streq_ptr(s->result, "oom-kill"), reboot = instance_has_rebooted(i, s);
+        bool first = i->record.restarts == 0 && uptime < SETTLE_USEC && !reboot;
         _cleanup_free_ char *end = NULL, *awaited = instance_awaits(i);
         int r;
 
@@ -115,10 +118,10 @@ static void handle_crash(Instance *i, const UnitState *s) {
                 i->record.oom_kills++;
         (void) instance_save(i);
 
-        delay = backoff_next(&i->backoff, uptime);
-        end = instance_describe_end(i, s);
+        delay = reboot ? 0 : backoff_next(&i->backoff, uptime);
+        end = reboot ? strdup("was restarted from inside") : instance_describe_end(i, s);
         instance_read_log_tail(i);
-        instance_say(i, oom ? MESSAGE_INSTANCE_OOM : MESSAGE_INSTANCE_CRASHED, "warning",
+        instance_say(i, oom ? MESSAGE_INSTANCE_OOM : MESSAGE_INSTANCE_CRASHED, reboot ? "info" : "warning",
                         "service:instance_crash", "The container %s, it is started again in %" PRIu64 " s.",
                         strna(end), delay / USEC_PER_SEC);
 
@@ -175,8 +178,8 @@ static void on_start_failed(Instance *i, const KError *error) {
         _cleanup_free_ char *run = NULL, *reason = NULL;
 
         run = instance_generation_run_directory(i, i->record.generation);
-        if (run && i->host->runtime)
-                reason = i->host->runtime->ops->failure(i->host->runtime, run);
+        if (run && instance_runtime(i))
+                reason = instance_runtime(i)->ops->failure(instance_runtime(i), run);
         if (reason)
                 (void) kerror_set(&told, K_RUNTIME, "Cannot start the container: %s", reason);
         else
@@ -614,7 +617,7 @@ static int step_run(Instance *i, KError *reterr) {
                 instance_set_state(i, INSTANCE_RESTARTING, NULL);
                 return instance_operate(i, OPERATION_REVIVE, reterr);
         }
-        if (i->pull || i->job || i->networking || i->retry)
+        if (i->pull || i->job || i->rooting || i->networking || i->retry)
                 return SYNC_WAIT;
         if (kerror_is_set(&i->want_error))
                 return kerror_set(reterr, i->want_error.code, "%s", kerror_message(&i->want_error));

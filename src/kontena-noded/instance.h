@@ -48,6 +48,9 @@ typedef struct InstanceHost {
         PullManager *pulls;
         Runtime *runtime; /* NULL: none is installed, runtime_error says so */
         const char *runtime_error;
+        Runtime *machines; /* NULL likewise: instances cannot be machines here */
+        const char *machines_error;
+        const char *uid_directory; /* /run/kontena/uid-ranges */
         const char *node_name;
         const char *state_directory; /* /var/lib/kontena/instances */
         const char *run_directory;   /* /run/kontena/instances */

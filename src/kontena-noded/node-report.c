@@ -157,10 +157,19 @@ static int add_system(Manager *m, json_object *report) {
 }
 
 static int add_runtime(Manager *m, json_object *report) {
-        json_object *o = json_object_new_object();
+        json_object *o = json_object_new_object(), *kinds;
         int r;
 
-        r = json_add(report, "runtime", o);
+        kinds = json_object_new_array();
+        r = json_add(report, "runtimes", kinds);
+        if (r >= 0 && m->runtime)
+                r = json_append_string(kinds, runtime_kind_to_string(RUNTIME_OCI));
+        if (r >= 0 && m->machines)
+                r = json_append_string(kinds, runtime_kind_to_string(RUNTIME_NSPAWN));
+        if (r >= 0)
+                r = json_add(report, "runtime", o);
+        else
+                json_object_put(o);
         if (r >= 0)
                 r = json_add_string(o, "name", m->runtime ? m->runtime->name : NULL);
         if (r >= 0)

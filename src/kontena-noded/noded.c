@@ -298,9 +298,17 @@ static void new_secrets(Manager *m) {
                 log_warning("Services that use secrets cannot run here: %s", kerror_message(&error));
 }
 
+/* A node without serves on: the master knows by its report, and sends it no such service. */
+static void new_machines(Manager *m) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+
+        if (runtime_nspawn_new(&m->machines, &error) < 0)
+                m->machines_error = strdup(kerror_message(&error));
+}
+
 static int new_host(Manager *m) {
         _cleanup_kerror_ KError error = KERROR_NULL;
-        char *run;
+        char *run, *uids;
         int r;
 
         if (runtime_oci_new(m->config->runtime, &m->runtime, &error) < 0) {
@@ -314,13 +322,18 @@ static int new_host(Manager *m) {
                         log_warning_errno(r, "Cannot ask '%s' for its version: %m", m->runtime->program);
         }
 
+        new_machines(m);
         new_secrets(m);
         r = fd_store_new(&m->fds);
         if (r < 0)
                 log_warning_errno(r, "Cannot take the descriptors that systemd held, going on without: %m");
+        uids = strjoin(m->config->run_directory, "/uid-ranges");
         run = strjoin(m->config->run_directory, "/instances");
-        if (!run)
+        if (!run || !uids) {
+                free(run);
+                free(uids);
                 return -ENOMEM;
+        }
         m->host = (InstanceHost){
                 .event = m->event,
                 .units = m->units,
@@ -329,6 +342,9 @@ static int new_host(Manager *m) {
                 .pulls = m->pulls,
                 .runtime = m->runtime,
                 .runtime_error = m->runtime_error,
+                .machines = m->machines,
+                .machines_error = m->machines_error,
+                .uid_directory = uids,
                 .node_name = m->config->name,
                 .state_directory = m->config->instances_directory,
                 .run_directory = run,
@@ -513,6 +529,7 @@ Manager *manager_free(Manager *m) {
         fd_store_free(m->fds);
         runtime_version_free(m->version_query);
         runtime_free(m->runtime);
+        runtime_free(m->machines);
         sd_event_source_disable_unref(m->reconcile);
         sd_event_source_disable_unref(m->report);
         sd_event_source_disable_unref(m->image_collect);
@@ -521,7 +538,9 @@ Manager *manager_free(Manager *m) {
         sd_event_unref(m->event);
         secrets_free(m->secrets);
         free((char *) m->host.run_directory);
+        free((char *) m->host.uid_directory);
         free(m->runtime_error);
+        free(m->machines_error);
         free(m->network_error);
         free(m->systemd_version);
         free(m->node_name);

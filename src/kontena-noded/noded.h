@@ -37,6 +37,8 @@ struct Manager {
         Runtime *runtime;
         VersionQuery *version_query;
         char *runtime_error;
+        Runtime *machines; /* NULL: systemd-nspawn is not installed */
+        char *machines_error;
         Channel *channel;
         Desired *desired;
         Reporter *reporter;

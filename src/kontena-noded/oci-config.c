@@ -93,7 +93,7 @@ int oci_args(const InstanceWant *want, const Image *image, char ***ret, KError *
 }
 
 /* Sets KEY=value; an earlier entry of that name gives up its place. */
-static int env_set(char ***env, const char *entry, KError *reterr) {
+int oci_env_set(char ***env, const char *entry, KError *reterr) {
         size_t n = strcspn(entry, "=") + 1;
         char *copy;
 
@@ -126,7 +126,7 @@ static int env_setf(char ***env, KError *reterr, const char *format, ...) {
         if (!entry)
                 return -ENOMEM;
 
-        return env_set(env, entry, reterr);
+        return oci_env_set(env, entry, reterr);
 }
 
 const char *oci_hostname(const InstanceWant *want) {
@@ -138,17 +138,17 @@ int oci_env(const InstanceWant *want, const Image *image, const char *node_name,
         _cleanup_strv_free_ char **env = NULL;
         int r;
 
-        r = env_set(&env, "PATH=" DEFAULT_PATH, reterr);
+        r = oci_env_set(&env, "PATH=" DEFAULT_PATH, reterr);
         if (r >= 0 && home)
                 r = env_setf(&env, reterr, "HOME=%s", home);
         if (r >= 0 && !want->spec->host_network && oci_hostname(want))
                 r = env_setf(&env, reterr, "HOSTNAME=%s", oci_hostname(want));
         STRV_FOREACH(e, image->env)
                 if (r >= 0)
-                        r = env_set(&env, *e, reterr);
+                        r = oci_env_set(&env, *e, reterr);
         STRV_FOREACH(e, want->spec->env)
                 if (r >= 0)
-                        r = env_set(&env, *e, reterr);
+                        r = oci_env_set(&env, *e, reterr);
 
         if (r >= 0)
                 r = env_setf(&env, reterr, "KONTENA_SERVICE_ID=%s", want->service_id);
@@ -220,11 +220,11 @@ static int add_process(json_object *config, const OciInput *in, uint64_t capabil
                 r = oci_env(in->want, in->image, in->node_name, in->identity->home, &env, reterr);
         STRV_FOREACH(e, in->secret_env)
                 if (r >= 0)
-                        r = env_set(&env, *e, reterr);
+                        r = oci_env_set(&env, *e, reterr);
         if (r >= 0 && in->secrets_directory)
-                r = env_set(&env, "CREDENTIALS_DIRECTORY=/run/secrets", reterr);
+                r = oci_env_set(&env, "CREDENTIALS_DIRECTORY=/run/secrets", reterr);
         if (r >= 0 && in->want->spec->notify)
-                r = env_set(&env, "NOTIFY_SOCKET=" NOTIFY_CONTAINER_DIR "/" NOTIFY_NAME, reterr);
+                r = oci_env_set(&env, "NOTIFY_SOCKET=" NOTIFY_CONTAINER_DIR "/" NOTIFY_NAME, reterr);
         if (r < 0)
                 return r;
 

@@ -54,6 +54,8 @@ int oci_config_build(const OciInput *in, json_object **ret, KError *reterr);
 
 /* Parts of it. */
 int oci_args(const InstanceWant *want, const Image *image, char ***ret, KError *reterr);
+int oci_env_set(char ***env, const char *entry,
+                KError *reterr); /* KEY=value; in the place of an earlier one */
 int oci_env(const InstanceWant *want, const Image *image, const char *node_name, const char *home,
                 char ***ret, KError *reterr);
 uint64_t oci_capabilities(const ServiceSpec *spec, uint64_t available);

@@ -114,9 +114,23 @@ static int mount_by_string(const Image *image, const char *upper, const char *wo
         return mount("kontena", target, "overlay", MS_NODEV, options) < 0 ? -errno : 0;
 }
 
+int rootfs_mount_layers(const Image *image, const char *upper, const char *work, const char *target,
+                KError *reterr) {
+        char message[256];
+        int r;
+
+        r = mount_by_layers(image, upper, work, target, message, sizeof(message));
+        if (r == -EINVAL || r == -ENOSYS)
+                r = mount_by_string(image, upper, work, target);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Cannot mount the root of image '%s': %m%s%s",
+                                image->reference, isempty(message) ? "" : ": ", message);
+
+        return 0;
+}
+
 int rootfs_mount(const Image *image, const char *data, const char *target, KError *reterr) {
         _cleanup_free_ char *upper = NULL, *work = NULL;
-        char message[256];
         int r;
 
         assert(image);
@@ -140,12 +154,5 @@ int rootfs_mount(const Image *image, const char *data, const char *target, KErro
                 return kerror_set_errno(
                                 reterr, r, "Cannot make the directories of the container's root: %m");
 
-        r = mount_by_layers(image, upper, work, target, message, sizeof(message));
-        if (r == -EINVAL || r == -ENOSYS)
-                r = mount_by_string(image, upper, work, target);
-        if (r < 0)
-                return kerror_set_errno(reterr, r, "Cannot mount the root of image '%s': %m%s%s",
-                                image->reference, isempty(message) ? "" : ": ", message);
-
-        return 0;
+        return rootfs_mount_layers(image, upper, work, target, reterr);
 }

@@ -11,6 +11,10 @@
 /* Makes upper and work below data where they are missing and mounts at target. Mounted already: nothing to do. */
 int rootfs_mount(const Image *image, const char *data, const char *target, KError *reterr);
 
+/* Likewise; upper and work are there, and nothing is mounted at target. */
+int rootfs_mount_layers(
+                const Image *image, const char *upper, const char *work, const char *target, KError *reterr);
+
 /* Also when it is in use (lazily) and when nothing is mounted. */
 int rootfs_unmount(const char *target);
 

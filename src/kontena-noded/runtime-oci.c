@@ -12,6 +12,7 @@
 #include "kontena-limits.h"
 #include "output.h"
 #include "parse-util.h"
+#include "runtime-files.h"
 #include "runtime.h"
 #include "stream-exec.h"
 #include "string-util.h"
@@ -29,67 +30,6 @@ static bool is_crun(const Runtime *rt) {
         return streq(rt->name, "crun");
 }
 
-static int write_text(const char *directory, const char *name, const char *text, mode_t mode) {
-        _cleanup_free_ char *path = NULL;
-        _cleanup_close_ int fd = -EBADF;
-
-        if (!text)
-                return -ENOMEM;
-        path = strjoin(directory, "/", name);
-        if (!path)
-                return -ENOMEM;
-
-        /* Made anew when it is lost, so without fsync. Written in place: /etc/hosts of a running container is this file. */
-        fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
-        if (fd < 0)
-                return -errno;
-
-        return loop_write(fd, text, strlen(text));
-}
-
-/* A container can write to it, so it is not in /run, which a large one would fill. What it is already is not written again: then
- * a full disk keeps nobody from starting. */
-static int write_kept(const char *directory, const char *name, const char *text) {
-        _cleanup_free_ char *path = NULL, *old = NULL;
-
-        path = strjoin(directory, "/", name);
-        if (!path)
-                return -ENOMEM;
-        if (text && read_file(path, LOG_SIZE_MAX, &old, NULL) >= 0 && streq(old, text))
-                return 0;
-
-        return write_text(directory, name, text, 0644);
-}
-
-static int write_files(const RuntimeContainer *c) {
-        _cleanup_free_ char *hosts = NULL, *resolv = NULL, *hostname = NULL;
-        int r;
-
-        if (!c->netns_path) {
-                _cleanup_free_ char *host_hosts = NULL, *host_resolv = NULL, *host_name = NULL;
-
-                (void) read_file("/etc/hosts", LOG_SIZE_MAX, &host_hosts, NULL);
-                (void) read_file("/etc/resolv.conf", LOG_SIZE_MAX, &host_resolv, NULL);
-                (void) read_file("/etc/hostname", 4096, &host_name, NULL);
-                r = write_kept(c->files_directory, "hosts", strempty(host_hosts));
-                if (r >= 0)
-                        r = write_kept(c->files_directory, "resolv.conf", strempty(host_resolv));
-                if (r >= 0)
-                        r = write_kept(c->files_directory, "hostname", strempty(host_name));
-                return r;
-        }
-
-        hosts = oci_hosts_file(c->want);
-        resolv = oci_resolv_file(c->want, c->resolver);
-        hostname = strjoin(strempty(oci_hostname(c->want)), "\n");
-        r = write_kept(c->files_directory, "hosts", hosts);
-        if (r >= 0)
-                r = write_kept(c->files_directory, "resolv.conf", resolv);
-        if (r >= 0)
-                r = write_kept(c->files_directory, "hostname", hostname);
-        return r;
-}
-
 static int oci_prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
         _cleanup_(user_identity_done) UserIdentity identity = {};
         _cleanup_(container_secrets_done) ContainerSecrets secrets = {};
@@ -103,7 +43,7 @@ static int oci_prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
         if (r >= 0)
                 r = output_make(c->directory);
         if (r >= 0)
-                r = write_files(c);
+                r = runtime_write_files(c);
         if (r < 0)
                 return kerror_set_errno(
                                 reterr, r, "Cannot write the container's files in '%s': %m", c->directory);
@@ -151,7 +91,7 @@ static int oci_prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
         if (r < 0)
                 return r;
 
-        r = write_text(c->directory, "config.json", json_text(config), 0600);
+        r = runtime_write_text(c->directory, "config.json", json_text(config), 0600);
         container_secrets_erase(config, &secrets);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Cannot write the container's configuration: %m");
@@ -262,7 +202,7 @@ static int oci_setup(Runtime *rt, const RuntimeContainer *c, UnitSetup *setup, K
         if (r < 0)
                 return r;
         setup->devices = TAKE_PTR(devices.allow);
-        return 0;
+        return output_setup(c->id, c->directory, setup);
 }
 
 /* {"msg": "...", "level": "error", "time": "..."} each. The last error says it best. */
@@ -323,7 +263,7 @@ static int write_process(const RuntimeCommand *c, KError *reterr) {
                                 config, &(StreamExecOptions){ .argv = c->argv }, NULL, &process, reterr);
         if (r < 0)
                 return r;
-        return write_text(c->directory, "process.json", json_text(process), 0600);
+        return runtime_write_text(c->directory, "process.json", json_text(process), 0600);
 }
 
 static int add_pid_file(const RuntimeCommand *c, char ***l) {

@@ -27,6 +27,7 @@ typedef struct RuntimeContainer {
         const struct Secrets *secrets;
         const OciMount *mounts;
         size_t n_mounts;
+        uint32_t uid_base; /* whose users its users are; 0: the host's */
 } RuntimeContainer;
 
 /* A command in a container that runs, or one that a container is made for. */
@@ -67,6 +68,8 @@ struct Runtime {
 
 /* name: "crun", an absolute path, or NULL for the first one that is installed. K_RUNTIME names what was looked for. */
 int runtime_oci_new(const char *name, Runtime **ret, KError *reterr);
+/* Boots images that hold an operating system; K_RUNTIME: not installed. */
+int runtime_nspawn_new(Runtime **ret, KError *reterr);
 Runtime *runtime_free(Runtime *rt);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Runtime *, runtime_free);
 

@@ -152,6 +152,9 @@ static int exec_open(Stream *s, json_object *params, void *userdata, void **ret,
                 return kerror_set(reterr, K_CONFLICT, "Instance %s-%u does not run (it is %s).",
                                 instance_service(i), instance_number(i),
                                 instance_state_to_string(instance_state_of(i)));
+        if (i->want->spec->runtime != RUNTIME_OCI)
+                return kerror_set(reterr, K_NOT_SUPPORTED,
+                                "Commands can be run in containers only, not in machines.");
         if (!m->runtime)
                 return kerror_set(reterr, K_RUNTIME, "%s", strna(m->runtime_error));
 

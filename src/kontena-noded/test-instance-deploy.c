@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <stdio.h>
+#include <sys/wait.h>
 
 #include "file-util.h"
 #include "instance.h"
@@ -107,7 +108,67 @@ static void test_policy_missing_asks_nobody(void **state) {
         close_fixture(&f);
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_newcomer_is_published_when_it_is_up),
+/* Its root is made by a child, before anything of the old one is stopped; the other runtime has nothing to do with it. */
+static void test_machine_has_its_root_made(void **state) {
+        Fixture f;
+
+        open_fixture(&f);
+        f.host.machines = &fake_machines;
+        want(&f, 1, 1, ",\"spec\":{\"image\":\"a:1\",\"runtime\":\"nspawn\"}");
+        pull_finishes(NULL);
+        ASSERT_TRAIL("pull net+ root:gen-1 prepare-machine start ");
+        unit_finishes("active", NULL);
+        settle(&f, 0);
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_RUNNING);
+
+        /* Restarted from inside, as often as it likes: no crash, and no waiting. */
+        for (unsigned i = 0; i < 3; i++) {
+                trail[0] = events[0] = '\0';
+                container_dies(CLD_EXITED, 133, "exit-code");
+                settle(&f, 200000);
+                ASSERT_TRUE(strstr(events, "was restarted from inside, it is started again in 0 s"));
+                ASSERT_TRAIL("restart ");
+                unit_finishes("active", NULL);
+        }
+        close_fixture(&f);
+}
+
+static void test_root_that_cannot_be_made(void **state) {
+        Fixture f;
+
+        open_fixture(&f);
+        f.host.machines = &fake_machines;
+        root_error = "The file system of the images cannot map users.";
+        want(&f, 1, 1, ",\"spec\":{\"image\":\"a:1\",\"runtime\":\"nspawn\"}");
+        pull_finishes(NULL);
+        ASSERT_TRAIL("pull net+ root:gen-1 ");
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_FAILED);
+        ASSERT_STREQ(instance_error(f.i), "The file system of the images cannot map users.");
+
+        /* What is wanted instead does not wait for it. */
+        want(&f, 2, 2, "");
+        pull_finishes(NULL);
+        ASSERT_TRUE(strstr(trail, "mount:gen-1 prepare "));
+        ASSERT_TRUE(strstr(trail, "start "));
+        close_fixture(&f);
+}
+
+static void test_machine_without_nspawn(void **state) {
+        Fixture f;
+
+        open_fixture(&f);
+        f.host.machines_error = "systemd-nspawn is not installed.";
+        want(&f, 1, 1, ",\"spec\":{\"image\":\"a:1\",\"runtime\":\"nspawn\"}");
+        pull_finishes(NULL);
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_FAILED);
+        ASSERT_STREQ(instance_error(f.i), "systemd-nspawn is not installed.");
+        close_fixture(&f);
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_machine_has_its_root_made),
+                cmocka_unit_test(test_root_that_cannot_be_made),
+                cmocka_unit_test(test_machine_without_nspawn),
+                cmocka_unit_test(test_newcomer_is_published_when_it_is_up),
                 cmocka_unit_test(test_drain_ends_by_itself), cmocka_unit_test(test_drain_is_cut_short),
                 cmocka_unit_test(test_digest_that_is_here_asks_nobody),
                 cmocka_unit_test(test_policy_missing_asks_nobody))

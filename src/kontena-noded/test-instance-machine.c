@@ -7,9 +7,12 @@
 #include <unistd.h>
 
 #include "file-util.h"
+#include "in-child.h"
 #include "json-util.h"
+#include "machine-root.h"
 #include "rootfs.h"
 #include "test.h"
+#include "uid-range.h"
 
 char trail[4096];
 char image_tag[2] = "1";
@@ -262,6 +265,48 @@ int path_is_mount_point(const char *path) {
         return 0;
 }
 
+/* The root of a machine: a child makes it. */
+const char *root_error;
+static struct FakeRoot {
+        sd_event_source *source;
+        child_done_t done;
+        void *userdata;
+} the_root;
+
+int rootfs_open_layers(char *const *layers, const char *place) {
+        return -ENOENT;
+}
+int machine_root_make(void *machine_root, KError *reterr) {
+        return -ENOSYS;
+}
+static int on_root(sd_event_source *s, void *userdata) {
+        _cleanup_kerror_ KError e = KERROR_NULL;
+
+        the_root.source = sd_event_source_disable_unref(the_root.source);
+        if (root_error)
+                (void) kerror_set(&e, K_RUNTIME, "%s", root_error);
+        the_root.done(root_error ? -EIO : 0, &e, the_root.userdata);
+        return 0;
+}
+int child_call_start(sd_event *event, const char *name, in_child_t function, void *arg,
+                uint64_t timeout_usec, child_done_t done, void *userdata, ChildCall **ret, KError *reterr) {
+        const MachineRoot *m = arg;
+        const char *last = strrchr(m->mapped.data, '/');
+
+        ASSERT_TRUE(!the_root.source && function == machine_root_make);
+        note("root:%s", last + 1);
+        the_root.done = done;
+        the_root.userdata = userdata;
+        ASSERT_OK(sd_event_add_defer(event, &the_root.source, on_root, NULL));
+        *ret = (ChildCall *) &the_root;
+        return 0;
+}
+ChildCall *child_call_cancel(ChildCall *c) {
+        if (c)
+                the_root.source = sd_event_source_disable_unref(the_root.source);
+        return NULL;
+}
+
 const char *prepare_error;
 static int prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
         if (prepare_error)
@@ -278,6 +323,16 @@ static char *failure(Runtime *rt, const char *directory) {
 }
 static const RuntimeOps ops = { .kind = "fake", .prepare = prepare, .setup = setup, .failure = failure };
 static Runtime runtime = { .ops = &ops, .name = (char *) "fake" };
+
+static int prepare_machine(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
+        note("prepare-machine");
+        ASSERT_TRUE(c->uid_base >= UID_RANGE_FIRST);
+        return 0;
+}
+static const RuntimeOps machine_ops = {
+        .kind = "fake", .prepare = prepare_machine, .setup = setup, .failure = failure
+};
+Runtime fake_machines = { .ops = &machine_ops, .name = (char *) "fake-machines" };
 
 char events[1024];
 unsigned n_changed;
@@ -301,7 +356,9 @@ void open_fixture(Fixture *f) {
         f->state = strjoin(f->directory, "/state");
         f->run = strjoin(f->directory, "/run");
         f->volumes = strjoin(f->directory, "/volumes");
+        f->uids = strjoin(f->directory, "/uids");
         f->host = (InstanceHost){ .runtime = &runtime,
+                .uid_directory = f->uids,
                 .node_name = "n",
                 .state_directory = f->state,
                 .run_directory = f->run,
@@ -315,7 +372,7 @@ void open_fixture(Fixture *f) {
         ASSERT_OK(instance_new(&f->host, "abc", &f->i));
         trail[0] = '\0';
         image_tag[0] = '1';
-        prepare_error = failure_text = NULL;
+        prepare_error = failure_text = root_error = NULL;
         removed_instance = NULL;
         events[0] = '\0';
         the_pull.done = NULL;
@@ -327,6 +384,7 @@ void close_fixture(Fixture *f) {
         free(f->state);
         free(f->run);
         free(f->volumes);
+        free(f->uids);
         ASSERT_OK(rm_rf_at(AT_FDCWD, f->directory));
 }
 

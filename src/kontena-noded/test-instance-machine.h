@@ -18,7 +18,7 @@ struct Unit {
 
 typedef struct Fixture {
         char directory[32];
-        char *state, *run, *volumes;
+        char *state, *run, *volumes, *uids;
         InstanceHost host;
         Instance *i;
 } Fixture;
@@ -31,6 +31,8 @@ extern Unit *the_unit;
 extern uint32_t next_pid;
 extern const char *prepare_error;
 extern const char *failure_text;
+extern const char *root_error; /* of a machine */
+extern Runtime fake_machines;
 extern char events[1024];
 extern sd_event *the_event;
 

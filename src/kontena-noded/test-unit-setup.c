@@ -39,14 +39,25 @@ static InstanceWant *want(const char *spec) {
 }
 
 /* The message as text, as `busctl monitor` shows it. */
-static char *dump(const char *spec, char *const *devices) {
-        _cleanup_(instance_want_freep) InstanceWant *w = want(spec);
-        _cleanup_(unit_setup_done) UnitSetup s = UNIT_SETUP_NULL;
+static char *dump_setup(const UnitSetup *s) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         _cleanup_(sd_bus_unrefp) sd_bus *bus = fake_bus();
         char *text = NULL;
         size_t size;
         FILE *f;
+
+        ASSERT_OK(sd_bus_message_new_method_call(bus, &m, "a.b", "/", "a.b", "C"));
+        ASSERT_OK(unit_setup_append(s, m));
+        ASSERT_OK(sd_bus_message_seal(m, 1, 0));
+        f = open_memstream(&text, &size);
+        ASSERT_OK(sd_bus_message_dump(m, f, SD_BUS_MESSAGE_DUMP_SUBTREE_ONLY));
+        fclose(f);
+        return text;
+}
+
+static char *dump(const char *spec, char *const *devices) {
+        _cleanup_(instance_want_freep) InstanceWant *w = want(spec);
+        _cleanup_(unit_setup_done) UnitSetup s = UNIT_SETUP_NULL;
 
         ASSERT_OK(unit_setup_from_want(w, "nginx:1", "SIGQUIT", &s));
         ASSERT_OK(strv_extend(&s.create, "/usr/bin/crun"));
@@ -55,14 +66,7 @@ static char *dump(const char *spec, char *const *devices) {
         ASSERT_OK(strv_extend(&s.delete, "/usr/bin/crun"));
         s.pid_file = strdup("/run/kontena/pid");
         s.devices = strv_copy(devices);
-
-        ASSERT_OK(sd_bus_message_new_method_call(bus, &m, "a.b", "/", "a.b", "C"));
-        ASSERT_OK(unit_setup_append(&s, m));
-        ASSERT_OK(sd_bus_message_seal(m, 1, 0));
-        f = open_memstream(&text, &size);
-        ASSERT_OK(sd_bus_message_dump(m, f, SD_BUS_MESSAGE_DUMP_SUBTREE_ONLY));
-        fclose(f);
-        return text;
+        return dump_setup(&s);
 }
 
 /* Value of a property of a basic type, as text behind its name; NULL when it is not set. */
@@ -103,6 +107,32 @@ static void test_what_every_unit_has(void **state) {
         ASSERT_PROPERTY(text, "DevicePolicy", "STRING \"closed\"");
         ASSERT_PROPERTY(text, "TimeoutStopUSec", "UINT64 10000000");
         ASSERT_TRUE(strstr(text, "LogExtraFields"));
+}
+
+/* What watches over its container and says when that is up. */
+static void test_unit_of_a_machine(void **state) {
+        _cleanup_(instance_want_freep)
+                        InstanceWant *w = want("{\"image\":\"a\",\"stop_signal\":\"SIGINT\"}");
+        _cleanup_(unit_setup_done) UnitSetup s = UNIT_SETUP_NULL;
+        _cleanup_free_ char *text = NULL;
+
+        ASSERT_OK(unit_setup_from_want(w, "a", NULL, &s));
+        ASSERT_OK(strv_extend(&s.create, "/usr/bin/systemd-nspawn"));
+        s.notify = true;
+        s.network_namespace = strdup("/run/netns/kt-abc");
+        ASSERT_OK(strv_extend(&s.environment, "SYSTEMD_SECCOMP=0"));
+        s.start_timeout_usec = 7;
+        text = dump_setup(&s);
+
+        ASSERT_PROPERTY(text, "Type", "STRING \"notify\"");
+        ASSERT_PROPERTY(text, "NotifyAccess", "STRING \"main\"");
+        ASSERT_PROPERTY(text, "NetworkNamespacePath", "STRING \"/run/netns/kt-abc\"");
+        ASSERT_PROPERTY(text, "KillSignal", "INT32 15"); /* nspawn has another one for the machine */
+        ASSERT_PROPERTY(text, "KillMode", "STRING \"mixed\"");
+        ASSERT_PROPERTY(text, "TimeoutStartUSec", "UINT64 7");
+        ASSERT_PROPERTY(text, "PIDFile", NULL);
+        ASSERT_PROPERTY(text, "ExecStopPost", NULL);
+        ASSERT_TRUE(strstr(text, "SYSTEMD_SECCOMP=0"));
 }
 
 static void test_no_limit_is_not_set(void **state) {
@@ -213,7 +243,8 @@ static void test_weight_meets_both_ends_and_the_default(void **state) {
         }
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_what_every_unit_has), cmocka_unit_test(test_no_limit_is_not_set),
+KONTENA_TESTS(cmocka_unit_test(test_what_every_unit_has), cmocka_unit_test(test_unit_of_a_machine),
+                cmocka_unit_test(test_no_limit_is_not_set),
                 cmocka_unit_test(test_limits_are_unit_properties),
                 cmocka_unit_test(test_swap_counts_memory_and_swap), cmocka_unit_test(test_devices),
                 cmocka_unit_test(test_stop),

@@ -10,15 +10,12 @@
 #include "unit-property.h"
 #include "unit-settings.h"
 
-/* How long the runtime may take to set up a container. */
-#define START_TIMEOUT_USEC (60U * USEC_PER_SEC)
-
 /* select() is rare in servers, thousands of connections are not. systemd takes what is possible. */
-#define NOFILE_SOFT        65536U
-#define NOFILE_HARD        524288U
+#define NOFILE_SOFT  65536U
+#define NOFILE_HARD  524288U
 
 /* The daemon restarts what crashed; this is for the time when it is away. */
-#define RESTART_USEC       (30U * USEC_PER_SEC)
+#define RESTART_USEC (30U * USEC_PER_SEC)
 
 void unit_setup_done(UnitSetup *s) {
         free(s->description);
@@ -33,6 +30,8 @@ void unit_setup_done(UnitSetup *s) {
         strv_free(s->log_fields);
         strv_free(s->devices);
         strv_free(s->settings);
+        strv_free(s->environment);
+        free(s->network_namespace);
         *s = UNIT_SETUP_NULL;
 }
 
@@ -155,7 +154,24 @@ static int append_devices(sd_bus_message *m, char *const *devices) {
         return r;
 }
 
-static int append_process(const UnitSetup *s, sd_bus_message *m) {
+/* A process that stays and watches over the container. It passes the signal on. */
+static int append_watched(const UnitSetup *s, sd_bus_message *m) {
+        int r;
+
+        r = unit_append_string(m, "Type", "notify");
+        if (r >= 0)
+                r = unit_append_string(m, "NotifyAccess", "main");
+        if (r >= 0)
+                r = unit_append_command(m, "ExecStart", s->create, false);
+        if (r >= 0 && s->network_namespace)
+                r = unit_append_string(m, "NetworkNamespacePath", s->network_namespace);
+        STRV_FOREACH(e, s->environment)
+                if (r >= 0)
+                        r = sd_bus_message_append(m, "(sv)", "Environment", "as", 1, *e);
+        return r < 0 ? r : sd_bus_message_append(m, "(sv)", "KillSignal", "i", (int32_t) SIGTERM);
+}
+
+static int append_forking(const UnitSetup *s, sd_bus_message *m) {
         int r;
 
         r = unit_append_string(m, "Type", "forking");
@@ -172,14 +188,21 @@ static int append_process(const UnitSetup *s, sd_bus_message *m) {
         if (r >= 0)
                 r = unit_append_command(m, "ExecStopPost", s->delete, true);
         if (r >= 0)
-                r = unit_append_string(m, "KillMode", "mixed");
-        if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)", "KillSignal", "i", (int32_t) s->stop_signal);
+        return r;
+}
+
+static int append_process(const UnitSetup *s, sd_bus_message *m) {
+        int r;
+
+        r = s->notify ? append_watched(s, m) : append_forking(s, m);
+        if (r >= 0)
+                r = unit_append_string(m, "KillMode", "mixed");
         /* 0 would be "for ever". */
         if (r >= 0)
                 r = unit_append_u64(m, "TimeoutStopUSec", MAX(s->stop_grace_usec, USEC_PER_MSEC));
         if (r >= 0)
-                r = unit_append_u64(m, "TimeoutStartUSec", START_TIMEOUT_USEC);
+                r = unit_append_u64(m, "TimeoutStartUSec", s->start_timeout_usec);
         if (r >= 0)
                 r = unit_append_string(m, "Restart", s->once ? "no" : "always");
         if (r >= 0 && s->once)
@@ -248,7 +271,7 @@ int unit_setup_append_resources(const UnitSetup *s, sd_bus_message *m) {
 int unit_setup_append(const UnitSetup *s, sd_bus_message *m) {
         int r;
 
-        assert(s->create && s->start && s->delete &&s->pid_file);
+        assert(s->create && (s->notify || (s->start && s->delete &&s->pid_file)));
 
         r = sd_bus_message_open_container(m, 'a', "(sv)");
         if (r >= 0)

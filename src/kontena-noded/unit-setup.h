@@ -12,9 +12,13 @@ typedef struct UnitSetup {
         char *description, *slice, *pid_file, *identifier;
         char **create, **start, **delete; /* argv of the runtime */
         bool once;                        /* never started again; how it ended stays to be read */
-        bool stale;                       /* something of an earlier run may be there: delete it first */
-        char **log_fields;                /* "KONTENA_GRID=..." */
-        char *output, *output_path;       /* see output.h; NULL: none */
+        bool notify; /* create runs as long as the container, and says when that is up; then neither of the others */
+        char *network_namespace; /* of create; NULL: the host's */
+        char **environment;      /* of create */
+        uint64_t start_timeout_usec;
+        bool stale;                 /* something of an earlier run may be there: delete it first */
+        char **log_fields;          /* "KONTENA_GRID=..." */
+        char *output, *output_path; /* see output.h; NULL: none */
         int stop_signal;
         uint64_t stop_grace_usec;
         uint64_t memory_max, memory_swap_max, tasks_max; /* UINT64_MAX: unset */
@@ -24,12 +28,16 @@ typedef struct UnitSetup {
         char **settings; /* "CPUWeight=200", of the service: these win over ours */
 } UnitSetup;
 
+/* How long the runtime may take to set up a container. */
+#define UNIT_START_TIMEOUT_USEC (60ULL * 1000000ULL)
+
 #define UNIT_SETUP_NULL                                                                                     \
         ((UnitSetup){ .memory_max = UINT64_MAX,                                                             \
                         .memory_swap_max = UINT64_MAX,                                                      \
                         .tasks_max = UINT64_MAX,                                                            \
                         .cpu_quota_per_sec_usec = UINT64_MAX,                                               \
-                        .cpu_weight = UINT64_MAX })
+                        .cpu_weight = UINT64_MAX,                                                           \
+                        .start_timeout_usec = UNIT_START_TIMEOUT_USEC })
 
 void unit_setup_done(UnitSetup *s);
 

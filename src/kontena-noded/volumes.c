@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "file-util.h"
+#include "rootfs-mapped.h"
 #include "string-util.h"
 #include "volume-directory.h"
 #include "volume-quota.h"
@@ -24,6 +25,7 @@ VolumePlan *volume_plan_free(VolumePlan *p) {
         }
         free(p->volumes);
         free(p->root_path);
+        strv_free(p->layers);
         free(p->volumes_directory);
         free(p->instance_id);
         free(p);
@@ -178,6 +180,11 @@ int volume_plan_new(const InstanceWant *want, const Image *image, const char *in
         return 0;
 }
 
+int volume_plan_copy_from_layers(VolumePlan *p, char *const *layers) {
+        p->layers = strv_copy(layers);
+        return p->layers ? 0 : -ENOMEM;
+}
+
 bool volume_plan_is_needed(const VolumePlan *p) {
         FOREACH_ARRAY(v, p->volumes, p->n_volumes)
                 if (access(v->mount.source, F_OK) < 0)
@@ -186,7 +193,7 @@ bool volume_plan_is_needed(const VolumePlan *p) {
 }
 
 /* The directory of the image at path, whatever links it has on the way: they end at its root. -ENOENT: it has none. */
-static int open_image_directory(const char *root_path, const char *path) {
+static int open_image_directory(const VolumePlan *p, const char *path) {
         struct open_how how = {
                 .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
                 .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
@@ -194,9 +201,10 @@ static int open_image_directory(const char *root_path, const char *path) {
         _cleanup_close_ int root = -EBADF;
         int fd;
 
-        root = open(root_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        root = p->layers ? rootfs_open_layers(p->layers, p->root_path)
+                         : open(p->root_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (root < 0)
-                return -errno;
+                return p->layers ? root : -errno;
         fd = (int) syscall(SYS_openat2, root, path, &how, sizeof(how));
         if (fd < 0)
                 return errno == ENOTDIR ? -ENOENT : -errno;
@@ -209,7 +217,7 @@ static int copy_from_image(const VolumePlan *p, const Volume *v, int to) {
         _cleanup_close_ int from = -EBADF;
         struct stat st;
 
-        from = v->copy ? open_image_directory(p->root_path, v->mount.path) : -ENOENT;
+        from = v->copy ? open_image_directory(p, v->mount.path) : -ENOENT;
         if (from == -ENOENT)
                 return 0;
         if (from < 0)

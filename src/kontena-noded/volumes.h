@@ -26,6 +26,7 @@ typedef struct VolumePlan {
         Volume *volumes;
         size_t n_volumes;
         char *root_path; /* the container's root, mounted */
+        char **layers;   /* or what it stands on: see volume_plan_copy_from_layers() */
         char *volumes_directory, *instance_id;
 } VolumePlan;
 
@@ -35,6 +36,9 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(VolumePlan *, volume_plan_free);
 int volume_plan_new(const InstanceWant *want, const Image *image, const char *instance_directory,
                 const char *generation_directory, const char *volumes_directory, const char *root_path,
                 VolumePlan **ret, KError *reterr);
+
+/* The image's content is not as it is on the disk in the root, where users are mapped: it is taken from the layers, TOP first. */
+int volume_plan_copy_from_layers(VolumePlan *p, char *const *layers);
 
 /* False: every directory is there, nothing has to be made. */
 bool volume_plan_is_needed(const VolumePlan *p);

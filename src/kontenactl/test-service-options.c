@@ -120,8 +120,8 @@ static void test_options_reach_every_field(void **state) {
                                             "--pids-limit=100", "--stop-signal=SIGINT", "--stop-timeout=30s",
                                             "--label=a=b", "-l", "db", "--deploy-order=stop-first",
                                             "--on-failure=continue", "--drain=1min", "--pull=never",
-                                            "--secret=db:DB_PASSWORD:env", "--secret=c:tls.pem:file",
-                                            "--systemd=IOWeight=50",
+                                            "--runtime=oci", "--secret=db:DB_PASSWORD:env",
+                                            "--secret=c:tls.pem:file", "--systemd=IOWeight=50",
                                             "--systemd=IOReadBandwidthMax=/dev/sda 1M")) < 0)
                 fail_msg("%s", kerror_message(&e));
         ASSERT_OK(json_add_string(spec, "image", "nginx:1"));

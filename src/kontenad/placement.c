@@ -36,6 +36,16 @@ static int read_memory(json_object *report, SchedulerNode *n) {
         return 0;
 }
 
+/* One that does not tell, as it is old or has never reported, has what all had at first: containers. */
+static void read_runtimes(json_object *report, SchedulerNode *n) {
+        _cleanup_strv_free_ char **l = NULL;
+
+        if (json_find_strv(report, "runtimes", &l, NULL) <= 0)
+                return;
+        n->no_containers = !strv_contains(l, runtime_kind_to_string(RUNTIME_OCI));
+        n->machines = strv_contains(l, runtime_kind_to_string(RUNTIME_NSPAWN));
+}
+
 static int fill_node(const NodeRow *row, uint64_t now, SchedulerNode *n) {
         n->id = strdup(row->id);
         n->name = strdup(row->name);
@@ -61,6 +71,7 @@ static int fill_node(const NodeRow *row, uint64_t now, SchedulerNode *n) {
                         return -ENOMEM;
                 (void) json_find_double(row->report, "cpus", &n->cpus, NULL);
                 (void) read_memory(row->report, n);
+                read_runtimes(row->report, n);
         }
         return 0;
 }

@@ -391,6 +391,20 @@ static int filter_port(Run *run, KError *reterr) {
         return 0;
 }
 
+static int filter_runtime(Run *run, KError *reterr) {
+        bool machine = run->request->spec->runtime == RUNTIME_NSPAWN;
+        int r;
+
+        FOREACH_SURVIVOR(c, run)
+        if (machine ? !c->node->machines : c->node->no_containers) {
+                r = machine ? drop(run, c, "does not run machines (systemd-nspawn is not installed)")
+                            : drop(run, c, "has no runtime for containers");
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 static int filter_cpu(Run *run, KError *reterr) {
         double need = run->request->spec->cpus;
         int r;
@@ -451,6 +465,7 @@ static int (*const filters[])(Run *run, KError *reterr) = {
         filter_availability,
         filter_stateful,
         filter_ephemeral,
+        filter_runtime,
         filter_volume_driver,
         filter_volume,
         filter_affinity,

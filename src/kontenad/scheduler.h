@@ -19,8 +19,9 @@ typedef struct SchedulerNode {
         uint32_t number;
         char **labels;
         bool active, connected;
-        uint64_t offline_usec; /* since when it is not connected; USEC_INFINITY: never was */
-        double cpus;           /* 0: not reported yet, likewise memory */
+        bool no_containers, machines; /* no runtime oci; runtime nspawn */
+        uint64_t offline_usec;        /* since when it is not connected; USEC_INFINITY: never was */
+        double cpus;                  /* 0: not reported yet, likewise memory */
         uint64_t memory_total, memory_free, memory_available;
         char **volumes;               /* that it has, by their names there */
         char **volume_drivers;        /* NULL: not reported, "local" alone */

@@ -426,6 +426,25 @@ static void test_scheduler_check_node_asks_for_one(void **state) {
         ASSERT_STREQ(error.message, "label 'az=a' is missing");
 }
 
+static void test_scheduler_needs_the_runtime(void **state) {
+        static const NodeShape shapes[] = { { "n1" }, { "n2" }, { "n3" } };
+        ServiceSpec machine = { .count = 1, .runtime = RUNTIME_NSPAWN }, container = { .count = 1 };
+        SchedulerRequest m = make_request(&machine, "m", 1), c = make_request(&container, "c", 1);
+        _cleanup_snapshot_ SchedulerSnapshot s = {};
+
+        make_grid(&s, shapes, ELEMENTSOF(shapes));
+        assert_no_place(&s, &m,
+                        "No node fits m-1: n1, n2, n3: does not run machines (systemd-nspawn is not "
+                        "installed).");
+        s.nodes[1].machines = true;
+        assert_place(&s, &m, "n2");
+
+        s.nodes[0].no_containers = s.nodes[1].no_containers = true;
+        assert_place(&s, &c, "n3");
+        s.nodes[2].no_containers = true;
+        assert_no_place(&s, &c, "No node fits c-1: n1, n2, n3: has no runtime for containers.");
+}
+
 static void test_scheduler_cpus(void **state) {
         static const NodeShape shapes[] = { { "n1", .cpus = 2 }, { "n2", .cpus = 4 }, { "n3" } };
         _cleanup_snapshot_ SchedulerSnapshot s = {};
@@ -680,7 +699,8 @@ KONTENA_TESTS(cmocka_unit_test(test_scheduler_explains_node_by_node),
                 cmocka_unit_test(test_scheduler_shared_volume_breaks_ties),
                 cmocka_unit_test(test_scheduler_needs_the_volume_driver),
                 cmocka_unit_test(test_scheduler_check_node_asks_for_one),
-                cmocka_unit_test(test_scheduler_cpus), cmocka_unit_test(test_scheduler_memory),
+                cmocka_unit_test(test_scheduler_needs_the_runtime), cmocka_unit_test(test_scheduler_cpus),
+                cmocka_unit_test(test_scheduler_memory),
                 cmocka_unit_test(test_scheduler_ha_spreads_over_zones_then_nodes),
                 cmocka_unit_test(test_scheduler_ha_prefers_the_node_it_is_on_then_free_memory),
                 cmocka_unit_test(test_scheduler_ha_breaks_ties_by_seed),

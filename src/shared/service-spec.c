@@ -593,6 +593,8 @@ int service_spec_parse(json_object *o, ServiceSpec **ret, KError *reterr) {
                 r = spec_refuse_unsupported(s, reterr);
         if (r >= 0)
                 r = spec_check_job(s, reterr);
+        if (r >= 0)
+                r = spec_refuse_for_machine(s, reterr);
         if (r < 0)
                 return r;
         if (s->host_network && s->wait_for_port > 0)

@@ -36,7 +36,7 @@
  *   labels           list
  *   links            list "service" | "stack/service"
  *
- * What is understood and refused, as no node carries it out yet: health_check by exec, hooks, runtime nspawn.
+ * What is understood and refused, as no node carries it out yet: health_check by exec, hooks.
  *
  *   deploy_order     "start-first" | "stop-first"       default: start-first where it is possible, see service_spec_start_first()
  *   on_failure       "rollback" | "pause" | "continue"  default: rollback; stateful: pause
@@ -52,7 +52,8 @@
  *   retries          0..100, 0                          of a job's instance that failed
  *   schedule         systemd calendar expression        a job that the grid starts by itself; that systemd takes it is checked by
  *                                                       the master
- *   runtime          "oci" | "nspawn"
+ *   runtime          "oci" | "nspawn"                   nspawn: the image is a machine that is booted, or that runs cmd; see
+ *                                                       service-spec-machine.c for what cannot go with it
  *   pull             "always" | "missing" | "never"     whether the registry is asked at a deploy, always
  *   unknown fields are refused
  */
@@ -205,6 +206,8 @@ int service_spec_parse(json_object *o, ServiceSpec **ret, KError *reterr);
  * do not hinder: they are mappings of ours, which change over when the new one is up. What only the master knows, that an
  * instance-scoped volume would have two writers, is the deployer's to ask. */
 bool service_spec_start_first(const ServiceSpec *s) _pure_;
+/* Is the image's own init started? */
+bool service_spec_boots(const ServiceSpec *s) _pure_;
 OnFailure service_spec_on_failure(const ServiceSpec *s) _pure_; /* the default put in */
 bool hook_concerns(const Hook *h, uint32_t number) _pure_;
 /* "pre_start/migrate": how a oneshot hook that was done is remembered. */

@@ -83,6 +83,19 @@ static void test_everything_of_a_deploy(void **state) {
         ASSERT_EQ(s->pull, PULL_MISSING);
 }
 
+static void test_machines_boot_or_run_a_command(void **state) {
+        _cleanup_(service_spec_freep)
+                        ServiceSpec *boots = spec("'runtime':'nspawn','stop_signal':'SIGRTMIN+3'"),
+                                    *runs = spec("'runtime':'nspawn','cmd':['a'],'working_dir':'/'"),
+                                    *container = spec("'runtime':'oci'");
+
+        ASSERT_EQ(boots->runtime, RUNTIME_NSPAWN);
+        ASSERT_TRUE(service_spec_boots(boots));
+        ASSERT_FALSE(service_spec_boots(runs));
+        ASSERT_FALSE(service_spec_boots(container));
+        ASSERT_TRUE(service_spec_start_first(boots));
+}
+
 static void test_health_check(void **state) {
         _cleanup_(service_spec_freep) ServiceSpec *
                         http = part(spec_parse_health_check, "'health_check':{'protocol':'http','port':80}"),
@@ -199,7 +212,16 @@ static void test_what_is_refused_and_why(void **state) {
                                 K_INVALID_ARGUMENT },
                 { "'type':'job','on_failure':'pause'", "'on_failure' cannot go with", K_INVALID_ARGUMENT },
                 { "'type':'job','schedule':'a\\u0001b'", "control characters", K_INVALID_ARGUMENT },
-                { "'runtime':'nspawn'", "can only be oci", K_NOT_SUPPORTED },
+                { "'runtime':'nspawn','user':'www'", "'user' cannot be set with 'runtime' nspawn",
+                                K_NOT_SUPPORTED },
+                { "'runtime':'nspawn','pid':'host'", "'pid' cannot", K_NOT_SUPPORTED },
+                { "'runtime':'nspawn','cap_add':['NET_ADMIN']", "'cap_add' cannot", K_NOT_SUPPORTED },
+                { "'runtime':'nspawn','working_dir':'/'", "'working_dir' cannot", K_NOT_SUPPORTED },
+                { "'runtime':'nspawn','env':['A=1','B=c\\nd']", "unlike 'B'", K_NOT_SUPPORTED },
+                { "'runtime':'nspawn','volumes':['data:/etc']", "'volumes' cannot have '/etc'",
+                                K_NOT_SUPPORTED },
+                { "'runtime':'nspawn','volumes':['/a:/b:rshared']", "cannot propagate mounts",
+                                K_NOT_SUPPORTED },
                 { "'runtime':'kvm'", "must be oci or nspawn", K_INVALID_ARGUMENT },
 
                 { "'health_check':{}", "'health_check': ", K_INVALID_ARGUMENT },
@@ -309,8 +331,8 @@ static void test_too_many_hooks_and_secrets_are_refused(void **state) {
 }
 
 KONTENA_TESTS(cmocka_unit_test(test_defaults_of_a_deploy), cmocka_unit_test(test_everything_of_a_deploy),
-                cmocka_unit_test(test_health_check), cmocka_unit_test(test_hooks),
-                cmocka_unit_test(test_secrets), cmocka_unit_test(test_unit_settings_are_sorted),
-                cmocka_unit_test(test_job), cmocka_unit_test(test_type_is_fixed),
-                cmocka_unit_test(test_what_is_refused_and_why),
+                cmocka_unit_test(test_machines_boot_or_run_a_command), cmocka_unit_test(test_health_check),
+                cmocka_unit_test(test_hooks), cmocka_unit_test(test_secrets),
+                cmocka_unit_test(test_unit_settings_are_sorted), cmocka_unit_test(test_job),
+                cmocka_unit_test(test_type_is_fixed), cmocka_unit_test(test_what_is_refused_and_why),
                 cmocka_unit_test(test_too_many_hooks_and_secrets_are_refused))
