@@ -1,47 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "image-store.h"
-
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <uthash.h>
 
 #include "file-util.h"
 #include "image-layout.h"
 #include "image-reference.h"
+#include "image-store-internal.h"
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "log.h"
 #include "string-util.h"
 
-#define STEP_USEC        (10U * USEC_PER_MSEC)
 /* A blob that was partly fetched helps who tries again soon. */
 #define BLOB_MAX_AGE_SEC 3600
-
-/* When an image or layer was first seen unused. */
-typedef struct Unused {
-        char name[65];
-        uint64_t since;
-        bool seen; /* in the collection that runs */
-        UT_hash_handle hh;
-} Unused;
-
-/* A set of names; hex digits of layers or digests. */
-typedef struct Name {
-        char name[65];
-        UT_hash_handle hh;
-} Name;
-
-struct ImageStore {
-        char *path;
-        int fd;
-        int lock_fd;
-        int staging_fd;
-        bool staging_stale; /* what an earlier run left is still to be renamed */
-        uint64_t n_trash;   /* for names */
-        Unused *unused;
-};
 
 Image *image_ref(Image *i) {
         assert(i && i->n_ref > 0);
@@ -76,22 +49,11 @@ Image *image_unref(Image *i) {
         return NULL;
 }
 
-static void unused_clear(ImageStore *s, bool all) {
-        Unused *u, *next;
-
-        HASH_ITER(hh, s->unused, u, next) {
-                if (!all && u->seen)
-                        continue;
-                HASH_DEL(s->unused, u);
-                free(u);
-        }
-}
-
 ImageStore *image_store_free(ImageStore *s) {
         if (!s)
                 return NULL;
 
-        unused_clear(s, /* all= */ true);
+        image_store_forget_unused(s);
         safe_close(s->staging_fd);
         safe_close(s->lock_fd);
         safe_close(s->fd);
@@ -104,48 +66,12 @@ const char *image_store_path(const ImageStore *s) {
         return s->path;
 }
 
-static void names_free(Name **names) {
-        Name *n, *next;
-
-        HASH_ITER(hh, *names, n, next) {
-                HASH_DEL(*names, n);
-                free(n);
-        }
-}
-#define _cleanup_names_ _cleanup_(names_free)
-
-static bool names_contain(Name *names, const char *name) {
-        Name *n;
-
-        HASH_FIND_STR(names, name, n);
-        return n;
-}
-
-static int names_add(Name **names, const char *name) {
-        Name *n;
-
-        if (names_contain(*names, name) || strlen(name) >= sizeof(n->name))
-                return 0;
-        n = new0(Name, 1);
-        if (!n)
-                return -ENOMEM;
-        memcpy(n->name, name, strlen(name));
-        HASH_ADD_STR(*names, name, n);
-        if (!n->hh.tbl) {
-                free(n);
-                return -ENOMEM;
-        }
-        return 0;
-}
-
 static bool is_hex64(const char *s, size_t n) {
         return n == 64 && strspn(s, "0123456789abcdef") >= 64;
 }
 
-/* Calls f for each name in a folder of the store that is 64 digits and suffix. */
-typedef int (*name_func_t)(ImageStore *s, const char *hex, void *userdata);
-static int for_each_name(
-                ImageStore *s, const char *directory, const char *suffix, name_func_t f, void *userdata) {
+int image_store_for_each(ImageStore *s, const char *directory, const char *suffix, image_store_name_t f,
+                void *userdata) {
         _cleanup_(closedirp) DIR *d = NULL;
         struct dirent *de;
         int fd, r;
@@ -174,7 +100,7 @@ static int for_each_name(
         return -errno;
 }
 
-static int move_to_trash(ImageStore *s, int dir_fd, const char *name) {
+int image_store_discard(ImageStore *s, int dir_fd, const char *name) {
         _cleanup_free_ char *trash = NULL;
 
         trash = strprintf(IMAGE_TRASH_PREFIX "%llx-%llu", (unsigned long long) now_realtime(),
@@ -185,8 +111,7 @@ static int move_to_trash(ImageStore *s, int dir_fd, const char *name) {
         return renameat(dir_fd, name, s->staging_fd, trash) < 0 ? -errno : 0;
 }
 
-/* Only with the exclusive lock: no kontena-pull works in staging/ now. */
-static int staging_clean(ImageStore *s) {
+int image_store_clean_staging(ImageStore *s) {
         _cleanup_(closedirp) DIR *d = NULL;
         struct dirent *de;
         time_t now = (time_t) (now_realtime() / USEC_PER_SEC);
@@ -210,7 +135,7 @@ static int staging_clean(ImageStore *s) {
                                 fstatat(fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
                                 st.st_mtim.tv_sec + BLOB_MAX_AGE_SEC > now)
                         continue;
-                r = move_to_trash(s, fd, de->d_name);
+                r = image_store_discard(s, fd, de->d_name);
                 if (r < 0 && r != -ENOENT)
                         return r;
         }
@@ -218,15 +143,14 @@ static int staging_clean(ImageStore *s) {
         return -errno;
 }
 
-/* 1: ours until store_unlock(). 0: a pull runs. */
-static int store_lock(ImageStore *s) {
+int image_store_lock(ImageStore *s) {
         if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0)
                 return errno == EWOULDBLOCK ? 0 : -errno;
 
         return 1;
 }
 
-static void store_unlock(ImageStore *s) {
+void image_store_unlock(ImageStore *s) {
         (void) flock(s->lock_fd, LOCK_UN);
 }
 
@@ -263,13 +187,13 @@ int image_store_new(const char *path, ImageStore **ret) {
         if (s->lock_fd < 0)
                 return -errno;
 
-        r = store_lock(s);
+        r = image_store_lock(s);
         if (r < 0)
                 return r;
         s->staging_stale = r == 0;
         if (r > 0) {
-                r = staging_clean(s);
-                store_unlock(s);
+                r = image_store_clean_staging(s);
+                image_store_unlock(s);
                 if (r < 0)
                         return r;
         }
@@ -359,7 +283,7 @@ static int image_take_config(Image *i, json_object *o) {
         return MIN(r, 0);
 }
 
-static int read_record(ImageStore *s, const char *directory, const char *file, json_object **ret) {
+int image_store_read_record(ImageStore *s, const char *directory, const char *file, json_object **ret) {
         _cleanup_free_ char *path = NULL, *text = NULL;
         uint64_t version = 0;
         size_t size;
@@ -395,7 +319,7 @@ static int find_by_hex(ImageStore *s, const char *hex, Image **ret) {
         file = strjoin(hex, ".json");
         if (!file)
                 return -ENOMEM;
-        r = read_record(s, IMAGE_RECORDS_DIR, file, &o);
+        r = image_store_read_record(s, IMAGE_RECORDS_DIR, file, &o);
         if (r == 0)
                 return 0;
 
@@ -435,7 +359,7 @@ static int find_ref(ImageStore *s, const char *normalized, char **ret_digest, ui
         file = image_ref_file_name(normalized);
         if (!file)
                 return -ENOMEM;
-        r = read_record(s, IMAGE_REFS_DIR, file, &o);
+        r = image_store_read_record(s, IMAGE_REFS_DIR, file, &o);
         if (r == -EBADMSG)
                 return 0;
         if (r <= 0)
@@ -473,7 +397,7 @@ static int match_index(ImageStore *s, const char *hex, void *userdata) {
         file = strjoin(hex, ".json");
         if (!file)
                 return -ENOMEM;
-        r = read_record(s, IMAGE_RECORDS_DIR, file, &o);
+        r = image_store_read_record(s, IMAGE_RECORDS_DIR, file, &o);
         if (r == -EBADMSG)
                 return 0;
         if (r <= 0 || json_find_string(o, "index_digest", &index, NULL) < 0 ||
@@ -491,7 +415,7 @@ static int find_by_digest(ImageStore *s, const char *digest, Image **ret) {
         r = find_by_hex(s, digest_hex(digest), ret);
         if (r != 0)
                 return r;
-        r = for_each_name(s, IMAGE_RECORDS_DIR, ".json", match_index, &search);
+        r = image_store_for_each(s, IMAGE_RECORDS_DIR, ".json", match_index, &search);
         if (r < 0 || !search.image) {
                 image_unref(search.image);
                 return r;
@@ -538,253 +462,4 @@ uint64_t image_store_pulled_at(ImageStore *s, const char *reference) {
                 return 0;
 
         return at;
-}
-
-typedef struct Collection {
-        char *const *in_use;
-        uint64_t now, min_age;
-        Name *kept, *layers; /* images that stay, and what they need */
-        Name *dropped_layers;
-        int n_dropped;
-} Collection;
-
-static void collection_done(Collection *c) {
-        names_free(&c->kept);
-        names_free(&c->layers);
-        names_free(&c->dropped_layers);
-}
-
-/* How long has this been unused? A first sight begins the time. */
-static int unused_for(ImageStore *s, const char *name, uint64_t now, uint64_t *ret) {
-        Unused *u;
-
-        HASH_FIND_STR(s->unused, name, u);
-        if (!u) {
-                u = new0(Unused, 1);
-                if (!u)
-                        return -ENOMEM;
-                memcpy(u->name, name, MIN(strlen(name), sizeof(u->name) - 1));
-                u->since = now;
-                HASH_ADD_STR(s->unused, name, u);
-                if (!u->hh.tbl) {
-                        free(u);
-                        return -ENOMEM;
-                }
-        }
-        u->seen = true;
-
-        *ret = now > u->since ? now - u->since : 0;
-        return 0;
-}
-
-static int collect_image(ImageStore *s, const char *hex, void *userdata) {
-        _cleanup_strv_free_ char **layers = NULL;
-        _cleanup_json_ json_object *o = NULL;
-        _cleanup_free_ char *file = NULL, *digest = NULL, *path = NULL;
-        Collection *c = userdata;
-        bool drop = false;
-        int r;
-
-        file = strjoin(hex, ".json");
-        digest = strjoin("sha256:", hex);
-        path = strjoin(IMAGE_RECORDS_DIR "/", hex, ".json");
-        if (!file || !digest || !path)
-                return -ENOMEM;
-
-        r = read_record(s, IMAGE_RECORDS_DIR, file, &o);
-        if (r < 0 && r != -EBADMSG)
-                return r;
-        if (r > 0 && json_find_strv(o, "layers", &layers, NULL) == -ENOMEM)
-                return -ENOMEM;
-
-        if (!strv_contains(c->in_use, digest)) {
-                uint64_t age;
-
-                r = unused_for(s, hex, c->now, &age);
-                if (r < 0)
-                        return r;
-                drop = age >= c->min_age;
-        }
-
-        if (drop) {
-                if (unlinkat(s->fd, path, 0) < 0 && errno != ENOENT)
-                        return -errno;
-                c->n_dropped++;
-        } else {
-                r = names_add(&c->kept, hex);
-                if (r < 0)
-                        return r;
-        }
-        STRV_FOREACH(l, layers) {
-                r = names_add(drop ? &c->dropped_layers : &c->layers, *l);
-                if (r < 0)
-                        return r;
-        }
-
-        return 0;
-}
-
-static int collect_ref(ImageStore *s, const char *hex, void *userdata) {
-        _cleanup_json_ json_object *o = NULL;
-        _cleanup_free_ char *file = NULL, *path = NULL;
-        Collection *c = userdata;
-        const char *digest;
-        int r;
-
-        file = strjoin(hex, ".json");
-        path = strjoin(IMAGE_REFS_DIR "/", hex, ".json");
-        if (!file || !path)
-                return -ENOMEM;
-        r = read_record(s, IMAGE_REFS_DIR, file, &o);
-        if (r < 0 && r != -EBADMSG)
-                return r;
-        if (r > 0 && json_get_string(o, "digest", &digest, NULL) >= 0 && digest_hex(digest) &&
-                        names_contain(c->kept, digest_hex(digest)))
-                return 0;
-
-        return unlinkat(s->fd, path, 0) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-static int collect_layer(ImageStore *s, const char *hex, void *userdata) {
-        _cleanup_free_ char *path = NULL;
-        Collection *c = userdata;
-        uint64_t age;
-        int r;
-
-        if (names_contain(c->layers, hex))
-                return 0;
-        /* A layer of a pull that failed half-way waits for the next attempt as an image would. */
-        r = unused_for(s, hex, c->now, &age);
-        if (r < 0)
-                return r;
-        if (age < c->min_age && !names_contain(c->dropped_layers, hex))
-                return 0;
-
-        path = strjoin(IMAGE_LAYERS_DIR "/", hex);
-        if (!path)
-                return -ENOMEM;
-        return move_to_trash(s, s->fd, path);
-}
-
-int image_store_collect(ImageStore *s, char *const *in_use, uint64_t now, uint64_t min_age_usec) {
-        _cleanup_(collection_done) Collection c = { .in_use = in_use, .now = now, .min_age = min_age_usec };
-        Unused *u, *next;
-        int r;
-
-        assert(s);
-
-        r = store_lock(s);
-        if (r < 0)
-                return r;
-        if (r == 0)
-                return -EAGAIN;
-
-        if (s->staging_stale) {
-                r = staging_clean(s);
-                if (r < 0)
-                        goto finish;
-                s->staging_stale = false;
-        }
-
-        HASH_ITER(hh, s->unused, u, next)
-                u->seen = false;
-        r = for_each_name(s, IMAGE_RECORDS_DIR, ".json", collect_image, &c);
-        /* Names go before the layers: what is found by name is whole after a power loss as well. */
-        if (r >= 0)
-                r = for_each_name(s, IMAGE_REFS_DIR, ".json", collect_ref, &c);
-        if (r >= 0)
-                r = for_each_name(s, IMAGE_LAYERS_DIR, "", collect_layer, &c);
-        if (r >= 0)
-                unused_clear(s, /* all= */ false);
-
-finish:
-        store_unlock(s);
-        return r < 0 ? r : c.n_dropped;
-}
-
-/* Removes what is below fd until the time is over (-EAGAIN). The depth is bounded by what kontena-pull unpacks. */
-static int remove_some(int fd, dev_t device, uint64_t deadline) {
-        _cleanup_(closedirp) DIR *d = NULL;
-        struct dirent *de;
-        int r;
-
-        d = fdopendir(fd);
-        if (!d) {
-                safe_close(fd);
-                return -errno;
-        }
-
-        while ((errno = 0, de = readdir(d))) {
-                struct stat st;
-                int child;
-
-                if (STR_IN_SET(de->d_name, ".", ".."))
-                        continue;
-                if (now_monotonic() >= deadline)
-                        return -EAGAIN;
-                if (unlinkat(fd, de->d_name, 0) >= 0 || errno == ENOENT)
-                        continue;
-                if (errno != EISDIR && errno != EPERM)
-                        return -errno;
-
-                child = openat(fd, de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-                if (child < 0)
-                        return -errno;
-                if (fstat(child, &st) < 0 || st.st_dev != device) {
-                        safe_close(child);
-                        return -EXDEV;
-                }
-                r = remove_some(child, device, deadline);
-                if (r < 0)
-                        return r;
-                if (unlinkat(fd, de->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-                        return -errno;
-        }
-
-        return -errno;
-}
-
-int image_store_step(ImageStore *s) {
-        _cleanup_(closedirp) DIR *d = NULL;
-        uint64_t deadline = now_monotonic() + STEP_USEC;
-        struct dirent *de;
-        struct stat st;
-        int fd, r;
-
-        assert(s);
-
-        fd = openat(s->fd, IMAGE_STAGING_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-                return -errno;
-        d = fdopendir(fd);
-        if (!d || fstat(fd, &st) < 0) {
-                r = -errno;
-                if (!d)
-                        safe_close(fd);
-                return r;
-        }
-
-        while ((errno = 0, de = readdir(d))) {
-                int child;
-
-                if (!startswith(de->d_name, IMAGE_TRASH_PREFIX))
-                        continue;
-                child = openat(fd, de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-                if (child < 0) {
-                        if (unlinkat(fd, de->d_name, 0) < 0 && errno != ENOENT)
-                                return -errno;
-                        continue;
-                }
-                r = remove_some(child, st.st_dev, deadline);
-                if (r == -EAGAIN)
-                        return IMAGE_STORE_AGAIN;
-                if (r < 0)
-                        return r;
-                if (unlinkat(fd, de->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-                        return -errno;
-                if (now_monotonic() >= deadline)
-                        return IMAGE_STORE_AGAIN;
-        }
-
-        return errno > 0 ? -errno : IMAGE_STORE_DONE;
 }
