@@ -76,6 +76,7 @@
 #define REGISTRIES_PER_GRID_MAX              32U    /* with credentials */
 #define REGISTRY_PASSWORD_MAX                16384U /* some are keys as JSON */
 #define REGISTRY_REDIRECTS_MAX               5U
+#define IMAGES_LISTED_MAX                    4096U /* of one node */
 #define PULLS_RUNNING_MAX                    3U
 #define PULLS_WAITING_MAX                    1024U
 #define PULL_ATTEMPTS_MAX                    10U /* of one request to a registry */

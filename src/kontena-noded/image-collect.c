@@ -68,6 +68,7 @@ void image_store_forget_unused(ImageStore *s) {
 
 typedef struct Collection {
         char *const *in_use;
+        char *const *wanted_gone; /* these and no others, whatever their age; NULL: by age */
         uint64_t now, min_age;
         Name *kept, *layers; /* images that stay, and what they need */
         Name *dropped_layers;
@@ -103,6 +104,16 @@ static int unused_for(ImageStore *s, const char *name, uint64_t now, uint64_t *r
         return 0;
 }
 
+static void forget_unused(ImageStore *s, const char *name) {
+        Unused *u = NULL;
+
+        HASH_FIND_STR(s->unused, name, u);
+        if (!u)
+                return;
+        HASH_DEL(s->unused, u);
+        free(u);
+}
+
 static int collect_image(ImageStore *s, const char *hex, void *userdata) {
         _cleanup_strv_free_ char **layers = NULL;
         _cleanup_json_ json_object *o = NULL;
@@ -123,7 +134,11 @@ static int collect_image(ImageStore *s, const char *hex, void *userdata) {
         if (r > 0 && json_find_strv(o, "layers", &layers, NULL) == -ENOMEM)
                 return -ENOMEM;
 
-        if (!strv_contains(c->in_use, digest)) {
+        if (c->wanted_gone)
+                drop = strv_contains(c->wanted_gone, digest);
+        else if (strv_contains(c->in_use, digest))
+                (void) utimensat(s->fd, path, NULL, AT_SYMLINK_NOFOLLOW); /* the last use, for who asks */
+        else {
                 uint64_t age;
 
                 r = unused_for(s, hex, c->now, &age);
@@ -135,6 +150,7 @@ static int collect_image(ImageStore *s, const char *hex, void *userdata) {
         if (drop) {
                 if (unlinkat(s->fd, path, 0) < 0 && errno != ENOENT)
                         return -errno;
+                forget_unused(s, hex); /* if it comes back, it is new */
                 c->n_dropped++;
         } else {
                 r = names_add(&c->kept, hex);
@@ -179,12 +195,16 @@ static int collect_layer(ImageStore *s, const char *hex, void *userdata) {
 
         if (names_contain(c->layers, hex))
                 return 0;
-        /* A layer of a pull that failed half-way waits for the next attempt as an image would. */
-        r = unused_for(s, hex, c->now, &age);
-        if (r < 0)
-                return r;
-        if (age < c->min_age && !names_contain(c->dropped_layers, hex))
-                return 0;
+        if (!names_contain(c->dropped_layers, hex)) {
+                if (c->wanted_gone)
+                        return 0;
+                /* A layer of a pull that failed half-way waits for the next attempt as an image would. */
+                r = unused_for(s, hex, c->now, &age);
+                if (r < 0)
+                        return r;
+                if (age < c->min_age)
+                        return 0;
+        }
 
         path = strjoin(IMAGE_LAYERS_DIR "/", hex);
         if (!path)
@@ -192,40 +212,58 @@ static int collect_layer(ImageStore *s, const char *hex, void *userdata) {
         return image_store_discard(s, s->fd, path);
 }
 
-int image_store_collect(ImageStore *s, char *const *in_use, uint64_t now, uint64_t min_age_usec) {
-        _cleanup_(collection_done) Collection c = { .in_use = in_use, .now = now, .min_age = min_age_usec };
+/* With the lock. */
+static int collect(ImageStore *s, Collection *c) {
         Unused *u, *next;
         int r;
 
-        assert(s);
+        if (s->staging_stale) {
+                r = image_store_clean_staging(s);
+                if (r < 0)
+                        return r;
+                s->staging_stale = false;
+        }
+
+        HASH_ITER(hh, s->unused, u, next)
+                u->seen = false;
+        r = image_store_for_each(s, IMAGE_RECORDS_DIR, ".json", collect_image, c);
+        /* Names go before the layers: what is found by name is whole after a power loss as well. */
+        if (r >= 0)
+                r = image_store_for_each(s, IMAGE_REFS_DIR, ".json", collect_ref, c);
+        if (r >= 0)
+                r = image_store_for_each(s, IMAGE_LAYERS_DIR, "", collect_layer, c);
+        if (r >= 0 && !c->wanted_gone)
+                unused_clear(s, /* all= */ false);
+        return r;
+}
+
+static int collect_locked(ImageStore *s, Collection *c) {
+        int r;
 
         r = image_store_lock(s);
         if (r < 0)
                 return r;
         if (r == 0)
                 return -EAGAIN;
-
-        if (s->staging_stale) {
-                r = image_store_clean_staging(s);
-                if (r < 0)
-                        goto finish;
-                s->staging_stale = false;
-        }
-
-        HASH_ITER(hh, s->unused, u, next)
-                u->seen = false;
-        r = image_store_for_each(s, IMAGE_RECORDS_DIR, ".json", collect_image, &c);
-        /* Names go before the layers: what is found by name is whole after a power loss as well. */
-        if (r >= 0)
-                r = image_store_for_each(s, IMAGE_REFS_DIR, ".json", collect_ref, &c);
-        if (r >= 0)
-                r = image_store_for_each(s, IMAGE_LAYERS_DIR, "", collect_layer, &c);
-        if (r >= 0)
-                unused_clear(s, /* all= */ false);
-
-finish:
+        r = collect(s, c);
         image_store_unlock(s);
-        return r < 0 ? r : c.n_dropped;
+        return r < 0 ? r : c->n_dropped;
+}
+
+int image_store_collect(ImageStore *s, char *const *in_use, uint64_t now, uint64_t min_age_usec) {
+        _cleanup_(collection_done) Collection c = { .in_use = in_use, .now = now, .min_age = min_age_usec };
+
+        assert(s);
+
+        return collect_locked(s, &c);
+}
+
+int image_store_remove(ImageStore *s, char *const *digests) {
+        _cleanup_(collection_done) Collection c = { .wanted_gone = digests };
+
+        assert(s);
+
+        return strv_length(digests) > 0 ? collect_locked(s, &c) : 0;
 }
 
 /* Removes what is below fd until the time is over (-EAGAIN). The depth is bounded by what kontena-pull unpacks. */

@@ -69,9 +69,13 @@ uint64_t image_store_pulled_at(ImageStore *s, const char *reference);
 
 /* Forgets images (their names, then layers that no other image has) which have been outside in_use (digests) for
  * min_age_usec; the time starts when a call first sees one unused, and anew after a restart. now is CLOCK_MONOTONIC.
- * Call it every minute or so. What is dropped is renamed into staging/ and removed by image_store_step(). Returns the
+ * Call it every minute or so: the time of last change of an image's record is when it was last seen in use. What is dropped is renamed into staging/ and removed by image_store_step(). Returns the
  * number of images dropped; -EAGAIN while a pull runs (try at the next turn). */
 int image_store_collect(ImageStore *s, char *const *in_use, uint64_t now, uint64_t min_age_usec);
+
+/* Forgets these images (digests of manifests), and layers that no other image has; the caller knows that nothing uses or is about to use
+ * them. Returns the number of images dropped; -EAGAIN as above. */
+int image_store_remove(ImageStore *s, char *const *digests);
 
 /* Removes some of what lies in staging/ for removal: at most about 10 ms a call. Call it from an idle event source or
  * timer while it returns IMAGE_STORE_AGAIN. */

@@ -225,6 +225,8 @@ static const struct {
         { "logs.open", method_logs_open },
         { "logs.close", method_logs_close },
         { "image.resolve", manager_image_resolve },
+        { "image.list", manager_image_list },
+        { "image.prune", manager_image_prune },
         { "volume.snapshot", manager_volume_snapshot },
 };
 

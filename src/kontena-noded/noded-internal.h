@@ -33,6 +33,10 @@ void manager_image_resolve(Manager *m, uint64_t id, json_object *params);
 /* The connection is gone, and with it who asked. */
 void manager_forget_image_questions(Manager *m);
 
+/* node-image-list.c */
+void manager_image_list(Manager *m, uint64_t id, json_object *params);
+void manager_image_prune(Manager *m, uint64_t id, json_object *params);
+
 /* noded.c */
 void manager_update_status(Manager *m);
 /* message_id: of message-id.h, or NULL. */

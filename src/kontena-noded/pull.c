@@ -561,6 +561,17 @@ int pull_manager_set_registry(PullManager *m, const RegistrySettings *s) {
         return pull_config_set_registry(&m->config, s);
 }
 
+bool pull_manager_is_busy(const PullManager *m) {
+        Job *j;
+
+        if (m->deferred)
+                return true;
+        DL_FOREACH(m->jobs, j)
+                if (j->worker && !j->resolve && !j->finished)
+                        return true;
+        return false;
+}
+
 void pull_manager_set_credentials(PullManager *m, const RegistryCredentials *c) {
         m->config.credentials = *c;
 }

@@ -86,6 +86,9 @@ typedef void (*pull_resolved_t)(
 int pull_resolve(PullManager *m, const char *reference, pull_resolved_t done, void *userdata, Pull **ret,
                 KError *reterr);
 
+/* Something is being fetched, or has been and who waits for it was not told yet: images that nobody seems to use may be about to be. */
+bool pull_manager_is_busy(const PullManager *m);
+
 /* The digest that others know the image by: of the index where there is one. */
 const char *pull_image_digest(const Image *i);
 

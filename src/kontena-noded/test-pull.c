@@ -194,7 +194,9 @@ static void test_pull_is_shared_by_all_who_ask(void **state) {
         ASSERT_TRUE(f->results[1].progress.unpacking && !f->results[1].progress.queued);
         put_image(f, "docker.io/library/web:1");
         say(0, RESULT);
+        ASSERT_TRUE(pull_manager_is_busy(f->manager)); /* it is here, and nobody has taken it */
         settle(f);
+        ASSERT_FALSE(pull_manager_is_busy(f->manager));
         for (size_t i = 0; i < 3; i++) {
                 ASSERT_EQ(f->results[i].n_done, 1);
                 ASSERT_EQ(f->results[i].result, 0);
@@ -480,9 +482,11 @@ static void test_credentials_of_the_grid_win_and_are_opened_late(void **state) {
                                                                         .password = "p",
                                                                         .mirrors = mirrors }));
         ask(f, 0, "web", NULL);
+        ASSERT_FALSE(pull_manager_is_busy(f->manager)); /* it waits */
         ASSERT_EQ(grid_has.n_opened, 0);
         grid_has.password = "mine";
         settle(f);
+        ASSERT_TRUE(pull_manager_is_busy(f->manager));
         ASSERT_TRUE(strstr(request_of(0), "\"username\":\"docker.io\",\"password\":\"mine\""));
         ASSERT_TRUE(strstr(request_of(0), "\"username\":\"mirror:5000\",\"password\":\"mine\""));
         ASSERT_FALSE(strstr(request_of(0), "\"p\""));

@@ -54,6 +54,7 @@ const CommandDef *const command_families[] = {
         volume_commands,
         vault_commands,
         registry_commands,
+        image_commands,
         deploy_commands,
         job_commands,
         event_commands,

@@ -16,6 +16,7 @@ extern const CommandDef exec_commands[];
 extern const CommandDef volume_commands[];
 extern const CommandDef vault_commands[];
 extern const CommandDef registry_commands[];
+extern const CommandDef image_commands[];
 
 /* Option tables of more than one family. */
 extern const OptionDef join_options[];   /* node, bootstrap */

@@ -132,6 +132,8 @@ DECLARE_COMMAND(command_service_logs);
 DECLARE_COMMAND(command_deploy_list);
 DECLARE_COMMAND(command_deploy_show);
 DECLARE_COMMAND(command_deploy_cancel);
+DECLARE_COMMAND(command_image_list);
+DECLARE_COMMAND(command_image_prune);
 DECLARE_COMMAND(command_registry_add);
 DECLARE_COMMAND(command_registry_list);
 DECLARE_COMMAND(command_registry_remove);

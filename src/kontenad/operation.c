@@ -29,6 +29,7 @@ static const struct {
         { job_operations, &n_job_operations },
         { vault_operations, &n_vault_operations },
         { registry_operations, &n_registry_operations },
+        { image_operations, &n_image_operations },
         { volume_operations, &n_volume_operations },
         { archive_operations, &n_archive_operations },
         { exec_operations, &n_exec_operations },

@@ -26,6 +26,7 @@ static void add_node(Bench *b, const char *id, uint32_t number) {
         ASSERT_OK(store_put_node(b->m.store, &(NodeRow){ .id = (char *) id,
                                                              .grid_id = (char *) "g",
                                                              .name = (char *) id,
+                                                             .node_key = (char *) id,
                                                              .number = number }));
 }
 
@@ -62,6 +63,11 @@ static int setup(void **state) {
                                                              .initial_size = 1 }));
         add_node(b, "n1", 1);
         add_node(b, "n2", 2);
+        ASSERT_OK(store_put_node(
+                        b->m.store, &(NodeRow){ .id = (char *) "n3", /* no machine has come for it yet */
+                                                    .grid_id = (char *) "g",
+                                                    .name = (char *) "n3",
+                                                    .number = 3 }));
         ASSERT_OK(store_put_service(b->m.store, &(ServiceRow){ .id = (char *) "s",
                                                                 .grid_id = (char *) "g",
                                                                 .stack = (char *) "null",
@@ -192,7 +198,123 @@ static void test_a_description_goes_on_as_text(void **state) {
         ASSERT_STREQ(text, "{\"want\":{\"id\":\"i1\"},\"unit\":null}");
 }
 
+#define GRID      "{\"grid\":\"home\"}"
+#define DIGEST(c) "sha256:" c c c c c c c c
+#define ONE       DIGEST("11111111")
+#define TWO       DIGEST("22222222")
+
+static const char *first_warning(Bench *b) {
+        json_object *l = NULL;
+
+        ASSERT_OK(json_get_array(b->result, "warnings", &l, NULL));
+        return json_object_array_length(l) > 0 ? json_object_get_string(json_object_array_get_idx(l, 0))
+                                               : NULL;
+}
+
+static size_t n_images(Bench *b) {
+        json_object *l = NULL;
+
+        ASSERT_OK(json_get_array(b->result, "images", &l, NULL));
+        return json_object_array_length(l);
+}
+
+static void test_images_of_those_who_answer(void **state) {
+        Bench *b = *state;
+
+        call(b, "image.list", GRID);
+        ASSERT_EQ(test_session_n_open(), 2);
+        ASSERT_STREQ(test_session_last_method(), "image.list");
+        test_session_answer_with(
+                        json_tokener_parse("{\"images\":[{\"digest\":\"" ONE "\",\"index_digest\":\"" TWO
+                                           "\",\"references\":[\"docker.io/library/"
+                                           "web:1\"],\"size\":5,\"instances\":2,\"used_at\":9,"
+                                           "\"more\":1},{\"digest\":\"x\"},7,{\"digest\":\"" TWO
+                                           "\",\"references\":7,\"size\":\"x\"}]}"));
+        ASSERT_EQ(b->answers, 0);
+        test_session_answer("No time.");
+        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_STREQ(json_text(b->result), "{\"images\":[{\"node\":\"n1\",\"digest\":\"" TWO
+                                           "\",\"manifest\":\"" ONE "\",\"references\":[\"docker.io/library/"
+                                           "web:1\"],\"size\":5,\"instances\":2,\"used_at\":9},"
+                                           "{\"node\":\"n1\",\"digest\":\"" TWO "\",\"manifest\":\"" TWO
+                                           "\",\"references\":[],\"size\":0,\"instances\":0,\"used_at\":0}],"
+                                           "\"warnings\":[\"n2: No time.\"]}");
+
+        test_session_set_offline("n1");
+        call(b, "image.list", GRID);
+        test_session_answer_with(json_tokener_parse("{\"images\":[]}"));
+        ASSERT_EQ(n_images(b), 0);
+        ASSERT_STREQ(first_warning(b), "n1: It is offline.");
+}
+
+static void test_nobody_answers(void **state) {
+        Bench *b = *state;
+
+        test_session_set_offline("n1");
+        call(b, "image.prune", GRID);
+        test_session_answer("An image is being pulled.");
+        ASSERT_EQ(b->error.code, K_NODE_OFFLINE);
+        ASSERT_STREQ(b->error.message, "Node 'n1': It is offline.");
+        ASSERT_EQ(code_of(b, "image.list", "{\"grid\":\"home\",\"options\":{\"node\":\"n1\"}}"),
+                        K_NODE_OFFLINE);
+        ASSERT_EQ(code_of(b, "image.list", "{\"grid\":\"home\",\"options\":{\"node\":\"n9\"}}"),
+                        K_NO_SUCH_NODE);
+        ASSERT_EQ(code_of(b, "image.list", "{\"grid\":\"home\",\"options\":{\"all\":true}}"),
+                        K_INVALID_ARGUMENT);
+        ASSERT_EQ(test_session_n_open(), 0);
+}
+
+static void put_revision(Bench *b, const char *id, uint64_t revision, const char *digest, bool good) {
+        _cleanup_json_ json_object *spec = json_tokener_parse("{\"image\":\"web\"}");
+
+        ASSERT_OK(store_put_revision(b->m.store, &(RevisionRow){ .id = (char *) id,
+                                                                 .grid_id = (char *) "g",
+                                                                 .service_id = (char *) "s",
+                                                                 .revision = revision,
+                                                                 .spec = spec,
+                                                                 .image_digest = (char *) digest,
+                                                                 .good = good,
+                                                                 .author = (char *) "test" }));
+}
+
+static void test_what_services_go_back_to_is_kept(void **state) {
+        _cleanup_(service_row_freep) ServiceRow *s = NULL;
+        Bench *b = *state;
+
+        ASSERT_OK(store_begin(b->m.store, NULL));
+        ASSERT_OK(store_get_service(b->m.store, "s", &s));
+        s->revision = s->revision_last = 4;
+        ASSERT_OK(store_put_service(b->m.store, s));
+        put_revision(b, "s/1", 1, DIGEST("aaaaaaaa"), true);
+        put_revision(b, "s/2", 2, DIGEST("bbbbbbbb"), true);
+        put_revision(b, "s/3", 3, DIGEST("cccccccc"), false);
+        put_revision(b, "s/4", 4, DIGEST("dddddddd"), false);
+        ASSERT_OK(store_put_deploy(
+                        b->m.store, &(DeployRow){ .id = (char *) "d",
+                                                    .grid_id = (char *) "g",
+                                                    .service_id = (char *) "s",
+                                                    .state = DEPLOY_ONGOING,
+                                                    .kind = (char *) "deploy",
+                                                    .image_digest = (char *) DIGEST("eeeeeeee") }));
+        ASSERT_OK(store_commit(b->m.store, NULL));
+
+        call(b, "image.prune", "{\"grid\":\"home\",\"options\":{\"node\":\"n2\",\"dry_run\":true}}");
+        ASSERT_STREQ(test_session_last_method(), "image.prune");
+        ASSERT_STREQ(json_text(test_session_last_params()),
+                        "{\"dry_run\":true,\"keep\":[\"web\",\"" DIGEST("dddddddd") "\",\"" DIGEST(
+                                        "bbbbbbbb") "\",\"" DIGEST("eeeeeeee") "\"]}");
+        test_session_answer_with(json_tokener_parse("{\"images\":[{\"digest\":\"" ONE "\"}]}"));
+        ASSERT_EQ(n_images(b), 1);
+
+        call(b, "image.prune", "{\"grid\":\"home\",\"options\":{\"node\":\"n2\",\"all\":true}}");
+        ASSERT_STREQ(json_text(test_session_last_params()), "{\"dry_run\":false}");
+        test_session_answer_with(json_tokener_parse("{}"));
+        ASSERT_EQ(b->error.code, K_OK);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 KONTENA_TESTS(TEST(test_an_instance_is_looked_for), TEST(test_its_node_is_asked),
                 TEST(test_of_processes_only_what_is_known_goes_on), TEST(test_processes_are_bounded),
-                TEST(test_a_description_goes_on_as_text))
+                TEST(test_a_description_goes_on_as_text), TEST(test_images_of_those_who_answer),
+                TEST(test_nobody_answers), TEST(test_what_services_go_back_to_is_kept))

@@ -42,6 +42,7 @@ CHANGES = [
     'WriteSecret sssa{sv} {grid} x y 0',
     'ReadSecret ss {grid} x',
     'RemoveSecret ssb {grid} x true',
+    'PruneImages sa{sv} {grid} 0',
     'AddRegistry ssssa{sv} {grid} registry.example user password 0',
     'RemoveRegistry ss {grid} registry.example',
     'CreateVolume ssa{sv} {grid} x 0',

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "file-util.h"
+#include "image-list.h"
+#include "json-util.h"
+#include "log.h"
+#include "noded-internal.h"
+
+/* "image.list" and "image.prune": answered at once. */
+
+static bool uses(const Instance *i, const ImageInfo *image) {
+        return streq(instance_image_digest(i), image->digest) ||
+               streq(instance_next_image_digest(i), image->digest);
+}
+
+static unsigned count_instances(Manager *m, const ImageInfo *image) {
+        InstanceEntry *e, *next;
+        unsigned n = 0;
+
+        HASH_ITER(hh, m->instances, e, next)
+                n += uses(e->instance, image);
+        return n;
+}
+
+/* What the instances that are wanted here will look for, also those which nothing was done about yet. */
+static int add_wanted(Manager *m, ImageNames **names) {
+        json_object *instances = desired_section(m->desired, "instances");
+        int r;
+
+        if (!instances)
+                return 0;
+        json_object_object_foreach(instances, id, instance) {
+                const char *digest = NULL, *image = NULL, *desired = NULL;
+                json_object *spec = NULL;
+
+                (void) id;
+                (void) json_find_string(instance, "desired", &desired, NULL);
+                (void) json_find_string(instance, "digest", &digest, NULL);
+                if (json_find_object(instance, "spec", &spec, NULL) > 0)
+                        (void) json_find_string(spec, "image", &image, NULL);
+                if (streq_ptr(desired, "terminated") || (!digest && !image))
+                        continue;
+                r = image_names_add(names, digest ?: image);
+                if (r < 0)
+                        return r;
+        }
+
+        return 0;
+}
+
+static int add_kept(json_object *params, ImageNames **names, KError *reterr) {
+        json_object *keep = NULL;
+        int r;
+
+        r = json_find_array(params, "keep", &keep, reterr);
+        FOREACH_JSON_ARRAY(name, keep) {
+                if (!json_object_is_type(name, json_type_string))
+                        return kerror_set(reterr, K_INVALID_ARGUMENT, "'keep' must be a list of images.");
+                r = image_names_add(names, json_object_get_string(name));
+                if (r < 0)
+                        return r;
+        }
+        return MIN(r, 0);
+}
+
+static int add_row(json_object *rows, const ImageInfo *i, unsigned instances) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+        int r;
+
+        if (!o)
+                return -ENOMEM;
+        r = json_add_string(o, "digest", i->digest);
+        if (r >= 0)
+                r = json_add_string(o, "index_digest", i->index_digest);
+        if (r >= 0)
+                r = json_add_strv(o, "references", i->references);
+        if (r >= 0)
+                r = json_add_u64(o, "size", i->size);
+        if (r >= 0)
+                r = json_add_u64(o, "instances", instances);
+        if (r >= 0)
+                r = json_add_u64(o, "used_at", instances > 0 ? now_realtime() : i->used_at);
+        return r < 0 ? r : json_append(rows, TAKE_PTR(o));
+}
+
+static int list(Manager *m, json_object *params, json_object *rows, KError *reterr) {
+        _cleanup_image_info_list_ ImageInfoList l = {};
+        int r;
+
+        r = image_store_list(m->images, &l);
+        FOREACH_ARRAY(i, l.infos, l.n) {
+                if (r < 0)
+                        break;
+                r = add_row(rows, i, count_instances(m, i));
+        }
+        return r;
+}
+
+/* Not while something is fetched: who waits for it may not have taken it yet, and layers are shared. */
+static int remove_images(Manager *m, char *const *digests, KError *reterr) {
+        int r;
+
+        r = pull_manager_is_busy(m->pulls) ? -EAGAIN : image_store_remove(m->images, digests);
+        if (r == -EAGAIN)
+                return kerror_set(
+                                reterr, K_CONFLICT, "An image is being pulled; try again when it is here.");
+        if (r <= 0)
+                return r;
+
+        log_info("Removed %i image%s that nothing uses, as the master asked.", r, r == 1 ? "" : "s");
+        r = sd_event_source_set_time_relative(m->image_collect, 0); /* the bytes go bit by bit */
+        if (r >= 0)
+                r = sd_event_source_set_enabled(m->image_collect, SD_EVENT_ONESHOT);
+        if (r < 0)
+                log_warning_errno(r, "The space of removed images comes free later: %m");
+        return 0;
+}
+
+static int prune(Manager *m, json_object *params, json_object *rows, KError *reterr) {
+        _cleanup_(image_names_freep) ImageNames *names = NULL;
+        _cleanup_image_info_list_ ImageInfoList l = {};
+        _cleanup_strv_free_ char **gone = NULL;
+        bool dry_run = false;
+        int r;
+
+        r = json_find_bool(params, "dry_run", &dry_run, reterr);
+        if (r >= 0)
+                r = add_kept(params, &names, reterr);
+        if (r >= 0)
+                r = add_wanted(m, &names);
+        if (r >= 0)
+                r = image_store_list(m->images, &l);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(i, l.infos, l.n) {
+                if (count_instances(m, i) > 0 || image_names_match(names, i))
+                        continue;
+                r = add_row(rows, i, 0);
+                if (r >= 0)
+                        r = strv_extend(&gone, i->digest);
+                if (r < 0)
+                        return r;
+        }
+
+        return dry_run ? 0 : remove_images(m, gone, reterr);
+}
+
+static void answer(Manager *m, uint64_t id, json_object *params,
+                int (*perform)(Manager *m, json_object *params, json_object *rows, KError *reterr)) {
+        _cleanup_json_ json_object *o = json_object_new_object(), *rows = json_object_new_array();
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        int r;
+
+        if (id == 0)
+                return;
+        r = o && rows ? perform(m, params, rows, &error) : -ENOMEM;
+        if (r >= 0)
+                r = json_add(o, "images", TAKE_PTR(rows));
+        if (r < 0)
+                (void) kerror_set_errno(&error, r, "The images cannot be looked through: %m");
+        r = kerror_is_set(&error) ? channel_reply_error(m->channel, id, &error)
+                                  : channel_reply(m->channel, id, TAKE_PTR(o));
+        if (r < 0)
+                log_warning_errno(r, "Cannot answer the master: %m");
+}
+
+void manager_image_list(Manager *m, uint64_t id, json_object *params) {
+        answer(m, id, params, list);
+}
+
+void manager_image_prune(Manager *m, uint64_t id, json_object *params) {
+        answer(m, id, params, prune);
+}
