@@ -21,6 +21,7 @@ static NodeSession sessions[16];
 static unsigned n_sessions;
 static char last_method[64];
 static json_object *last_params;
+static size_t bytes;
 
 void test_session_set_online(bool online) {
         is_online = online;
@@ -113,7 +114,12 @@ const char *session_address(NodeSession *s) {
         return "192.0.2.1";
 }
 
+size_t test_session_bytes(void) {
+        return bytes;
+}
+
 int session_send_binary(NodeSession *s, const void *head, size_t head_size, const void *data, size_t size) {
+        bytes += size;
         return 0;
 }
 

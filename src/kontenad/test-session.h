@@ -13,5 +13,6 @@ NodeSession *test_session(const char *node_id);
 const char *test_session_last_method(void);
 json_object *test_session_last_params(void);        /* borrowed */
 unsigned test_session_n_open(void);                 /* calls without an answer */
+size_t test_session_bytes(void);                    /* of binary messages, without their heads */
 void test_session_answer(const char *error);        /* the oldest; NULL: success */
 void test_session_answer_with(json_object *result); /* the oldest; consumed */

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "test.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "caller-stream.h"
+#include "file-util.h"
+#include "json-util.h"
+#include "kontena-limits.h"
+#include "operation.h"
+#include "stream-frame.h"
+#include "streams.h"
+#include "string-util.h"
+#include "test-session.h"
+
+/* Streams that callers open, from the operation down to what goes to the node. */
+
+typedef struct Bench {
+        Master m;
+        char *directory;
+        Caller *caller;
+        /* The last answer */
+        json_object *result;
+        KError error;
+        unsigned answers;
+        /* What the caller's sink was told last */
+        char id[64];
+        size_t bytes;
+        unsigned channel_ends, ends, freed;
+        int status;
+        KErrorCode end_code;
+        bool gone;
+} Bench;
+
+static Bench *bench; /* sinks are made by callers, which know none */
+
+static void sink_opened(const char *stream, void *userdata) {
+        snprintf(bench->id, sizeof(bench->id), "%s", stream);
+}
+
+static int sink_data(const char *stream, unsigned channel, const void *data, size_t size, void *userdata) {
+        ASSERT_STREQ(stream, bench->id);
+        bench->bytes += size;
+        bench->channel_ends += size == 0;
+        return bench->gone ? -ENOTCONN : 0;
+}
+
+static void sink_ended(const char *stream, int status, const KError *error, void *userdata) {
+        bench->ends++;
+        bench->status = status;
+        bench->end_code = kerror_is_set(error) ? error->code : K_OK;
+}
+
+static void sink_free(void *userdata) {
+        bench->freed++;
+}
+
+static const StreamSink sink = {
+        .opened = sink_opened, .data = sink_data, .ended = sink_ended, .free = sink_free
+};
+
+static int caller_sink(Caller *c, const StreamSink **ret, void **ret_userdata) {
+        *ret = &sink;
+        *ret_userdata = bench;
+        return 0;
+}
+
+static Caller *caller_new(const char *name, const char *address) {
+        static const CallerVTable vtable = { .kind = "test", .stream_sink = caller_sink };
+        Caller *c = new0(Caller, 1);
+
+        *c = (Caller){
+                .n_ref = 1, .vtable = &vtable, .name = strdup(name), .address = strdup(address), .uid = 1000
+        };
+        return c;
+}
+
+static int setup(void **state) {
+        char template[] = "/var/tmp/kontena-streams-XXXXXX";
+        _cleanup_free_ char *path = NULL;
+        Bench *b = new0(Bench, 1);
+        ServiceRow service = { .id = (char *) "s",
+                .grid_id = (char *) "g",
+                .stack = (char *) "null",
+                .name = (char *) "web",
+                .spec = json_object_new_object() };
+
+        bench = b;
+        b->directory = strdup(mkdtemp(template));
+        path = strjoin(b->directory, "/kontena.db");
+        ASSERT_OK(sd_event_new(&b->m.event));
+        ASSERT_OK(store_open(b->m.event, path, &b->m.store, NULL));
+        ASSERT_OK(streams_new(&b->m, &b->m.streams));
+        b->caller = caller_new("uid 1000", ":1.7");
+        test_session_set_online(true);
+
+        ASSERT_OK(store_begin(b->m.store, NULL));
+        ASSERT_OK(store_put_grid(b->m.store, &(GridRow){ .id = (char *) "g",
+                                                             .name = (char *) "home",
+                                                             .subnet = (char *) "10.81.0.0/16",
+                                                             .supernet = (char *) "10.80.0.0/12",
+                                                             .initial_size = 1 }));
+        ASSERT_OK(store_put_node(b->m.store, &(NodeRow){ .id = (char *) "n1",
+                                                             .grid_id = (char *) "g",
+                                                             .name = (char *) "node1",
+                                                             .number = 1 }));
+        ASSERT_OK(store_put_service(b->m.store, &service));
+        ASSERT_OK(store_put_instance(b->m.store, &(InstanceRow){ .id = (char *) "i1",
+                                                                 .grid_id = (char *) "g",
+                                                                 .service_id = (char *) "s",
+                                                                 .node_id = (char *) "n1",
+                                                                 .number = 1 }));
+        ASSERT_OK(store_commit(b->m.store, NULL));
+        json_object_put(service.spec);
+        *state = b;
+        return 0;
+}
+
+static int teardown(void **state) {
+        Bench *b = *state;
+
+        b->m.streams = streams_free(b->m.streams);
+        assert_null(b->m.caller_streams);
+        while (test_session_n_open() > 0)
+                test_session_answer(NULL);
+        operations_abort(&b->m);
+        json_object_put(b->result);
+        kerror_done(&b->error);
+        caller_unref(b->caller);
+        store_close(b->m.store);
+        sd_event_unref(b->m.event);
+        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
+        free(b->directory);
+        free(b);
+        return 0;
+}
+
+static void on_done(json_object *result, const KError *error, void *userdata) {
+        Bench *b = userdata;
+
+        b->answers++;
+        json_object_put(b->result);
+        b->result = json_object_get(result);
+        kerror_done(&b->error);
+        if (error)
+                (void) kerror_set(&b->error, error->code, "%s", kerror_message(error));
+}
+
+static void call(Bench *b, const char *name, json_object *params) {
+        b->answers = 0;
+        operation_call(&b->m, b->caller, operation_find(name), params, true, on_done, b);
+}
+
+static json_object *json(const char *text) {
+        json_object *o = NULL;
+
+        ASSERT_OK(json_parse(text, strlen(text), 1024 * 1024, &o, NULL));
+        return o;
+}
+
+static json_object *of_stream(const Bench *b, const char *key, json_object *value) {
+        json_object *o = json_object_new_object();
+
+        ASSERT_OK(json_add_string(o, "stream", b->id));
+        if (key)
+                ASSERT_OK(json_add(o, key, value));
+        return o;
+}
+
+#define WEB "\"grid\":\"home\",\"stack\":\"null\",\"service\":\"web\",\"instance\":1"
+
+static KErrorCode refused(Bench *b, const char *params) {
+        call(b, "exec.open", json(params));
+        ASSERT_EQ(b->answers, 1);
+        return b->error.code;
+}
+
+static uint32_t ask(Bench *b) {
+        uint64_t number;
+
+        call(b, "exec.open",
+                        json("{" WEB ",\"argv\":[\"psql\",\"secret1\",\"secret2\"],\"options\":{\"tty\":"
+                             "true,\"rows\":24,"
+                             "\"columns\":80,\"env\":[\"A=secret3\"],\"user\":\"app\"}}"));
+        ASSERT_EQ(b->answers, 0);
+        ASSERT_STREQ(test_session_last_method(), "stream.open");
+        ASSERT_OK(json_get_u64(test_session_last_params(), "stream", &number, NULL));
+        return (uint32_t) number;
+}
+
+static uint32_t open_exec(Bench *b) {
+        uint32_t number = ask(b);
+
+        test_session_answer(NULL);
+        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_STREQ(json_object_get_string(json_object_object_get(b->result, "stream")), b->id);
+        return number;
+}
+
+static int from_node(Bench *b, uint32_t number, unsigned channel, size_t size) {
+        _cleanup_free_ uint8_t *message = new0(uint8_t, STREAM_FRAME_HEAD_SIZE + size);
+
+        stream_frame_head(message, number, channel);
+        return streams_binary(&b->m, test_session("n1"), message, STREAM_FRAME_HEAD_SIZE + size);
+}
+
+static int node_says(Bench *b, const char *method, const char *format, uint32_t number) {
+        _cleanup_free_ char *text = strprintf(format, number);
+        _cleanup_json_ json_object *o = json(text);
+
+        return streams_method(&b->m, test_session("n1"), method, o);
+}
+
+static void write_to(Bench *b, size_t size) {
+        _cleanup_free_ char *data = new0(char, size + 1);
+
+        call(b, "stream.write", of_stream(b, "data", json_object_new_string_len(data, (int) size)));
+}
+
+static void test_a_command_runs_and_ends(void **state) {
+        _cleanup_(json_object_putp) json_object *params = NULL;
+        Bench *b = *state;
+        uint32_t number = ask(b);
+
+        params = json_object_get(test_session_last_params());
+        ASSERT_STREQ(json_text(json_object_object_get(params, "argv")),
+                        "[\"psql\",\"secret1\",\"secret2\"]");
+        ASSERT_STREQ(json_object_get_string(json_object_object_get(params, "id")), "i1");
+        ASSERT_STREQ(json_object_get_string(json_object_object_get(params, "kind")), "exec");
+        ASSERT_STREQ(json_object_get_string(json_object_object_get(params, "user")), "app");
+        test_session_answer(NULL);
+        ASSERT_EQ(b->answers, 1);
+
+        ASSERT_OK(from_node(b, number, 1, 1000));
+        ASSERT_OK(from_node(b, number, 2, 10));
+        ASSERT_OK(from_node(b, number, 2, 0));
+        ASSERT_EQ(b->bytes, 1010);
+        ASSERT_EQ(b->channel_ends, 1);
+        call(b, "stream.credit", of_stream(b, "bytes", json_object_new_int(1010)));
+        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_STREQ(test_session_last_method(), "stream.credit");
+        call(b, "stream.credit", of_stream(b, "bytes", json_object_new_int(1)));
+        ASSERT_EQ(b->error.code, K_INVALID_ARGUMENT);
+        call(b, "stream.signal", of_stream(b, "signal", json_object_new_string("INT")));
+        ASSERT_STREQ(test_session_last_method(), "stream.signal");
+        call(b, "stream.signal", of_stream(b, "signal", json_object_new_string("SEGV")));
+        ASSERT_EQ(b->error.code, K_INVALID_ARGUMENT);
+
+        ASSERT_EQ(node_says(b, "stream.end", "{\"stream\":%u,\"status\":3}", number), 1);
+        ASSERT_EQ(b->ends, 1);
+        ASSERT_EQ(b->status, 3);
+        ASSERT_EQ(b->end_code, K_OK);
+        ASSERT_EQ(b->freed, 1);
+        write_to(b, 1);
+        ASSERT_EQ(b->error.code, K_NO_SUCH_OPERATION);
+        ASSERT_OK(from_node(b, number, 1, 5)); /* late, and nobody's business */
+}
+
+static void test_secrets_of_a_command_are_in_no_audit(void **state) {
+        _cleanup_free_ char *path = NULL, *content = NULL;
+        Bench *b = *state;
+        uint32_t number = open_exec(b);
+        size_t size;
+
+        ASSERT_EQ(node_says(b, "stream.end", "{\"stream\":%u,\"status\":3}", number), 1);
+        store_close(b->m.store);
+        b->m.store = NULL;
+        path = strjoin(b->directory, "/kontena.db");
+        ASSERT_OK(read_file(path, 16U * 1024U * 1024U, &content, &size));
+        ASSERT_TRUE(memmem(content, size, "psql", 4) != NULL &&
+                        memmem(content, size, "(2 more)", 8) != NULL);
+        ASSERT_TRUE(memmem(content, size, "exec.open.end", 13) != NULL);
+        for (unsigned i = 1; i <= 3; i++) {
+                char text[16];
+
+                snprintf(text, sizeof(text), "secret%u", i);
+                ASSERT_TRUE(memmem(content, size, text, 7) == NULL);
+        }
+}
+
+static void test_what_cannot_be_run_is_refused(void **state) {
+        Bench *b = *state;
+        _cleanup_json_ json_object *o = json("{" WEB ",\"argv\":[]}");
+
+        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[]}"), K_INVALID_ARGUMENT);
+        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"\"]}"), K_INVALID_ARGUMENT);
+        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[1]}"), K_INVALID_ARGUMENT);
+        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":\"id\"}"), K_INVALID_ARGUMENT);
+        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"],\"options\":{\"colour\":\"red\"}}"),
+                        K_INVALID_ARGUMENT);
+        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"],\"options\":{\"env\":[\"A\"]}}"),
+                        K_INVALID_ARGUMENT);
+        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"],\"options\":{\"env\":[\"=A\"]}}"),
+                        K_INVALID_ARGUMENT);
+        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"],\"options\":{\"env\":[1]}}"), K_INVALID_ARGUMENT);
+        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"],\"options\":{\"rows\":70000}}"),
+                        K_INVALID_ARGUMENT);
+        ASSERT_EQ(refused(b, "{\"grid\":\"home\",\"stack\":\"null\",\"service\":\"web\",\"instance\":2,"
+                             "\"argv\":[\"id\"]}"),
+                        K_NO_SUCH_INSTANCE);
+        for (unsigned i = 0; i <= EXEC_ARGUMENTS_MAX; i++)
+                ASSERT_OK(json_append_string(json_object_object_get(o, "argv"), "x"));
+        ASSERT_EQ(refused(b, json_text(o)), K_LIMIT_EXCEEDED);
+        test_session_set_online(false);
+        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"]}"), K_NODE_OFFLINE);
+        test_session_set_online(true);
+
+        (void) ask(b);
+        test_session_answer("It does not run.");
+        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(b->error.code, K_CONFLICT);
+        ASSERT_EQ(b->ends, 0);
+        ASSERT_EQ(b->freed, 1);
+}
+
+static void test_writes_wait_for_the_window(void **state) {
+        Bench *b = *state;
+        uint32_t number = open_exec(b);
+        size_t before = test_session_bytes();
+
+        for (size_t n = 0; n < STREAM_WINDOW; n += STREAM_DATA_MAX) {
+                write_to(b, STREAM_DATA_MAX);
+                ASSERT_EQ(b->answers, 1);
+                ASSERT_EQ(b->error.code, K_OK);
+        }
+        for (unsigned i = 0; i < 4; i++) {
+                write_to(b, 100);
+                ASSERT_EQ(b->answers, 0);
+        }
+        write_to(b, 100);
+        ASSERT_EQ(b->error.code, K_LIMIT_EXCEEDED);
+        ASSERT_EQ(test_session_bytes() - before, STREAM_WINDOW);
+        write_to(b, STREAM_DATA_MAX + 1);
+        ASSERT_EQ(b->error.code, K_LIMIT_EXCEEDED);
+
+        b->answers = 0;
+        ASSERT_EQ(node_says(b, "stream.credit", "{\"stream\":%u,\"bytes\":150}", number), 1);
+        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(test_session_bytes() - before, STREAM_WINDOW + 150);
+        call(b, "stream.end-input", of_stream(b, NULL, NULL));
+        ASSERT_EQ(b->error.code, K_OK);
+        write_to(b, 1);
+        ASSERT_EQ(b->error.code, K_CONFLICT);
+        b->answers = 0;
+        ASSERT_EQ(node_says(b, "stream.credit", "{\"stream\":%u,\"bytes\":200}", number), 1);
+        ASSERT_EQ(b->answers, 2);
+        /* The one that still waits learns of the end. */
+        ASSERT_EQ(node_says(b, "stream.end", "{\"stream\":%u,\"status\":0}", number), 1);
+        ASSERT_EQ(b->answers, 3);
+        ASSERT_EQ(b->error.code, K_NO_SUCH_OPERATION);
+        ASSERT_EQ(test_session_bytes() - before, STREAM_WINDOW + 350);
+}
+
+static void test_a_stream_is_its_openers(void **state) {
+        Caller *other = caller_new("uid 1000", ":1.8"), *opener;
+        Bench *b = *state;
+
+        (void) open_exec(b);
+        opener = b->caller;
+        b->caller = other;
+        write_to(b, 1);
+        ASSERT_EQ(b->error.code, K_NO_SUCH_OPERATION);
+        call(b, "stream.close", of_stream(b, NULL, NULL));
+        ASSERT_EQ(b->error.code, K_NO_SUCH_OPERATION);
+        b->caller = opener;
+        call(b, "stream.close", of_stream(b, NULL, NULL));
+        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_STREQ(test_session_last_method(), "stream.close");
+        ASSERT_EQ(b->freed, 1);
+        caller_unref(other);
+}
+
+static void test_a_caller_that_goes_takes_its_streams_along(void **state) {
+        Bench *b = *state;
+        uint32_t number;
+
+        (void) open_exec(b);
+        ASSERT_OK(caller_stream_abandon(&b->m, b->id));
+        ASSERT_STREQ(test_session_last_method(), "stream.close");
+        ASSERT_EQ(b->freed, 1);
+        ASSERT_ERROR(caller_stream_abandon(&b->m, b->id), ENOENT);
+
+        (void) ask(b); /* before it is answered */
+        ASSERT_OK(caller_stream_abandon(&b->m, b->id));
+        ASSERT_EQ(b->answers, 1);
+        ASSERT_STREQ(test_session_last_method(), "stream.close");
+        test_session_answer(NULL);
+        ASSERT_EQ(b->answers, 1);
+
+        number = open_exec(b); /* what cannot be handed on */
+        b->gone = true;
+        ASSERT_OK(from_node(b, number, 1, 5));
+        ASSERT_STREQ(test_session_last_method(), "stream.close");
+        ASSERT_EQ(b->freed, 3);
+}
+
+static void test_a_node_that_lies_is_caught(void **state) {
+        Bench *b = *state;
+        uint32_t number = ask(b);
+
+        ASSERT_ERROR(from_node(b, number, 1, 1), EBADMSG); /* before it runs */
+        ASSERT_ERROR(node_says(b, "stream.end", "{\"stream\":%u,\"status\":0}", number), EBADMSG);
+        test_session_answer(NULL);
+        ASSERT_ERROR(from_node(b, number, 0, 1), EBADMSG);
+        ASSERT_ERROR(node_says(b, "stream.credit", "{\"stream\":%u,\"bytes\":1}", number), EBADMSG);
+        ASSERT_ERROR(node_says(b, "stream.credit", "{\"stream\":%u,\"bytes\":\"x\"}", number), EBADMSG);
+        ASSERT_ERROR(node_says(b, "stream.end", "{\"stream\":%u,\"error\":1}", number), EBADMSG);
+        ASSERT_OK(from_node(b, number, 2, 0));
+        ASSERT_ERROR(from_node(b, number, 2, 1), EBADMSG); /* after its end */
+        for (size_t n = 0; n < STREAM_WINDOW; n += STREAM_DATA_MAX)
+                ASSERT_OK(from_node(b, number, 1, STREAM_DATA_MAX));
+        ASSERT_ERROR(from_node(b, number, 1, 1), EBADMSG);
+        ASSERT_EQ(b->bytes, STREAM_WINDOW);
+        ASSERT_OK(from_node(b, number + 7, 1, 1)); /* of a stream there is not */
+        ASSERT_EQ(node_says(b, "logs.data", "{\"stream\":%u}", number), 0);
+
+        streams_session_gone(&b->m, test_session("n1"));
+        ASSERT_EQ(b->ends, 1);
+        ASSERT_EQ(b->end_code, K_NODE_OFFLINE);
+}
+
+static void test_streams_are_counted(void **state) {
+        Caller *opener, *other = caller_new("uid 1001", ":1.9");
+        Bench *b = *state;
+
+        for (unsigned i = 0; i < MIN(STREAMS_PER_CALLER_MAX, STREAMS_PER_NODE_MAX); i++)
+                (void) open_exec(b);
+        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"]}"), K_LIMIT_EXCEEDED);
+        opener = b->caller;
+        b->caller = other;
+        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"]}"), K_LIMIT_EXCEEDED); /* of the node */
+        b->caller = opener;
+        call(b, "stream.close", of_stream(b, NULL, NULL));
+        (void) open_exec(b);
+        caller_unref(other);
+}
+
+#define STREAMS_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+KONTENA_TESTS(STREAMS_TEST(test_a_command_runs_and_ends),
+                STREAMS_TEST(test_secrets_of_a_command_are_in_no_audit),
+                STREAMS_TEST(test_what_cannot_be_run_is_refused),
+                STREAMS_TEST(test_writes_wait_for_the_window), STREAMS_TEST(test_a_stream_is_its_openers),
+                STREAMS_TEST(test_a_caller_that_goes_takes_its_streams_along),
+                STREAMS_TEST(test_a_node_that_lies_is_caught), STREAMS_TEST(test_streams_are_counted))
