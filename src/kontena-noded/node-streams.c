@@ -54,7 +54,7 @@ int manager_new_streams(Manager *m) {
                 return r;
 
         /* What a daemon before this one was asked to run has nobody any more who would read it. */
-        r = stream_exec_sweep(m->bus);
+        r = stream_exec_sweep(m->bus, m->host.run_directory);
         if (r < 0)
                 log_warning_errno(r, "Commands that were left over may still run: %m");
         return 0;

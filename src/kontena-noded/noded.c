@@ -401,9 +401,9 @@ static int new_parts(Manager *m) {
         if (r >= 0)
                 r = log_streams_new(m->event, manager_send, m, &m->logs);
         if (r >= 0)
-                r = manager_new_streams(m);
-        if (r >= 0)
                 r = new_host(m);
+        if (r >= 0)
+                r = manager_new_streams(m);
         if (r >= 0)
                 r = manager_new_volumes(m);
         if (r < 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "stream-exec.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -29,6 +30,7 @@
 #define MANAGER_PATH      "/org/freedesktop/systemd1"
 #define MANAGER_INTERFACE "org.freedesktop.systemd1.Manager"
 
+#define DIRECTORY_PREFIX  "exec-"
 #define HANGUP_USEC       (5U * USEC_PER_SEC)
 #define LOG_SIZE_MAX      (64U * 1024U)
 #define CONFIG_SIZE_MAX   (8U * SPEC_SIZE_MAX)
@@ -601,7 +603,7 @@ int stream_exec_start(const StreamExecOptions *o, stream_exec_started_t started,
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "No terminal is as large as %ux%u.",
                                 o->columns, o->rows);
         e->name = strprintf("kontena-exec-%016" PRIx64 ".service", id);
-        e->directory = strprintf("%s/exec-%016" PRIx64, o->directory, id);
+        e->directory = strprintf("%s/" DIRECTORY_PREFIX "%016" PRIx64, o->directory, id);
         if (!e->name || !e->directory)
                 return -ENOMEM;
 
@@ -652,7 +654,46 @@ static int on_left_over(sd_bus_message *m, void *userdata, sd_bus_error *ret_err
         return 0;
 }
 
-int stream_exec_sweep(sd_bus *bus) {
+static int is_visible(const struct dirent *d) {
+        return d->d_name[0] != '.';
+}
+
+static int is_ours(const struct dirent *d) {
+        const char *id = startswith(d->d_name, DIRECTORY_PREFIX);
+
+        return id && strlen(id) == 16 && strspn(id, "0123456789abcdef") == 16;
+}
+
+/* <instance>/<generation>/exec-<id> */
+static int sweep_files(int parent_fd, const char *path, unsigned depth) {
+        struct dirent **entries = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        int n, r = 0;
+
+        fd = openat(parent_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0)
+                return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
+        n = scandirat(fd, ".", &entries, depth == 0 ? is_ours : is_visible, NULL);
+        if (n < 0)
+                return -errno;
+        for (int i = 0; i < n; i++) {
+                int q = depth == 0 ? rm_rf_at(fd, entries[i]->d_name)
+                                   : sweep_files(fd, entries[i]->d_name, depth - 1);
+
+                if (q < 0)
+                        r = q;
+                free(entries[i]);
+        }
+        free(entries);
+        return r;
+}
+
+int stream_exec_sweep(sd_bus *bus, const char *instances_directory) {
+        int r;
+
+        r = sweep_files(AT_FDCWD, instances_directory, 2);
+        if (r < 0)
+                log_warning_errno(r, "Files of commands that were left over stay: %m");
         return sd_bus_call_method_async(bus, NULL, SYSTEMD, MANAGER_PATH, MANAGER_INTERFACE,
                         "ListUnitsByPatterns", on_left_over, NULL, "asas", 0, 1, "kontena-exec-*.service");
 }

@@ -53,8 +53,9 @@ int stream_exec_end_input(StreamExec *e);
 int stream_exec_resize(StreamExec *e, unsigned rows, unsigned columns);
 int stream_exec_signal(StreamExec *e, int signal);
 
-/* Stops what a daemon before us has left. */
-int stream_exec_sweep(sd_bus *bus);
+/* Stops what a daemon before us has left, and removes its files below this directory, where each container has one: a variable
+ * of the environment may be in them. */
+int stream_exec_sweep(sd_bus *bus, const char *instances_directory);
 
 /* The "process" of the runtime's configuration as the command needs it. Pure. */
 int stream_exec_process(json_object *config, const StreamExecOptions *o, const UserIdentity *identity,
