@@ -132,16 +132,14 @@ static void judge(CalendarQuery *q, const siginfo_t *si) {
 
 static int on_text(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         CalendarQuery *q = userdata;
-        char rest[512];
+        size_t room = sizeof(q->text) - 1 - q->length;
+        char rest[512]; /* more than it ever says: dropped, so that it comes to its end */
         ssize_t n;
 
-        if (q->length < sizeof(q->text) - 1)
-                n = read(fd, q->text + q->length, sizeof(q->text) - 1 - q->length);
-        else
-                n = read(fd, rest, sizeof(rest)) > 0 ? 0 : -1; /* more than it ever says: let it end */
-        if (n > 0)
+        n = room > 0 ? read(fd, q->text + q->length, room) : read(fd, rest, sizeof(rest));
+        if (n > 0 && room > 0)
                 q->length += (size_t) n;
-        else if (n == 0 || !ERRNO_IS_TRANSIENT(-errno))
+        if (n == 0 || (n < 0 && !ERRNO_IS_TRANSIENT(-errno)))
                 q->io = sd_event_source_disable_unref(q->io);
         return 0;
 }

@@ -6,6 +6,7 @@
 #include "deployer.h"
 #include "events.h"
 #include "file-util.h"
+#include "job-runner.h"
 #include "json-util.h"
 #include "log.h"
 #include "node-session.h"
@@ -17,15 +18,18 @@
 #define ANSWER_USEC     (60 * USEC_PER_SEC)
 
 typedef enum QuestionState {
-        QUESTION_OPEN,    /* to be asked */
-        QUESTION_ASKED,   /* a node was */
-        QUESTION_REFUSED, /* there is no such image */
+        QUESTION_OPEN,     /* to be asked */
+        QUESTION_ASKED,    /* a node was */
+        QUESTION_REFUSED,  /* there is no such image */
+        QUESTION_ANSWERED, /* of a run: the digest waits to be taken */
 } QuestionState;
 
 typedef struct Question Question;
 struct Question {
-        DeployImages *owner; /* NULL: nobody waits for the answer any more */
-        char *deploy_id, *service_id, *grid_id;
+        DeployImages *owner;                    /* NULL: nobody waits for the answer any more */
+        char *deploy_id, *service_id, *grid_id; /* or the id of a run */
+        bool is_run;
+        char *digest;
         QuestionState state;
         KError error;
         unsigned asked;
@@ -46,6 +50,7 @@ static Question *question_free(Question *q) {
         free(q->deploy_id);
         free(q->service_id);
         free(q->grid_id);
+        free(q->digest);
         kerror_done(&q->error);
         return mfree(q);
 }
@@ -87,15 +92,17 @@ static Question *find(DeployImages *l, const char *deploy_id) {
         return NULL;
 }
 
-static int question_new(DeployImages *l, const DeployRow *deploy, Question **ret) {
+static int question_new(DeployImages *l, const char *id, const char *service_id, const char *grid_id,
+                bool is_run, Question **ret) {
         Question *q;
 
         q = new0(Question, 1);
         if (!q)
                 return -ENOMEM;
-        q->deploy_id = strdup(deploy->id);
-        q->service_id = strdup(deploy->service_id);
-        q->grid_id = strdup(deploy->grid_id);
+        q->deploy_id = strdup(id);
+        q->service_id = strdup(service_id);
+        q->grid_id = strdup(grid_id);
+        q->is_run = is_run;
         if (!q->deploy_id || !q->service_id || !q->grid_id) {
                 question_free(q);
                 return -ENOMEM;
@@ -113,6 +120,10 @@ static int write_digest(Question *q, const char *digest) {
         Store *s = q->owner->master->store;
         int r;
 
+        if (q->is_run) {
+                q->state = QUESTION_ANSWERED;
+                return free_and_strdup(&q->digest, digest);
+        }
         r = store_begin(s, NULL);
         if (r < 0)
                 return r;
@@ -153,10 +164,11 @@ static int take_answer(Question *q, json_object *result) {
         if (stale)
                 (void) events_add(q->owner->master,
                                 &(EventInfo){ .severity = "warning",
-                                                .type = "service:deploy",
+                                                .type = q->is_run ? "service:job" : "service:deploy",
                                                 .grid_id = q->grid_id,
                                                 .service_id = q->service_id },
-                                "The image of an earlier pull is deployed: %s", strempty(note));
+                                "The image of an earlier pull is %s: %s", q->is_run ? "run" : "deployed",
+                                strempty(note));
         return 1;
 }
 
@@ -176,9 +188,11 @@ static void on_answer(NodeSession *s, json_object *result, const KError *error, 
                 q->state = QUESTION_REFUSED;
                 (void) kerror_set(&q->error, K_IMAGE, "%s", kerror_message(error));
         }
-        if (l->master->deployer)
+        if (l->master->deployer && !q->is_run)
                 deployer_wake(l->master->deployer, q->service_id);
-        if (answered)
+        if (l->master->job_runner && q->is_run)
+                job_runner_wake(l->master->job_runner, q->service_id);
+        if (answered && !q->is_run)
                 question_free(q);
 }
 
@@ -205,12 +219,12 @@ static int ask(Question *q, NodeSession *session, const ServiceSpec *spec) {
 }
 
 /* A newer deploy of the same service is what counts. */
-static void forget_older(DeployImages *l, const DeployRow *deploy) {
+static void forget_older(DeployImages *l, const char *service_id, const char *id) {
         Question *q, *next;
 
         DL_FOREACH_SAFE(l->questions, q, next)
-                if (q->state != QUESTION_ASKED && streq(q->service_id, deploy->service_id) &&
-                                !streq(q->deploy_id, deploy->id))
+                if (q->state != QUESTION_ASKED && streq(q->service_id, service_id) &&
+                                !streq(q->deploy_id, id))
                         question_free(q);
 }
 
@@ -242,22 +256,11 @@ static NodeSession *choose_session(DeployImages *l, const Question *q, const Sch
         return NULL;
 }
 
-int deploy_image_resolve(DeployImages *l, const DeployRow *deploy, const SchedulerSnapshot *snapshot,
+static int resolve(DeployImages *l, Question *q, const SchedulerSnapshot *snapshot,
                 const SchedulerRequest *request, KError *reterr) {
         NodeSession *session;
-        Question *q;
         int r;
 
-        assert(l);
-        assert(deploy);
-
-        forget_older(l, deploy);
-        q = find(l, deploy->id);
-        if (!q) {
-                r = question_new(l, deploy, &q);
-                if (r < 0)
-                        return r;
-        }
         if (q->state == QUESTION_ASKED)
                 return 0;
         if (q->state == QUESTION_REFUSED) {
@@ -273,4 +276,46 @@ int deploy_image_resolve(DeployImages *l, const DeployRow *deploy, const Schedul
         }
         r = ask(q, session, request->spec);
         return r < 0 ? r : 0;
+}
+
+int deploy_image_resolve(DeployImages *l, const DeployRow *deploy, const SchedulerSnapshot *snapshot,
+                const SchedulerRequest *request, KError *reterr) {
+        Question *q;
+        int r;
+
+        assert(l);
+        assert(deploy);
+
+        forget_older(l, deploy->service_id, deploy->id);
+        q = find(l, deploy->id);
+        if (!q) {
+                r = question_new(l, deploy->id, deploy->service_id, deploy->grid_id, false, &q);
+                if (r < 0)
+                        return r;
+        }
+        return resolve(l, q, snapshot, request, reterr);
+}
+
+int deploy_image_resolve_run(DeployImages *l, const RunRow *run, const SchedulerSnapshot *snapshot,
+                const SchedulerRequest *request, char **ret_digest, KError *reterr) {
+        Question *q;
+        int r;
+
+        assert(l);
+        assert(run);
+        assert(ret_digest);
+
+        forget_older(l, run->service_id, run->id);
+        q = find(l, run->id);
+        if (!q) {
+                r = question_new(l, run->id, run->service_id, run->grid_id, true, &q);
+                if (r < 0)
+                        return r;
+        }
+        if (q->state == QUESTION_ANSWERED) {
+                *ret_digest = TAKE_PTR(q->digest);
+                question_free(q);
+                return 1;
+        }
+        return resolve(l, q, snapshot, request, reterr);
 }

@@ -20,3 +20,6 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(DeployImages *, deploy_images_free);
  * the registry has said that there is no such image. */
 int deploy_image_resolve(DeployImages *l, const DeployRow *deploy, const SchedulerSnapshot *snapshot,
                 const SchedulerRequest *request, KError *reterr);
+/* The same for the run of a job, whose row has no place for it: with 1 the answer is *ret_digest, NULL when nobody can tell. */
+int deploy_image_resolve_run(DeployImages *l, const RunRow *run, const SchedulerSnapshot *snapshot,
+                const SchedulerRequest *request, char **ret_digest, KError *reterr);

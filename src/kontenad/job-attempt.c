@@ -29,7 +29,7 @@ static uint64_t not_before(const InstanceRow *row) {
 }
 
 /* Nodes and the scheduler speak in sentences; here they become part of one. */
-static char *without_stop(const char *sentence) {
+char *job_run_phrase(const char *sentence) {
         size_t n = strlen(sentence);
 
         return strndup(sentence, n > 0 && sentence[n - 1] == '.' ? n - 1 : n);
@@ -49,7 +49,7 @@ static int judge_placed(JobRun *run, const InstanceRow *row, Verdict *ret, char 
                 reason = NULL;
                 verdict = VERDICT_SUCCEEDED;
         } else if (reported && STR_IN_SET(strempty(row->state), "exited", "failed"))
-                reason = without_stop(row->error ?: "the node gave no reason");
+                reason = job_run_phrase(row->error ?: "the node gave no reason");
         else if (!node->connected && node->offline_usec >= grace)
                 reason = strprintf("lost: node '%s' is offline", node->name);
         else {
@@ -81,7 +81,7 @@ int job_run_judge(JobRun *run, const InstanceRow *row, Verdict *ret, char **ret_
         if (!run->unplaced_reason) /* just placed */
                 return 0;
         *ret = VERDICT_HOPELESS;
-        *ret_reason = without_stop(run->unplaced_reason);
+        *ret_reason = job_run_phrase(run->unplaced_reason);
         return *ret_reason ? 0 : -ENOMEM;
 }
 

@@ -36,6 +36,7 @@ int job_run_event(JobRun *run, const char *severity, const InstanceRow *row, con
 
 /* job-attempt.c */
 int job_run_judge(JobRun *run, const InstanceRow *row, Verdict *ret, char **ret_reason);
+char *job_run_phrase(const char *sentence); /* without the full stop */
 bool job_run_is_last_attempt(const JobRun *run, const InstanceRow *row);
 /* Each does what there is to do in one transaction. Returns 1 when something was done: the rows are to be read again. */
 int job_run_retry(JobRun *run);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 
+#include "deploy-image.h"
 #include "events.h"
 #include "file-util.h"
 #include "job-run-internal.h"
@@ -178,10 +179,13 @@ int job_run_event(JobRun *run, const char *severity, const InstanceRow *row, con
         return 0;
 }
 
-static int finish(JobRun *run, const char *state, const char *reason) {
+static int finish(JobRun *run, const char *state, const char *sentence) {
+        _cleanup_free_ char *reason = sentence ? job_run_phrase(sentence) : NULL;
         _cleanup_(store_rollbackp) Store *t = NULL;
         int r;
 
+        if (sentence && !reason)
+                return -ENOMEM;
         r = store_begin(run->store, NULL);
         if (r < 0)
                 return r;
@@ -248,6 +252,23 @@ static bool is_settled(JobRun *run) {
         return false;
 }
 
+/* All instances and attempts run the same bytes. Returns 1 when it is known which, when nobody can tell, or when there is no such
+ * image, which ends the run. */
+static int resolve_image(JobRun *run, const SchedulerRequest *q, char **ret_digest) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        int r;
+
+        if (!run->master->deploy_images || run->spec->pull == PULL_NEVER)
+                return 1;
+        r = deploy_image_resolve_run(
+                        run->master->deploy_images, run->run, &run->snapshot, q, ret_digest, &error);
+        if (r < 0 && kerror_is_set(&error)) {
+                r = finish(run, "failed", kerror_message(&error));
+                return r < 0 ? r : 1;
+        }
+        return r;
+}
+
 /* WAITING becomes RUNNING, its instances are known; no node is chosen yet. Returns 1 when it has begun or ended. */
 static int begin(JobRun *run) {
         SchedulerRequest q = { .service_id = run->service->id,
@@ -259,6 +280,7 @@ static int begin(JobRun *run) {
         uint64_t deadline = run->run->created_at + RUN_PLACE_TIMEOUT_USEC;
         _cleanup_(store_rollbackp) Store *t = NULL;
         _cleanup_kerror_ KError error = KERROR_NULL;
+        _cleanup_free_ char *digest = NULL;
         uint32_t wanted;
         size_t node;
         int r;
@@ -273,6 +295,11 @@ static int begin(JobRun *run) {
                 r = finish(run, "failed", r < 0 ? kerror_message(&error) : "no node is wanted");
                 return r < 0 ? r : 1;
         }
+        r = resolve_image(run, &q, &digest);
+        if (r <= 0)
+                return r;
+        if (run_is_final(run->run))
+                return 1;
         if (wanted > DEPLOYED_INSTANCES_MAX) {
                 r = finish(run, "failed", "too many instances are wanted");
                 return r < 0 ? r : 1;
@@ -294,6 +321,9 @@ static int begin(JobRun *run) {
                         return -ENOMEM;
                 row->service_rev = run->service->revision;
                 row->spec = json_object_get(run->settings);
+                r = free_and_strdup(&row->wanted_digest, digest);
+                if (r < 0)
+                        return r;
                 r = store_put_instance(run->store, row);
         }
         if (r >= 0)

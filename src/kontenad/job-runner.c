@@ -12,6 +12,8 @@
 
 /* When the store cannot be written. */
 #define RETRY_USEC     (2 * USEC_PER_SEC)
+/* Many runs may begin at one point: the loop has its turn between them. */
+#define TURN_USEC      (20 * USEC_PER_MSEC)
 /* A machine that slept has another idea of how long that was. */
 #define SLEEP_MAX_USEC (600 * USEC_PER_SEC)
 
@@ -69,7 +71,7 @@ static const Active *find_active(const JobRunner *j, const char *run_id) {
         return NULL;
 }
 
-static int look_at_run(JobRunner *j, RunRow *row, Active *ret, uint64_t now) {
+static int look_at_run(JobRunner *j, RunRow *row, Active *ret, uint64_t now, bool later) {
         const Active *before = find_active(j, row->id);
         int r;
 
@@ -80,6 +82,11 @@ static int look_at_run(JobRunner *j, RunRow *row, Active *ret, uint64_t now) {
                 return -ENOMEM;
         if (before && !before->dirty && before->next > now) {
                 ret->next = before->next;
+                return 0;
+        }
+        if (later) {
+                ret->dirty = true;
+                ret->next = now;
                 return 0;
         }
 
@@ -94,6 +101,7 @@ static int look_at_run(JobRunner *j, RunRow *row, Active *ret, uint64_t now) {
 
 static int look_at_runs(JobRunner *j, uint64_t now, uint64_t *next) {
         _cleanup_(run_row_list_done) RunRowList runs = {};
+        uint64_t end = now_monotonic() + TURN_USEC;
         Active *active;
         int r;
 
@@ -104,7 +112,7 @@ static int look_at_runs(JobRunner *j, uint64_t now, uint64_t *next) {
         if (!active)
                 return -ENOMEM;
         for (size_t i = 0; i < runs.n; i++) {
-                r = look_at_run(j, runs.rows[i], &active[i], now);
+                r = look_at_run(j, runs.rows[i], &active[i], now, now_monotonic() >= end);
                 if (r < 0) {
                         active_free(active, runs.n);
                         return r;

@@ -146,6 +146,23 @@ static void told_done(Told **table) {
         }
 }
 
+/* A job's container was there and is not any more: never again, the job's next attempt is an instance of its own. */
+static int lose_run(Master *m, InstanceRow *row, uint64_t now) {
+        int r;
+
+        if (STR_IN_SET(strempty(row->state), "exited", "failed"))
+                return 0;
+        r = apply(row, &(NodeStatus){ .state = "failed",
+                                       .error = "lost: its node does not know of it any more",
+                                       .deploy_rev = row->deploy_rev,
+                                       .exit_status = -1 });
+        if (r < 0)
+                return r;
+        row->desired = INSTANCE_STOPPED;
+        row->status_at = now;
+        return store_put_instance(m->store, row);
+}
+
 /* The node's list is complete: what it does not have is removed, or was lost with its disk and will be made again. */
 static int take_absence(Master *m, const char *node_id, json_object *statuses, uint64_t now) {
         _cleanup_(instance_row_list_done) InstanceRowList rows = {};
@@ -184,6 +201,8 @@ static int take_absence(Master *m, const char *node_id, json_object *statuses, u
                         continue;
                 if (row->desired == INSTANCE_TERMINATED)
                         r = store_delete_instance(m->store, row->id);
+                else if (row->run_id && row->observed_deploy_rev > 0)
+                        r = lose_run(m, row, now);
                 else {
                         r = apply(row, &(NodeStatus){ .state = "pending", .exit_status = -1 });
                         if (r <= 0)

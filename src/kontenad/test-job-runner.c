@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "calendar.h"
+#include "deploy-image.h"
 #include "job-run.h"
 #include "job-runner.h"
 #include "kontena-limits.h"
@@ -518,7 +519,6 @@ static void test_one_point_never_runs_twice(void **state) {
 }
 
 static void test_schedule_that_systemd_does_not_know(void **state) {
-        _cleanup_(service_row_freep) ServiceRow *service = NULL;
         unsigned asked;
         Engine e = {};
 
@@ -729,6 +729,54 @@ static void test_job_is_not_deployed(void **state) {
         finish(&e);
 }
 
+static void answer_resolver(const char *json, const KError *error) {
+        _cleanup_json_ json_object *o = json ? json_tokener_parse(json) : NULL;
+        session_result_t done = fake_call_done;
+
+        fake_call_done = NULL;
+        ASSERT_TRUE(done != NULL);
+        done(fake_session, o, error, fake_call_userdata);
+}
+
+static void test_all_attempts_run_the_same_bytes(void **state) {
+        KError error = { .code = K_IMAGE, .message = (char *) "There is no image 'bad'." };
+        _cleanup_(instance_row_freep) InstanceRow *first = NULL, *second = NULL;
+        Engine e = {};
+
+        make(&e, 1, "{\"image\": \"bad\", \"type\": \"job\", \"retries\": 1}");
+        fake_session = session_new("n1", 1);
+        e.m.sessions = (NodeSessions *) &e; /* not looked into by the fakes */
+        ASSERT_OK(deploy_images_new(&e.m, &e.m.deploy_images));
+
+        ASSERT_OK(request(&e, NULL));
+        engine_settle(&e);
+        assert_run(&e, 1, "waiting", -1, 0, NULL);
+        ASSERT_STREQ(fake_session->last_method, "image.resolve");
+        answer_resolver("{\"digest\": \"sha256:abc\", \"stale\": false}", NULL);
+        engine_settle(&e);
+        first = get_instance(&e, "s-job", 1);
+        ASSERT_STREQ(first->wanted_digest, "sha256:abc");
+        play(&e);
+        pass_time(&e, 2 * USEC_PER_SEC);
+        second = get_instance(&e, "s-job", 1);
+        ASSERT_EQ(second->deploy_rev, 2);
+        ASSERT_STREQ(second->wanted_digest, "sha256:abc");
+        ASSERT_TRUE(fake_call_done == NULL); /* asked once */
+        play(&e);
+
+        ASSERT_OK(request(&e, NULL));
+        engine_settle(&e);
+        answer_resolver(NULL, &error);
+        engine_settle(&e);
+        assert_run(&e, 2, "failed", -1, 0, "There is no image 'bad'");
+
+        e.m.deploy_images = deploy_images_free(e.m.deploy_images);
+        e.m.sessions = NULL;
+        session_free(fake_session);
+        fake_session = NULL;
+        finish(&e);
+}
+
 /* Kills the master at its commit number "cut"; false when all ended without getting that far. */
 static bool kill_at(const char *spec, int cut, bool after_commit, unsigned expected_attempts) {
         _cleanup_(run_row_freep) RunRow *run = NULL;
@@ -813,4 +861,5 @@ KONTENA_TESTS(cmocka_unit_test(test_run_by_hand), cmocka_unit_test(test_what_fai
                 cmocka_unit_test(test_daemon_strategy_runs_on_every_node),
                 cmocka_unit_test(test_stopped_job_does_not_run),
                 cmocka_unit_test(test_removed_job_is_forgotten), cmocka_unit_test(test_job_is_not_deployed),
+                cmocka_unit_test(test_all_attempts_run_the_same_bytes),
                 cmocka_unit_test(test_run_survives_a_kill_at_any_step))

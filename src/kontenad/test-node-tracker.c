@@ -412,6 +412,37 @@ static void test_tracker_terminated_instance_is_gone_when_the_node_does_not_have
         engine_remove(&e);
 }
 
+static void test_tracker_run_that_the_node_has_lost_is_not_run_again(void **state) {
+        _cleanup_(instance_row_freep) InstanceRow *row = NULL, *after = NULL;
+        _cleanup_free_ char *path = NULL;
+        NodeSession *s;
+        Engine e = {};
+
+        make_joinable_grid(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        row = deploy_web(&e, "{\"image\": \"web:1\"}");
+        engine_begin(&e);
+        row->run_id = strdup("r");
+        row->deploy_rev = row->observed_deploy_rev = 1;
+        ASSERT_OK(free_and_strdup(&row->state, "running"));
+        ASSERT_OK(store_put_instance(e.m.store, row));
+        engine_commit(&e);
+        engine_settle(&e);
+        session_free(s);
+        s = connect_node(&e, "n1", 2);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        ASSERT_OK(store_get_instance(e.m.store, row->id, &after));
+        ASSERT_STREQ(after->state, "failed");
+        ASSERT_STREQ(after->error, "lost: its node does not know of it any more");
+        ASSERT_EQ(after->observed_deploy_rev, 1);
+        ASSERT_EQ(after->desired, INSTANCE_STOPPED);
+        path = strjoin("desired|instances|", row->id, "|desired");
+        ASSERT_STREQ(field(s->reply, path), "stopped"); /* in the first that it hears */
+        session_free(s);
+        engine_remove(&e);
+}
+
 static void test_tracker_numbers_differences_and_starts_anew_when_asked(void **state) {
         uint64_t epoch, seq;
         NodeSession *s;
@@ -652,6 +683,7 @@ KONTENA_TESTS(cmocka_unit_test(test_tracker_answers_hello_with_everything),
                 cmocka_unit_test(test_tracker_keeps_names_of_an_offline_node_for_the_grace),
                 cmocka_unit_test(test_tracker_has_one_winner_after_a_partition),
                 cmocka_unit_test(test_tracker_terminated_instance_is_gone_when_the_node_does_not_have_it),
+                cmocka_unit_test(test_tracker_run_that_the_node_has_lost_is_not_run_again),
                 cmocka_unit_test(test_tracker_numbers_differences_and_starts_anew_when_asked),
                 cmocka_unit_test(test_tracker_sends_nothing_when_nothing_changed),
                 cmocka_unit_test(test_tracker_tells_new_credentials_before_a_question),
