@@ -146,6 +146,7 @@ void instance_fail(Instance *i, KError *error); /* consumes the error's content 
 /* message_id: of message-id.h, or NULL. */
 void instance_say(Instance *i, const char *message_id, const char *severity, const char *type,
                 const char *format, ...) _printf_(5, 6);
+void instance_tell_how_it_stopped(Instance *i); /* before anything else is done with the unit */
 int instance_save(Instance *i);
 void instance_read_log_tail(Instance *i);
 void instance_forget_log_tail(Instance *i);

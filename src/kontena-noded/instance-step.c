@@ -228,6 +228,7 @@ void instance_operation_done(Unit *u, const KError *error, void *userdata) {
                 }
                 break;
         case OPERATION_STOP:
+                instance_tell_how_it_stopped(i);
                 i->was_running = false;
                 if (error) {
                         _cleanup_kerror_ KError copy = KERROR_NULL;

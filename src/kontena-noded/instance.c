@@ -294,6 +294,15 @@ void instance_say(Instance *i, const char *message_id, const char *severity, con
                         i->host->userdata);
 }
 
+/* systemd has killed what did not heed its signal: whoever wonders why a deploy takes long, or what became of the data, reads it here. */
+void instance_tell_how_it_stopped(Instance *i) {
+        if (i->was_running && i->unit && streq_ptr(unit_state(i->unit)->result, "timeout"))
+                instance_say(i, NULL, "warning", "service:stop_instance",
+                                "The container did not heed its stop signal within its stop_grace_period "
+                                "and was "
+                                "killed.");
+}
+
 static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
         Instance *i = userdata;
 

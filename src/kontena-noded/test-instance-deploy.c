@@ -165,7 +165,32 @@ static void test_machine_without_nspawn(void **state) {
         close_fixture(&f);
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_machine_has_its_root_made),
+static void test_who_is_killed_after_the_grace_is_named(void **state) {
+        static const struct {
+                const char *result;
+                bool told;
+        } table[] = { { "success", false }, { "exit-code", false }, { "signal", false },
+                { "timeout", true } };
+
+        FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
+                Fixture f;
+
+                open_fixture(&f);
+                run_first(&f);
+                want(&f, 1, 1, ",\"desired\":\"stopped\"");
+                ASSERT_TRAIL("stop ");
+                the_unit->state.result = (char *) t->result;
+                unit_finishes("inactive", NULL);
+                ASSERT_EQ(instance_state_of(f.i), INSTANCE_STOPPED);
+                ASSERT_EQ(strstr(events, "warning service:stop_instance: The container did not heed") !=
+                                                NULL,
+                                t->told);
+                close_fixture(&f);
+        }
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_who_is_killed_after_the_grace_is_named),
+                cmocka_unit_test(test_machine_has_its_root_made),
                 cmocka_unit_test(test_root_that_cannot_be_made),
                 cmocka_unit_test(test_machine_without_nspawn),
                 cmocka_unit_test(test_newcomer_is_published_when_it_is_up),
