@@ -19,6 +19,7 @@ char image_tag[2] = "1";
 Instance *removed_instance;
 
 static void note(const char *format, ...) _printf_(1, 2);
+void (*side_effect_hook)(const char *what);
 static void note(const char *format, ...) {
         size_t n = strlen(trail);
         va_list ap;
@@ -26,6 +27,8 @@ static void note(const char *format, ...) {
         va_start(ap, format);
         (void) vsnprintf(trail + n, sizeof(trail) - n, format, ap);
         va_end(ap);
+        if (side_effect_hook)
+                side_effect_hook(trail + n);
         n = strlen(trail);
         (void) snprintf(trail + n, sizeof(trail) - n, " ");
 }
@@ -33,6 +36,7 @@ static void note(const char *format, ...) {
 /* systemd: one unit */
 Unit *the_unit;
 uint32_t next_pid;
+const char *last_operation = "";
 
 int unit_new(UnitManager *m, const char *name, unit_changed_t changed, void *userdata, Unit **ret) {
         Unit *u = new0(Unit, 1);
@@ -81,12 +85,14 @@ bool unit_state_is_waiting(const UnitState *s) {
 
 int unit_start(Unit *u, const UnitSetup *setup, uint64_t timeout_usec, unit_done_t done) {
         note("start");
-        ASSERT_TRUE(!u->done);
+        last_operation = "start";
+        ASSERT_TRUE(!u->done && unit_state_is_gone(&u->state));
         u->done = done;
         return 0;
 }
 int unit_restart(Unit *u, uint64_t timeout_usec, unit_done_t done) {
         note("restart");
+        last_operation = "restart";
         ASSERT_TRUE(!u->done);
         u->done = done;
         return 0;
@@ -97,6 +103,7 @@ void unit_reset_failed(Unit *u) {
 }
 int unit_stop(Unit *u, uint64_t timeout_usec, unit_done_t done) {
         note("stop");
+        last_operation = "stop";
         ASSERT_TRUE(!u->done);
         u->done = done;
         return 0;
@@ -149,6 +156,9 @@ int pull_image(PullManager *m, const char *reference, const char *revision, pull
         the_pull.userdata = userdata;
         *ret = (Pull *) &the_pull;
         return 0;
+}
+bool pull_is_pending(void) {
+        return the_pull.done;
 }
 Pull *pull_cancel(Pull *p) {
         if (p) {

@@ -35,6 +35,10 @@ extern const char *root_error; /* of a machine */
 extern Runtime fake_machines;
 extern char events[1024];
 extern sd_event *the_event;
+extern const char *last_operation;                 /* that systemd was asked for */
+extern void (*side_effect_hook)(const char *what); /* before each; NULL: none */
+
+bool pull_is_pending(void);
 
 void unit_becomes(const char *active_state, uint32_t pid);
 void unit_finishes(const char *active_state, const char *failure);
