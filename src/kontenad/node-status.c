@@ -271,7 +271,7 @@ int node_status_take(Master *m, const char *node_id, json_object *statuses, bool
 int node_event_take(Master *m, const char *grid_id, const char *node_id, json_object *event, uint64_t now,
                 KError *reterr) {
         const char *severity = NULL, *type = NULL, *message = NULL, *reference = NULL;
-        _cleanup_free_ char *grid = NULL, *stack = NULL, *name = NULL;
+        _cleanup_free_ char *grid = NULL, *stack = NULL, *name = NULL, *whose = NULL;
         _cleanup_(service_row_freep) ServiceRow *service = NULL;
         uint64_t time = 0;
         int64_t instance = 0;
@@ -294,6 +294,10 @@ int node_event_take(Master *m, const char *grid_id, const char *node_id, json_ob
 
         if (reference && service_reference_parse(reference, &grid, &stack, &name, NULL) >= 0)
                 (void) store_find_service(m->store, grid_id, stack ?: STACK_NULL, name, &service);
+        /* Of one that was removed meanwhile the event alone can tell the name. */
+        if (name && !service)
+                whose = instance > 0 ? strprintf("%s-%" PRIi64 ": ", reference, instance)
+                                     : strjoin(reference, ": ");
 
         /* The node's clock was compared at its admission; what is from the future all the same is from now. */
         (void) events_add(m,
@@ -304,6 +308,6 @@ int node_event_take(Master *m, const char *grid_id, const char *node_id, json_ob
                                         .service_id = service ? service->id : NULL,
                                         .instance = instance,
                                         .time = time > 0 && time < now ? time : now },
-                        "%s", message);
+                        "%s%s", strempty(whose), message);
         return 0;
 }

@@ -581,6 +581,12 @@ static void test_tracker_bounds_events_of_a_node(void **state) {
         ASSERT_EQ(count_events("50 more events of the node"), 1);
         ASSERT_OK(say(&e, s, 0, "event", "{\"severity\": \"loud\", \"type\": \"t\", \"message\": \"m\"}"));
         ASSERT_EQ(count_events(" t m"), 1);
+        /* Its service was removed meanwhile. */
+        ASSERT_OK(say(&e, s, 0, "event",
+                        "{\"severity\": \"info\", \"type\": \"t\", \"message\": \"m\", \"service\": "
+                        "\"shop/web\", "
+                        "\"instance\": 2}"));
+        ASSERT_EQ(count_events(" t shop/web-2: m"), 1);
         session_free(s);
         engine_remove(&e);
 }
