@@ -51,6 +51,26 @@ def test_memory_eater_is_killed_alone(grid, vm):
         assert vm.run("systemctl is-active kontena-noded").stdout.strip() == "active"
 
 
+def test_fork_bomb_hurts_nobody_else(grid, vm):
+    """Under a limit of processes: the service beside it answers, the node's daemon does its work, and a deploy ends the bomb."""
+    quiet, name = unique("quiet"), unique("bomb")
+    with grid.service(quiet, "echo:1", "--affinity=node==vm1", "--ports=18077:8080", "--wait-for-port=8080"):
+        pid = grid.main_pid(grid.instance(quiet))
+        with grid.service(name, "busybox:1", "--affinity=node==vm1", "--pids-limit=64", "--cpus=0.5", "--drain=0", "--", "sh", "-c",
+                          "b() { b | b & }; trap '' TERM; while :; do b; sleep 0.1; done 2>/dev/null"):  # fmt: skip
+            cgroup = "/sys/fs/cgroup" + vm.run(["systemctl", "show", "-P", "ControlGroup", grid.instance(name)["unit"]]).stdout.strip()
+            wait_until(lambda: "max 0" not in vm.read(f"{cgroup}/pids.events"), 60, "the limit to be reached", 0.3)
+            assert int(vm.read(f"{cgroup}/pids.current")) <= 64
+            assert grid.master.run(f"curl -sS -m 10 http://{vm.address}:18077/", check=False).returncode == 0
+            assert grid.main_pid(grid.instance(quiet)) == pid
+            assert grid.nodes()["vm1"]["state"] == "online"
+            grid.ctl("service", "update", "--cmd=sleep infinity", name)
+            assert grid.deploy(name, timeout=120).returncode == 0
+            wait_until(lambda: vm.run(f"test -e {cgroup}/cgroup.procs", check=False).returncode != 0
+                       or not vm.read(f"{cgroup}/cgroup.procs").strip() or int(vm.read(f"{cgroup}/pids.current")) < 8,
+                       60, "the end of the bomb", 0.5)  # fmt: skip
+
+
 TRY_DEVICES = """
 while :; do
         rm -f /tmp/mem
