@@ -14,6 +14,8 @@
 /* After a restart of the daemon not all are asked in one moment. */
 #define SPREAD_USEC         (2 * USEC_PER_SEC)
 
+#define COMMAND_SHOWN_MAX   100
+
 static const char *const health_state_table[_HEALTH_STATE_MAX] = {
         [HEALTH_UNKNOWN] = "unknown",
         [HEALTH_HEALTHY] = "healthy",
@@ -69,8 +71,10 @@ struct Health {
         HealthJudge judge;
         sd_event_source *timer;
         NetCheck *asking;
+        ContainerCommand *command;
         char *seen;
         health_news_t news;
+        health_inside_t inside;
         void *userdata;
 };
 
@@ -103,6 +107,7 @@ Health *health_stop(Health *h) {
                 return NULL;
 
         net_check_cancel(h->asking);
+        container_command_cancel(h->command);
         sd_event_source_disable_unref(h->timer);
         health_check_done(&h->check);
         free(h->address);
@@ -136,47 +141,71 @@ static void on_answer(NetCheck *c, const KError *error, void *userdata) {
         take_answer(h, error);
 }
 
+/* end: of a sentence, "exited with status 1: the server is down" */
+static void on_command_done(ContainerCommand *c, int status, const KError *end, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        _cleanup_free_ char *words = NULL;
+        Health *h = userdata;
+
+        h->command = NULL;
+        if (end) {
+                words = strv_join(h->check.command, " ");
+                (void) kerror_set(&error, end->code, "'%.*s%s' %s.", COMMAND_SHOWN_MAX, strna(words),
+                                words && strlen(words) > COMMAND_SHOWN_MAX ? "…" : "", kerror_message(end));
+        }
+        take_answer(h, end ? &error : NULL);
+}
+
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
         const char *uri;
         Health *h = userdata;
+        uint64_t timeout = h->check.timeout_sec * USEC_PER_SEC;
         int r;
 
         uri = h->check.protocol == HEALTH_HTTP ? h->check.uri : NULL;
-        r = net_check_start(h->event, h->address, h->check.port, uri, h->check.timeout_sec * USEC_PER_SEC,
-                        on_answer, h, &h->asking);
+        if (h->check.protocol == HEALTH_EXEC)
+                r = h->inside(h->check.command, timeout, on_command_done, h, &h->command, &error,
+                                h->userdata);
+        else
+                r = net_check_start(
+                                h->event, h->address, h->check.port, uri, timeout, on_answer, h, &h->asking);
+        if (r == -EOPNOTSUPP)
+                take_answer(h, &error);
         /* Not for lack of memory or descriptors here is the container restarted. */
-        if (r < 0)
+        else if (r < 0)
                 ask_again(h);
         return 0;
 }
 
-int health_start(sd_event *event, const HealthCheck *check, const char *address, uint64_t started_usec,
-                bool up, health_news_t news, void *userdata, Health **ret) {
+int health_start(const HealthOptions *o, Health **ret) {
         _cleanup_(health_stopp) Health *h = NULL;
         uint64_t random = 0, first = 0;
         int r;
 
-        assert(event);
-        assert(check);
-        assert(news);
+        assert(o);
+        assert(o->event);
+        assert(o->news);
+        assert(o->inside || o->check->protocol != HEALTH_EXEC);
         assert(ret);
 
         h = new0(Health, 1);
         if (!h)
                 return -ENOMEM;
-        h->event = event;
-        h->news = news;
-        h->userdata = userdata;
-        h->address = address ? strdup(address) : NULL;
-        r = health_check_copy(check, &h->check);
-        if (r < 0 || (address && !h->address))
+        h->event = o->event;
+        h->news = o->news;
+        h->inside = o->inside;
+        h->userdata = o->userdata;
+        h->address = o->address ? strdup(o->address) : NULL;
+        r = health_check_copy(o->check, &h->check);
+        if (r < 0 || (o->address && !h->address))
                 return -ENOMEM;
-        health_judge_init(&h->judge, check, started_usec, up);
+        health_judge_init(&h->judge, &h->check, o->started_usec, o->up);
 
-        if (up && getrandom(&random, sizeof(random), 0) == (ssize_t) sizeof(random))
+        if (o->up && getrandom(&random, sizeof(random), 0) == (ssize_t) sizeof(random))
                 first = random % MIN(SPREAD_USEC, h->judge.interval);
         r = sd_event_add_time_relative(
-                        event, &h->timer, CLOCK_MONOTONIC, first, 50 * USEC_PER_MSEC, on_timer, h);
+                        o->event, &h->timer, CLOCK_MONOTONIC, first, 50 * USEC_PER_MSEC, on_timer, h);
         if (r < 0)
                 return r;
 

@@ -3,6 +3,7 @@
 
 #include <systemd/sd-event.h>
 
+#include "container-exec.h"
 #include "macro.h"
 #include "service-spec.h"
 #include "string-util.h"
@@ -37,10 +38,24 @@ typedef struct Health Health;
 
 /* From the event loop: the state has changed, or, while it is not up, what was seen. May call health_stop(). */
 typedef void (*health_news_t)(Health *h, void *userdata);
+/* Starts a command in the container, as container_command_start(). -EOPNOTSUPP is an answer; other errors are ours, and say nothing
+ * of the container. */
+typedef int (*health_inside_t)(char *const *argv, uint64_t timeout_usec, container_command_done_t done,
+                void *done_userdata, ContainerCommand **ret, KError *reterr, void *userdata);
 
-/* started_usec: of the container, CLOCK_MONOTONIC. up: it was up before; else it is asked every second until it is. */
-int health_start(sd_event *event, const HealthCheck *check, const char *address, uint64_t started_usec,
-                bool up, health_news_t news, void *userdata, Health **ret);
+typedef struct HealthOptions {
+        sd_event *event;
+        const HealthCheck *check;
+        const char *address;   /* NULL: the host's network, where only commands can be asked */
+        uint64_t started_usec; /* the container, CLOCK_MONOTONIC */
+        bool up;               /* it was before; else it is asked every second until it is */
+        health_news_t news;
+        health_inside_t inside;
+        void *userdata;
+} HealthOptions;
+
+/* What is in the options is copied. */
+int health_start(const HealthOptions *o, Health **ret);
 Health *health_stop(Health *h); /* NULL is fine; also a check that is under way ends */
 DEFINE_TRIVIAL_CLEANUP_FUNC(Health *, health_stop);
 

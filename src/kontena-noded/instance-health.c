@@ -270,6 +270,43 @@ static void on_health(Health *h, void *userdata) {
                 show(i, "waiting to be healthy", health_seen(h));
 }
 
+/* As it is now: another version may be wanted while this one still serves. */
+static int ask_inside(char *const *argv, uint64_t timeout_usec, container_command_done_t done,
+                void *done_userdata, ContainerCommand **ret, KError *reterr, void *userdata) {
+        _cleanup_free_ char *bundle = NULL, *directory = NULL, *id = NULL, *unit = NULL, *description = NULL;
+        Instance *i = userdata;
+
+        if (!i->want || !i->host->runtime || !i->unit)
+                return -EAGAIN;
+        bundle = instance_generation_run_directory(i, i->record.generation);
+        directory = bundle ? strjoin(bundle, "/health") : NULL;
+        id = strprintf("%s-%" PRIu64, i->id, i->record.generation);
+        unit = strprintf("kontena-health-%s.service", i->id); /* one at a time */
+        description = strprintf("Health check of %s/%s-%u", instance_stack(i), instance_service(i),
+                        instance_number(i));
+        if (!bundle || !directory || !id || !unit || !description)
+                return -ENOMEM;
+
+        return container_command_start(
+                        &(ContainerCommandOptions){
+                                        .event = i->host->event,
+                                        .units = i->host->units,
+                                        .runtime = i->host->runtime,
+                                        .want = i->want,
+                                        .image = strempty(i->record.image),
+                                        .unit = unit,
+                                        .description = description,
+                                        .bind_unit = unit_name(i->unit),
+                                        .container_id = id,
+                                        .bundle = bundle,
+                                        .directory = directory,
+                                        .argv = argv,
+                                        .capture = true,
+                                        .timeout_usec = timeout_usec,
+                        },
+                        done, done_userdata, ret, reterr);
+}
+
 static int settle_health(Instance *i) {
         const HealthCheck *c = &i->want->spec->health_check;
         int r;
@@ -277,8 +314,18 @@ static int settle_health(Instance *i) {
         if (i->health && !health_is_about(i->health, c, i->want->address))
                 instance_health_stop(i);
         if (!i->health) {
-                r = health_start(i->host->event, c, i->want->address, i->running_since, i->record.ready,
-                                on_health, i, &i->health);
+                r = health_start(
+                                &(HealthOptions){
+                                                .event = i->host->event,
+                                                .check = c,
+                                                .address = i->want->address,
+                                                .started_usec = i->running_since,
+                                                .up = i->record.ready,
+                                                .news = on_health,
+                                                .inside = ask_inside,
+                                                .userdata = i,
+                                },
+                                &i->health);
                 if (r < 0)
                         return r;
         }

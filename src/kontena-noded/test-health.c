@@ -20,7 +20,7 @@ static void test_failures_in_the_start_period_do_not_count(void **state) {
         HealthCheck c = check(10, 60, 1);
         HealthJudge j;
 
-        health_judge_init(&j, &c, 1000 * SEC, /* up= */ false);
+        health_judge_init(&j, &c, 1000 * SEC, false);
         for (uint64_t t = 1000; t < 1010; t++) {
                 ASSERT_FALSE(health_judge_take(&j, false, t * SEC));
                 ASSERT_EQ(j.state, HEALTH_UNKNOWN);
@@ -33,7 +33,7 @@ static void test_start_period_ends_with_the_first_success(void **state) {
         HealthCheck c = check(100, 5, 1);
         HealthJudge j;
 
-        health_judge_init(&j, &c, 0, /* up= */ false);
+        health_judge_init(&j, &c, 0, false);
         ASSERT_FALSE(health_judge_take(&j, false, 1 * SEC));
         ASSERT_TRUE(health_judge_take(&j, true, 2 * SEC));
         ASSERT_EQ(j.state, HEALTH_HEALTHY);
@@ -45,7 +45,7 @@ static void test_retries_are_counted_in_a_row(void **state) {
         HealthCheck c = check(0, 10, 3);
         HealthJudge j;
 
-        health_judge_init(&j, &c, 0, /* up= */ true);
+        health_judge_init(&j, &c, 0, true);
         ASSERT_FALSE(health_judge_take(&j, false, 10 * SEC));
         ASSERT_FALSE(health_judge_take(&j, false, 20 * SEC));
         ASSERT_TRUE(health_judge_take(&j, true, 30 * SEC)); /* known now */
@@ -65,7 +65,7 @@ static void test_who_starts_has_as_long_as_who_runs(void **state) {
         HealthJudge j;
         uint64_t t;
 
-        health_judge_init(&j, &c, 0, /* up= */ false);
+        health_judge_init(&j, &c, 0, false);
         for (t = 0; t < 100; t++)
                 if (health_judge_take(&j, false, t * SEC))
                         break;
@@ -78,7 +78,7 @@ static void test_pauses(void **state) {
         HealthJudge j;
         uint64_t sum = 0;
 
-        health_judge_init(&j, &c, 0, /* up= */ false);
+        health_judge_init(&j, &c, 0, false);
         for (int i = 0; i < 5; i++)
                 sum += health_judge_pause(&j);
         ASSERT_TRUE(sum < 2 * SEC);
@@ -98,6 +98,8 @@ struct NetCheck {
 };
 static bool is_well, cannot_ask;
 static unsigned n_asked, n_under_way;
+static sd_event *the_event;
+static const char *expected_to_be_seen = "GET http://10.81.128.5:80/up answered 503.";
 
 NetCheck *net_check_cancel(NetCheck *c) {
         if (!c)
@@ -150,9 +152,71 @@ static void on_news(Health *h, void *userdata) {
         heard->n++;
         heard->last = health_state(h);
         if (heard->last == HEALTH_UNHEALTHY)
-                ASSERT_STREQ(health_seen(h), "GET http://10.81.128.5:80/up answered 503.");
+                ASSERT_STREQ(health_seen(h), expected_to_be_seen);
         if (heard->stop)
                 heard->health = health_stop(h);
+}
+
+/* A command in it */
+struct ContainerCommand {
+        sd_event_source *source;
+        container_command_done_t done;
+        void *userdata;
+};
+static int inside_error;
+
+ContainerCommand *container_command_cancel(ContainerCommand *c) {
+        if (!c)
+                return NULL;
+        n_under_way--;
+        sd_event_source_disable_unref(c->source);
+        free(c);
+        return NULL;
+}
+
+static int on_exited(sd_event_source *s, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        ContainerCommand *c = userdata;
+
+        (void) kerror_set(&error, K_RUNTIME, "exited with status 2: no response");
+        c->done(c, is_well ? 0 : 2, is_well ? NULL : &error, c->userdata);
+        container_command_cancel(c);
+        return 0;
+}
+
+static int inside(char *const *argv, uint64_t timeout_usec, container_command_done_t done,
+                void *done_userdata, ContainerCommand **ret, KError *reterr, void *userdata) {
+        Heard *h = userdata;
+        ContainerCommand *c;
+
+        n_asked++;
+        if (inside_error < 0)
+                return kerror_set_errno(reterr, inside_error, "This runtime runs no commands.");
+        c = new0(ContainerCommand, 1);
+        ASSERT_TRUE(c && h);
+        ASSERT_EQ(timeout_usec, SEC);
+        ASSERT_STREQ(argv[0], "pg_isready");
+        n_under_way++;
+        c->done = done;
+        c->userdata = done_userdata;
+        *ret = c;
+        return sd_event_add_defer(the_event, &c->source, on_exited, c);
+}
+
+static int start(sd_event *e, const HealthCheck *c, uint64_t started_usec, bool up, Heard *h) {
+        the_event = e;
+        return health_start(
+                        &(HealthOptions){
+                                        .event = e,
+                                        .check = c,
+                                        .address = "10.81.128.5",
+                                        .started_usec = started_usec,
+                                        .up = up,
+                                        .news = on_news,
+                                        .inside = inside,
+                                        .userdata = h,
+                        },
+                        &h->health);
 }
 
 static void run_until(sd_event *e, const Heard *h, HealthState state) {
@@ -171,7 +235,7 @@ static void test_loop_goes_through_a_life(void **state) {
 
         ASSERT_OK(sd_event_new(&e));
         is_well = false;
-        ASSERT_OK(health_start(e, &c, "10.81.128.5", begun, /* up= */ false, on_news, &h, &h.health));
+        ASSERT_OK(start(e, &c, begun, false, &h));
         while (now_monotonic() - begun < 500 * USEC_PER_MSEC)
                 ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
         ASSERT_EQ(h.n, 1); /* what was seen, once */
@@ -204,7 +268,7 @@ static void test_lack_of_descriptors_is_no_illness(void **state) {
         ASSERT_OK(sd_event_new(&e));
         cannot_ask = true;
         n_asked = 0;
-        ASSERT_OK(health_start(e, &c, "10.81.128.5", begun, /* up= */ false, on_news, &h, &h.health));
+        ASSERT_OK(start(e, &c, begun, false, &h));
         while (n_asked < 3 && now_monotonic() - begun < 5 * SEC)
                 ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
         ASSERT_TRUE(n_asked >= 3);
@@ -216,13 +280,52 @@ static void test_lack_of_descriptors_is_no_illness(void **state) {
         sd_event_unref(e);
 }
 
+static void test_command_is_asked_inside(void **state) {
+        HealthCheck c = check(0, 1, 1);
+        sd_event *e = NULL;
+        Heard h = {};
+
+        c.protocol = HEALTH_EXEC;
+        c.port = 0;
+        c.command = (char *[]){ (char *) "pg_isready", (char *) "-q", NULL };
+        expected_to_be_seen = "'pg_isready -q' exited with status 2: no response.";
+        ASSERT_OK(sd_event_new(&e));
+        is_well = true;
+        ASSERT_OK(start(e, &c, now_monotonic(), false, &h));
+        run_until(e, &h, HEALTH_HEALTHY);
+        is_well = false;
+        run_until(e, &h, HEALTH_UNHEALTHY);
+
+        /* Ours to blame, and not. */
+        is_well = true;
+        run_until(e, &h, HEALTH_HEALTHY);
+        inside_error = -ENOMEM;
+        n_asked = 0;
+        for (uint64_t end = now_monotonic() + 5 * SEC; n_asked < 2 && now_monotonic() < end;)
+                ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
+        ASSERT_EQ(health_state(h.health), HEALTH_HEALTHY);
+        inside_error = -EOPNOTSUPP;
+        expected_to_be_seen = "This runtime runs no commands.";
+        run_until(e, &h, HEALTH_UNHEALTHY);
+
+        inside_error = 0;
+        h.last = HEALTH_UNKNOWN;
+        n_asked = 0;
+        while (n_asked == 0)
+                ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
+        health_stop(h.health);
+        ASSERT_EQ(n_under_way, 0);
+        sd_event_unref(e);
+        expected_to_be_seen = "GET http://10.81.128.5:80/up answered 503.";
+}
+
 static void test_another_check_is_another(void **state) {
         HealthCheck c = check(1, 1, 1), d = c;
         sd_event *e = NULL;
         Heard h = {};
 
         ASSERT_OK(sd_event_new(&e));
-        ASSERT_OK(health_start(e, &c, "10.81.128.5", 0, /* up= */ true, on_news, &h, &h.health));
+        ASSERT_OK(start(e, &c, 0, true, &h));
         ASSERT_TRUE(health_is_about(h.health, &d, "10.81.128.5"));
         ASSERT_FALSE(health_is_about(h.health, &d, "10.81.128.6"));
         d.retries = 2;
@@ -245,4 +348,5 @@ KONTENA_TESTS(cmocka_unit_test(test_failures_in_the_start_period_do_not_count),
                 cmocka_unit_test(test_who_starts_has_as_long_as_who_runs), cmocka_unit_test(test_pauses),
                 cmocka_unit_test(test_loop_goes_through_a_life),
                 cmocka_unit_test(test_lack_of_descriptors_is_no_illness),
+                cmocka_unit_test(test_command_is_asked_inside),
                 cmocka_unit_test(test_another_check_is_another))

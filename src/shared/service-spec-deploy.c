@@ -72,10 +72,6 @@ static int parse_kind(json_object *o, ServiceSpec *s, KError *reterr) {
 }
 
 int spec_refuse_unsupported(const ServiceSpec *s, KError *reterr) {
-        if (s->health_check.protocol == HEALTH_EXEC)
-                return kerror_set(reterr, K_NOT_SUPPORTED,
-                                "This version makes no health checks by command: the 'protocol' can only be "
-                                "http or tcp.");
         if (s->n_hooks > 0)
                 return kerror_set(reterr, K_NOT_SUPPORTED,
                                 "This version runs no hooks: 'hooks' can only be empty.");

@@ -78,8 +78,8 @@ static int parse_check(json_object *o, HealthCheck *h, bool host_network, KError
                 return r;
         h->protocol = health_protocol_from_string(protocol);
         if ((int) h->protocol < 0)
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "'protocol' must be http or tcp, not '%.64s'.",
-                                protocol);
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "'protocol' must be http, tcp or exec, not '%.64s'.", protocol);
 
         r = spec_find_number(o, "port", 1, UINT16_MAX, &port, reterr);
         if (r >= 0)

@@ -36,7 +36,7 @@
  *   labels           list
  *   links            list "service" | "stack/service"
  *
- * What is understood and refused, as no node carries it out yet: health_check by exec, hooks.
+ * What is understood and refused, as no node carries it out yet: hooks.
  *
  *   deploy_order     "start-first" | "stop-first"       default: start-first where it is possible, see service_spec_start_first()
  *   on_failure       "rollback" | "pause" | "continue"  default: rollback; stateful: pause
