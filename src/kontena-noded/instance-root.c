@@ -133,6 +133,12 @@ int instance_root_open(const Instance *i, InstanceRoot *ret, KError *reterr) {
         bool running;
         int r;
 
+        if (i->want && i->want->spec->runtime == RUNTIME_NSPAWN)
+                return kerror_set(reterr, K_NOT_SUPPORTED,
+                                "Files are copied to and from containers only; with a machine as %s-%u run "
+                                "tar in "
+                                "it, by 'kontenactl exec -i'.",
+                                instance_service(i), instance_number(i));
         running = i->unit && unit_state_is_running(unit_state(i->unit)) && instance_main_pid(i) > 0;
         directory = instance_generation_run_directory(i, i->record.generation);
         path = directory ? strjoin(directory, "/rootfs") : NULL;

@@ -6,9 +6,12 @@
 #include <unistd.h>
 
 #include "file-util.h"
+#include "json-util.h"
+#include "stream-exec.h"
 #include "string-util.h"
 
-#define FILE_SIZE_MAX (256U * 1024U)
+#define FILE_SIZE_MAX   (256U * 1024U)
+#define CONFIG_SIZE_MAX (16U * 1024U * 1024U)
 
 int runtime_write_text(const char *directory, const char *name, const char *text, mode_t mode) {
         _cleanup_free_ char *path = NULL;
@@ -69,4 +72,38 @@ int runtime_write_files(const RuntimeContainer *c) {
         if (r >= 0)
                 r = write_kept(c->files_directory, "hostname", hostname);
         return r;
+}
+
+/* The configuration's process with another command. It holds the environment, and so may hold secrets. */
+int runtime_write_process(const RuntimeCommand *c, KError *reterr) {
+        _cleanup_free_ char *path = NULL;
+        _cleanup_erase_ char *text = NULL;
+        _cleanup_json_ json_object *config = NULL, *process = NULL;
+        size_t size;
+        int r;
+
+        path = strjoin(c->bundle, "/config.json");
+        if (!path)
+                return -ENOMEM;
+        r = read_file(path, CONFIG_SIZE_MAX, &text, &size);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Cannot read the container's configuration: %m");
+        r = json_parse(text, size, CONFIG_SIZE_MAX, &config, reterr);
+        if (r >= 0)
+                r = stream_exec_process(
+                                config, &(StreamExecOptions){ .argv = c->argv }, NULL, &process, reterr);
+        if (r < 0)
+                return r;
+        return runtime_write_text(c->directory, "process.json", json_text(process), 0600);
+}
+
+char *runtime_read_log(Runtime *rt, const char *directory) {
+        _cleanup_free_ char *path = NULL, *text = NULL;
+        size_t size;
+
+        path = strjoin(directory, "/runtime.log");
+        if (!path || read_file(path, FILE_SIZE_MAX, &text, &size) < 0)
+                return NULL;
+
+        return runtime_log_message(text, size);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,8 +15,15 @@
 #include "seccomp-profile.h"
 #include "string-util.h"
 
-#define PROGRAM            "/usr/bin/systemd-nspawn"
-#define CONFIG_SIZE_MAX    (16U * 1024U * 1024U)
+#define PROGRAM         "/usr/bin/systemd-nspawn"
+#define CONFIG_SIZE_MAX (16U * 1024U * 1024U)
+
+/* What has a meaning in a user namespace, of that for which the profile allows something. */
+#define CAPABILITY(c)   (UINT64_C(1) << (c))
+#define MACHINE_CAPABILITIES                                                                                \
+        (CAPABILITY(CAP_SYS_ADMIN) | CAPABILITY(CAP_SYS_BOOT) | CAPABILITY(CAP_SYS_CHROOT) |                \
+                        CAPABILITY(CAP_SYS_PTRACE) | CAPABILITY(CAP_SYS_NICE) |                             \
+                        CAPABILITY(CAP_SYS_TTY_CONFIG) | CAPABILITY(CAP_DAC_READ_SEARCH))
 
 /* A machine with dozens of services on a busy node; the master waits for five minutes. */
 #define START_TIMEOUT_USEC (240U * USEC_PER_SEC)
@@ -65,7 +73,7 @@ static int add_config(json_object *config, const RuntimeContainer *c, const char
                 r = add_process(config, env, args);
         /* nspawn filters what it starts; a command from outside gets what a container with its rights would have. */
         if (r >= 0 && !c->want->spec->privileged)
-                r = seccomp_profile_build(UINT64_MAX, &seccomp);
+                r = seccomp_profile_build(MACHINE_CAPABILITIES, &seccomp);
         if (r >= 0 && seccomp)
                 r = json_add(config, "seccomp", seccomp);
         return r;
@@ -244,16 +252,42 @@ static int nspawn_setup(Runtime *rt, const RuntimeContainer *c, UnitSetup *setup
         return 0;
 }
 
-/* It tells the journal. */
-static char *nspawn_failure(Runtime *rt, const char *directory) {
-        return NULL;
+static int nspawn_exec(Runtime *rt, const RuntimeCommand *c, char ***ret, KError *reterr) {
+        _cleanup_strv_free_ char **l = NULL;
+        int r;
+
+        r = runtime_write_process(c, reterr);
+        if (r >= 0)
+                r = strv_extend(&l, rt->exec_program);
+        if (r >= 0)
+                r = strv_extend(&l, "--log");
+        if (r >= 0)
+                r = strv_extendf(&l, "%s/runtime.log", c->directory);
+        if (r >= 0)
+                r = strv_extend(&l, "exec");
+        if (r >= 0)
+                r = strv_extend(&l, "--pid-file");
+        if (r >= 0)
+                r = strv_extendf(&l, "%s/pid", c->directory);
+        if (r >= 0)
+                r = strv_extend(&l, "--process");
+        if (r >= 0)
+                r = strv_extendf(&l, "%s/process.json", c->directory);
+        if (r >= 0)
+                r = strv_extend(&l, c->bundle);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(l);
+        return 0;
 }
 
 static const RuntimeOps nspawn_ops = {
         .kind = "nspawn",
         .prepare = nspawn_prepare,
         .setup = nspawn_setup,
-        .failure = nspawn_failure,
+        .failure = runtime_read_log, /* of a command; nspawn itself tells the journal */
+        .exec = nspawn_exec,
 };
 
 int runtime_nspawn_new(Runtime **ret, KError *reterr) {
@@ -268,7 +302,9 @@ int runtime_nspawn_new(Runtime **ret, KError *reterr) {
         rt->ops = &nspawn_ops;
         rt->program = strdup(PROGRAM);
         rt->name = strdup("systemd-nspawn");
-        if (!rt->program || !rt->name)
+        rt->exec_program = strdup(LIBEXECDIR "/kontena-enter");
+        rt->exec_by_directory = true;
+        if (!rt->program || !rt->name || !rt->exec_program)
                 return -ENOMEM;
 
         *ret = TAKE_PTR(rt);

@@ -232,40 +232,6 @@ char *runtime_log_message(const char *text, size_t size) {
         return message;
 }
 
-static char *oci_failure(Runtime *rt, const char *directory) {
-        _cleanup_free_ char *path = NULL, *text = NULL;
-        size_t size;
-
-        path = strjoin(directory, "/runtime.log");
-        if (!path || read_file(path, LOG_SIZE_MAX, &text, &size) < 0)
-                return NULL;
-
-        return runtime_log_message(text, size);
-}
-
-/* The configuration's process with another command. It holds the environment, and so may hold secrets. */
-static int write_process(const RuntimeCommand *c, KError *reterr) {
-        _cleanup_free_ char *path = NULL;
-        _cleanup_erase_ char *text = NULL;
-        _cleanup_json_ json_object *config = NULL, *process = NULL;
-        size_t size;
-        int r;
-
-        path = strjoin(c->bundle, "/config.json");
-        if (!path)
-                return -ENOMEM;
-        r = read_file(path, CONFIG_SIZE_MAX, &text, &size);
-        if (r < 0)
-                return kerror_set_errno(reterr, r, "Cannot read the container's configuration: %m");
-        r = json_parse(text, size, CONFIG_SIZE_MAX, &config, reterr);
-        if (r >= 0)
-                r = stream_exec_process(
-                                config, &(StreamExecOptions){ .argv = c->argv }, NULL, &process, reterr);
-        if (r < 0)
-                return r;
-        return runtime_write_text(c->directory, "process.json", json_text(process), 0600);
-}
-
 static int add_pid_file(const RuntimeCommand *c, char ***l) {
         int r;
 
@@ -277,7 +243,7 @@ static int oci_exec(Runtime *rt, const RuntimeCommand *c, char ***ret, KError *r
         _cleanup_strv_free_ char **l = NULL;
         int r;
 
-        r = write_process(c, reterr);
+        r = runtime_write_process(c, reterr);
         if (r >= 0)
                 r = base_command(rt, c->directory, &l);
         if (r >= 0)
@@ -326,7 +292,7 @@ static const RuntimeOps oci_ops = {
         .kind = "oci",
         .prepare = oci_prepare,
         .setup = oci_setup,
-        .failure = oci_failure,
+        .failure = runtime_read_log,
         .exec = oci_exec,
         .run = oci_run,
 };
@@ -384,7 +350,8 @@ int runtime_oci_new(const char *name, Runtime **ret, KError *reterr) {
 
         slash = strrchr(rt->program, '/');
         rt->name = strdup(slash ? slash + 1 : rt->program);
-        if (!rt->name)
+        rt->exec_program = strdup(rt->program);
+        if (!rt->name || !rt->exec_program)
                 return -ENOMEM;
 
         *ret = TAKE_PTR(rt);
@@ -396,6 +363,7 @@ Runtime *runtime_free(Runtime *rt) {
                 return NULL;
 
         free(rt->program);
+        free(rt->exec_program);
         free(rt->name);
         free(rt->version);
         free(rt);

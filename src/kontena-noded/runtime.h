@@ -60,10 +60,12 @@ typedef struct RuntimeOps {
 
 struct Runtime {
         const RuntimeOps *ops;
-        char *program;         /* absolute path */
-        char *name;            /* "crun" */
-        char *version;         /* NULL: not known */
-        uint64_t capabilities; /* that PID 1, who starts containers, can give */
+        char *program;          /* absolute path */
+        char *name;             /* "crun" */
+        char *version;          /* NULL: not known */
+        char *exec_program;     /* runs commands as "crun exec" does */
+        bool exec_by_directory; /* and is told the container's directory for its id */
+        uint64_t capabilities;  /* that PID 1, who starts containers, can give */
 };
 
 /* name: "crun", an absolute path, or NULL for the first one that is installed. K_RUNTIME names what was looked for. */

@@ -22,8 +22,8 @@ typedef struct StreamExecOptions {
         sd_bus *bus;
         UnitManager *units;
         const InstanceWant *want;
-        const char *runtime;      /* absolute path of crun */
-        const char *container_id; /* of the container that runs */
+        const char *runtime;      /* Runtime.exec_program */
+        const char *container_id; /* of the container that runs, or its directory */
         const char *directory;    /* the container's, below /run, with config.json */
         const char *root_path;
         const char *bind_unit; /* it ends with this one; NULL: none */

@@ -123,8 +123,8 @@ static int start(Exec *x, Manager *m, const Instance *i, StreamExecOptions *o, K
         o->bus = m->bus;
         o->units = m->units;
         o->want = i->want;
-        o->runtime = m->runtime->program;
-        o->container_id = container;
+        o->runtime = instance_runtime(i)->exec_program;
+        o->container_id = instance_runtime(i)->exec_by_directory ? directory : container;
         o->directory = directory;
         o->root_path = root;
         o->bind_unit = unit_name(i->unit);
@@ -152,11 +152,8 @@ static int exec_open(Stream *s, json_object *params, void *userdata, void **ret,
                 return kerror_set(reterr, K_CONFLICT, "Instance %s-%u does not run (it is %s).",
                                 instance_service(i), instance_number(i),
                                 instance_state_to_string(instance_state_of(i)));
-        if (i->want->spec->runtime != RUNTIME_OCI)
-                return kerror_set(reterr, K_NOT_SUPPORTED,
-                                "Commands can be run in containers only, not in machines.");
-        if (!m->runtime)
-                return kerror_set(reterr, K_RUNTIME, "%s", strna(m->runtime_error));
+        if (!instance_runtime(i))
+                return kerror_set(reterr, K_RUNTIME, "%s", strna(instance_runtime_error(i)));
 
         x = new0(Exec, 1);
         if (!x)

@@ -171,3 +171,25 @@ def test_what_has_no_meaning_is_refused_by_name(grid):
     for option, field in (("--user=app", "user"), ("--cap-add=NET_ADMIN", "cap_add"), ("--pid=host", "pid")):
         shown = grid.ctl("service", "create", "--runtime=nspawn", option, unique("no"), "registry:5000/system:1", check=False)
         assert shown.returncode != 0 and f"'{field}' cannot be set with 'runtime' nspawn" in shown.stderr
+
+
+def test_commands_run_in_a_machine(grid, box):
+    one = grid.instances(box)[0]
+    name = f"{box}-{one['number']}"
+    exec_ = lambda *words, **more: grid.ctl("exec", "-i", name, "--", *words, **more)  # noqa: E731
+    assert exec_("cat", "/proc/1/comm").stdout == "systemd\n"
+    # As the machine's root, with its environment, below its limits of rights, and binary-safe.
+    shown = exec_("sh", "-c", "id -u; echo $GREETING; cat /proc/self/uid_map; grep Seccomp: /proc/self/status; cat; echo oops >&2; exit 7",
+                  input="in\0put", check=False)  # fmt: skip
+    lines = shown.stdout.splitlines()
+    assert (shown.returncode, shown.stderr, lines[:2]) == (7, "oops\n", ["0", "it's \"you\" $HOME"])
+    assert lines[2].split()[0] == "0" and int(lines[2].split()[1]) >= 1610612736
+    assert lines[3].split() == ["Seccomp:", "2"] and lines[4] == "in\0put"
+    assert exec_("sh", "-c", "echo by name > /dev/stdout").stdout == "by name\n"
+    assert exec_("systemctl", "is-active", "hello.service").stdout == "active\n"
+    for forbidden in (("mknod", "/tmp/sda", "b", "8", "0"), ("chroot", "/proc/1/root/../../..", "ls", "/var/lib/kontena")):
+        assert exec_(*forbidden, check=False).returncode != 0
+    missing = exec_("/no/such/program", check=False)
+    assert missing.returncode != 0 and "No such file or directory" in missing.stderr
+    tty = grid.ctl("exec", "-t", name, "--", "sh", "-c", "tty; stty size", input="", check=False)
+    assert "/dev/pts/" in tty.stdout, tty.stdout + tty.stderr
