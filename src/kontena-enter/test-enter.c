@@ -88,7 +88,7 @@ static const char profile[] = "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultEr
                               "\"syscalls\":[{\"names\":[\"exit_group\",\"getpid\",\"no_such_call\"],"
                               "\"action\":\"SCMP_ACT_ALLOW\"},"
                               "{\"names\":[\"sethostname\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":38},"
-                              "{\"names\":[\"X\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":[{\"index\":0,"
+                              "{\"names\":[\"lseek\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":[{\"index\":0,"
                               "\"value\":77,\"op\":"
                               "\"SCMP_CMP_EQ\"}]}]}";
 
@@ -121,12 +121,12 @@ static void test_filter_is_what_the_profile_says(void **state) {
 }
 
 static void test_filters_that_are_not_understood(void **state) {
-        static const char *const table[] = { "{}", "{\"syscalls\":[{\"names\":[\"X\"]}]}",
-                "{\"syscalls\":[{\"names\":[\"X\"],\"action\":\"SCMP_ACT_TRACE\"}]}",
-                "{\"syscalls\":[{\"names\":[\"X\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":[{\"index\":9,"
+        static const char *const table[] = { "{}", "{\"syscalls\":[{\"names\":[\"lseek\"]}]}",
+                "{\"syscalls\":[{\"names\":[\"lseek\"],\"action\":\"SCMP_ACT_TRACE\"}]}",
+                "{\"syscalls\":[{\"names\":[\"lseek\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":[{\"index\":9,"
                 "\"value\":1,"
                 "\"op\":\"SCMP_CMP_EQ\"}]}]}",
-                "{\"syscalls\":[{\"names\":[\"X\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":[{\"index\":0,"
+                "{\"syscalls\":[{\"names\":[\"lseek\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":[{\"index\":0,"
                 "\"value\":1,"
                 "\"op\":\"SCMP_CMP_GT\"}]}]}" };
 
