@@ -4,6 +4,7 @@
 #include <utlist.h>
 
 #include "file-util.h"
+#include "job-run.h"
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "log.h"
@@ -46,6 +47,7 @@ typedef struct LogStream {
         Entry *entries;
         size_t n_entries, n_allocated, bytes;
         uint64_t order, dropped, opened_at, last_time;
+        bool is_job;
         bool begun; /* the caller knows the id, warnings were shown */
         bool live;  /* history is shown, what comes is passed on */
         bool dirty; /* instances or nodes have changed */
@@ -338,45 +340,59 @@ static int ask_node(LogStream *s, Part *p, NodeSession *session, uint32_t lines,
         return 0;
 }
 
-/* Asks each node that has instances of the service and was not asked yet. */
+/* If it was not asked yet. quiet: that it is offline is not worth a word. */
+static int ask_about(LogStream *s, const char *node_id, bool first, bool quiet) {
+        Part *p = find_part(s, node_id);
+        NodeSession *session;
+
+        if (p && (p->open || first))
+                return 0;
+        session = node_sessions_find(s->streams->master->sessions, node_id);
+        if (!session && (quiet || (!first && (!p || p->warned))))
+                return 0;
+        if (!p) {
+                p = part_new(s, node_id);
+                if (!p)
+                        return -ENOMEM;
+        }
+        if (!session) {
+                p->warned = true;
+                return warn(s, p, "Node '%s' is offline, its lines are missing.", p->name);
+        }
+        if (first)
+                return ask_node(s, p, session, s->options.lines, s->options.since);
+        /* Came later, or came back: from where we were. */
+        return ask_node(s, p, session, LOG_LINES_MAX, MAX(s->last_time, s->opened_at) + 1);
+}
+
+/* Each node that has instances of the service. A job that has run has none, and may have run anywhere. */
 static int ask_nodes(LogStream *s, bool first) {
         _cleanup_(instance_row_list_done) InstanceRowList l = {};
-        Master *m = s->streams->master;
+        _cleanup_(node_row_list_done) NodeRowList nodes = {};
+        Store *store = s->streams->master->store;
         int r;
 
-        r = store_list_instances_of_service(m->store, s->service_id, &l);
+        r = store_list_instances_of_service(store, s->service_id, &l);
         if (r < 0)
                 return r;
-
         FOREACH_ARRAY(i, l.rows, l.n) {
-                NodeSession *session;
-                Part *p;
-
                 if (!(*i)->node_id || (s->options.instance > 0 && (*i)->number != s->options.instance))
                         continue;
-                p = find_part(s, (*i)->node_id);
-                if (p && (p->open || first))
-                        continue;
-                session = node_sessions_find(m->sessions, (*i)->node_id);
-                if (!session && !first && (!p || p->warned))
-                        continue;
-                if (!p) {
-                        p = part_new(s, (*i)->node_id);
-                        if (!p)
-                                return -ENOMEM;
-                }
-                if (!session) {
-                        p->warned = true;
-                        r = warn(s, p, "Node '%s' is offline, its lines are missing.", p->name);
-                } else if (first)
-                        r = ask_node(s, p, session, s->options.lines, s->options.since);
-                else
-                        /* Came later, or came back: from where we were. */
-                        r = ask_node(s, p, session, LOG_LINES_MAX, MAX(s->last_time, s->opened_at) + 1);
+                r = ask_about(s, (*i)->node_id, first, /* quiet= */ false);
                 if (r < 0)
                         return r;
         }
 
+        if (!s->is_job)
+                return 0;
+        r = store_list_nodes(store, s->grid_id, &nodes);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(n, nodes.rows, nodes.n) {
+                r = ask_about(s, (*n)->id, first, /* quiet= */ true);
+                if (r < 0)
+                        return r;
+        }
         return 0;
 }
 
@@ -558,6 +574,7 @@ int log_streams_open(LogStreams *l, const GridRow *grid, const ServiceRow *servi
         s->userdata = userdata; /* from here on the stream frees it */
         s->options = *options;
         s->opened_at = now_realtime();
+        s->is_job = service_is_job(service);
         s->id = store_new_id();
         s->grid_id = strdup(grid->id);
         s->service_id = strdup(service->id);

@@ -180,6 +180,32 @@ static void test_history_of_all_nodes_in_order(void **state) {
         ASSERT_ERROR(log_streams_close(b->m.log_streams, b->id), ENOENT);
 }
 
+/* Its instances are gone, and the next one may run anywhere. */
+static void test_all_nodes_are_asked_about_a_job(void **state) {
+        Bench *b = *state;
+        uint64_t n;
+
+        ASSERT_OK(store_begin(b->m.store, NULL));
+        ASSERT_OK(store_delete_instance(b->m.store, "i1"));
+        ASSERT_OK(store_delete_instance(b->m.store, "i2"));
+        ASSERT_OK(store_commit(b->m.store, NULL));
+        ASSERT_OK(json_add_string(b->service.spec, "type", "job"));
+
+        open_stream(b, &(LogOptions){ .lines = 3 });
+        ASSERT_EQ(test_session_n_open(), 3);
+        n = stream_number();
+        for (unsigned i = 1; i <= 3; i++) {
+                char id[8];
+
+                snprintf(id, sizeof(id), "id%u", i);
+                ASSERT_OK(data(b, id, n, i == 3 ? "[{\"time\":1,\"instance\":1,\"message\":\"a\"}]" : "[]",
+                                true));
+        }
+        run(b, 100000);
+        ASSERT_STREQ(b->shown, "n3/web-1/stdout:a ");
+        ASSERT_TRUE(b->end);
+}
+
 static void test_offline_nodes_are_said_at_once(void **state) {
         Bench *b = *state;
 
@@ -324,6 +350,7 @@ static void test_number_of_streams_is_bounded(void **state) {
 }
 
 KONTENA_TESTS(cmocka_unit_test_setup_teardown(test_history_of_all_nodes_in_order, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_all_nodes_are_asked_about_a_job, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_offline_nodes_are_said_at_once, setup, teardown),
                 cmocka_unit_test_setup_teardown(
                                 test_node_that_dies_does_not_hold_up_the_others, setup, teardown),

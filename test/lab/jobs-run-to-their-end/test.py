@@ -57,7 +57,9 @@ def test_result_and_retries_are_told(grid):
         assert grid.ctl("job", "run", "--wait", name).returncode == 0
         assert last(grid, name)["exit_status"] == 0
         assert [r["number"] for r in runs(grid, name)] == [2, 1]
+        wait_until(lambda: not grid.units(name) and not grid.instances(name), 30, "the last instance to go", 0.2)
         assert grid.ctl("job", "logs", "--output=cat", name, "1").stdout == "here\nand there\n" * 2
+        assert grid.ctl("job", "logs", "--output=cat", name).stdout == ""
 
         refused = grid.ctl("service", "deploy", name, check=False)
         assert refused.returncode == 5 and f"kontenactl job run {name}" in refused.stderr
