@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,5 +16,7 @@ int main(int argc, char *argv[]) {
 
         log_setup();
         (void) umask(0);
+        /* Whoever stops us closes the socket, too: what is half is put away then. */
+        (void) signal(SIGTERM, SIG_IGN);
         return archive_serve(STDIN_FILENO);
 }

@@ -35,6 +35,7 @@ typedef struct Pack {
         tar_write_t write;
         void *userdata;
         int write_error;
+        bool over;
         char path[IMAGE_PATH_MAX + NAME_MAX + 2]; /* in the archive, of what is being packed */
         size_t path_length;
         uint8_t *buffer; /* READ_SIZE */
@@ -47,10 +48,9 @@ typedef struct Pack {
 static void pack_done(Pack *p) {
         Linked *l, *next;
 
-        if (p->archive) {
-                (void) archive_write_fail(p->archive); /* no end where there is none */
+        p->over = true; /* it would write an end, and fill up what is half */
+        if (p->archive)
                 archive_write_free(p->archive);
-        }
         HASH_ITER(hh, p->linked, l, next) {
                 HASH_DEL(p->linked, l);
                 free(l->path);
@@ -79,6 +79,8 @@ static la_ssize_t on_write(struct archive *a, void *userdata, const void *data, 
         Pack *p = userdata;
         int r;
 
+        if (p->over)
+                return -1;
         r = p->write(data, size, p->userdata);
         if (r < 0) {
                 p->write_error = r;

@@ -288,7 +288,6 @@ static void test_other_archivers_are_understood(void **state) {
         safe_close(fd);
         static const char *const formats[] = { "gnu", "pax", "ustar" };
         FOREACH_ARRAY(f, formats, ELEMENTSOF(formats)) {
-                _cleanup_close_ int child = -EBADF;
                 pid_t pid;
                 int status;
 

@@ -167,6 +167,21 @@ tar -c -f link.tar l; tar -r -f link.tar --transform 's,^d,l,' d/evil; head -c 3
     assert node.run(seen).stdout == before
 
 
+def test_of_a_stopped_instance_it_is_the_root_alone(grid, stopped):
+    data, _, _ = stopped()
+    name = grid.json("volume", "show", data)["services"][0]
+    grid.master.run("echo later > /root/later")
+    grid.ctl("cp", "/root/later", f"{name}-1:/etc/later")
+    for arguments in ((f"{name}-1:/data/old", "/root"), ("/root/later", f"{name}-1:/data")):
+        refused = grid.ctl("cp", *arguments, check=False)
+        assert refused.returncode == 5 and "volume" in refused.stderr, refused
+    grid.ctl("cp", f"{name}-1:/", "/root/root")
+    assert grid.master.run("cat /root/root/etc/later; ls -A /root/root/data /root/root/proc").stdout == "later\n/root/root/data:\n\n/root/root/proc:\n"
+    grid.ctl("service", "start", name)
+    grid.wait_instances(name, ["running"])
+    assert grid.inside(grid.instance(name), "cat /etc/later /data/old").stdout == "later\nold\n"
+
+
 def test_a_volume_goes_out_and_comes_back(grid, stopped):
     data, path, host = stopped()
     host.run(["sh", "-c", TREE + "; mkfifo -m 620 fifo; mknod -m 600 null c 1 3", "sh", path])
