@@ -25,6 +25,7 @@ typedef struct Serve {
 
         const char *mode, *owner, *path, *name;
         bool volume, follow;
+        uint64_t uid_base;
         TarStats stats;
 } Serve;
 
@@ -153,7 +154,10 @@ static int say_ready(Serve *s) {
 
 static int pack(Serve *s, KError *reterr) {
         TarRoot root = { .fd = s->fds[0], .hidden = s->fds + 1, .n_hidden = s->n_fds - 1 };
-        TarOptions o = { .owner = TAR_OWNER_KEEP, .devices = s->volume, .one_device = s->volume };
+        TarOptions o = { .owner = TAR_OWNER_KEEP,
+                .devices = s->volume,
+                .one_device = s->volume,
+                .uid_base = (uint32_t) s->uid_base };
         _cleanup_free_ char *name = NULL, *as = NULL;
         _cleanup_close_ int fd = -EBADF;
         int r;
@@ -179,6 +183,7 @@ static int unpack(Serve *s, KError *reterr) {
                 .one_device = s->volume,
                 .private = s->volume,
                 .root_too = s->volume,
+                .uid_base = (uint32_t) s->uid_base,
         };
         _cleanup_close_ int fd = -EBADF;
         _cleanup_free_ char *rename = NULL;
@@ -214,8 +219,11 @@ static int read_config(Serve *s, json_object **ret, KError *reterr) {
                         (r = json_find_string(o, "path", &s->path, reterr)) < 0 ||
                         (r = json_find_string(o, "name", &s->name, reterr)) < 0 ||
                         (r = json_find_bool(o, "volume", &s->volume, reterr)) < 0 ||
+                        (r = json_find_u64(o, "uid_base", &s->uid_base, reterr)) < 0 ||
                         (r = json_find_bool(o, "follow", &s->follow, reterr)) < 0)
                 return r;
+        if (s->uid_base > UINT32_MAX - TAR_USERS)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "There are no such users.");
         if (!STR_IN_SET(s->mode, "pack", "unpack") || !STR_IN_SET(s->owner, "root", "keep"))
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "There is no mode '%.64s' or owner '%.64s'.",
                                 s->mode, s->owner);

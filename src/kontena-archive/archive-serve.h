@@ -6,7 +6,7 @@
 /* One request of kontena-noded over a stream socket, in frames (frame.h):
  *
  *   to us     a byte with descriptors: the directory, and those that are hidden in it (tar-path.h)
- *             FRAME_CONFIG  {"mode": "pack"|"unpack", "volume": bool, "owner": "root"|"keep", "path", "name", "follow": bool}
+ *             FRAME_CONFIG  {"mode": "pack"|"unpack", "volume": bool, "owner": "root"|"keep", "path", "name", "follow": bool, "uid_base": int}
  *             FRAME_BINARY  of the archive, FRAME_CLOSE: that was all
  *   from us   FRAME_STATUS  {}: path is found, the work begins
  *             FRAME_BINARY  of the archive

@@ -39,9 +39,25 @@ static bool is_of_overlay(const char *name) {
 }
 
 static bool attribute_is_wanted(const char *name, const TarOptions *o) {
-        if (is_of_overlay(name))
+        /* Capabilities of a file are for a user namespace. */
+        if (is_of_overlay(name) || (o->uid_base > 0 && streq(name, "security.capability")))
                 return false;
         return startswith(name, "user.") || o->owner != TAR_OWNER_SELF;
+}
+
+uint32_t tar_user_of(uint32_t id, const TarOptions *o) {
+        if (o->uid_base == 0)
+                return id;
+        return id >= o->uid_base && id - o->uid_base < TAR_USERS ? id - o->uid_base : TAR_NOBODY;
+}
+
+/* 0, or -EDOM: there is no such user in the tree. */
+static int user_in(int64_t id, const TarOptions *o, int64_t *ret) {
+        /* The last one means "leave it" to chown(). */
+        if (id < 0 || id >= (o->uid_base > 0 ? TAR_USERS : UINT32_MAX))
+                return -EDOM;
+        *ret = id + o->uid_base;
+        return 0;
 }
 
 static bool has_attribute(const TarMetadata *m, const char *name) {
@@ -80,6 +96,30 @@ typedef struct AclEntry {
         uint16_t tag, permissions;
         uint32_t id;
 } AclEntry;
+
+/* Users of a list that is for another user namespace. */
+static int shift_acl(uint8_t *value, size_t size, const TarOptions *o, bool pack) {
+        for (size_t i = 4; o->uid_base > 0 && i + sizeof(AclEntry) <= size; i += sizeof(AclEntry)) {
+                AclEntry e;
+                int64_t id;
+
+                memcpy(&e, value + i, sizeof(e));
+                if (e.id == htole32(ACL_NO_ID))
+                        continue;
+                if (pack)
+                        e.id = htole32(tar_user_of(le32toh(e.id), o));
+                else if (user_in(le32toh(e.id), o, &id) < 0)
+                        return -EDOM;
+                else
+                        e.id = htole32((uint32_t) id);
+                memcpy(value + i, &e, sizeof(e));
+        }
+        return 0;
+}
+
+static bool is_acl(const char *name) {
+        return STR_IN_SET(name, ACL_ACCESS, ACL_DEFAULT);
+}
 
 /* Other archivers write lists of access rights as text, which libarchive reads; we write the attribute itself. */
 static int add_acl(TarMetadata *m, struct archive_entry *entry, int type, const char *name) {
@@ -168,13 +208,14 @@ int tar_metadata_read(
                 m.uid = m.gid = -1;
                 break;
         case TAR_OWNER_ROOT:
+                m.uid = m.gid = o->uid_base;
                 break;
         default:
-                m.uid = archive_entry_uid(entry);
-                m.gid = archive_entry_gid(entry);
-                /* The last one means "leave it" to chown(). */
-                if (m.uid < 0 || m.gid < 0 || m.uid >= UINT32_MAX || m.gid >= UINT32_MAX)
-                        return -EDOM;
+                r = user_in(archive_entry_uid(entry), o, &m.uid);
+                if (r >= 0)
+                        r = user_in(archive_entry_gid(entry), o, &m.gid);
+                if (r < 0)
+                        return r;
         }
 
         r = read_attributes(&m, entry, o, skipped);
@@ -184,6 +225,9 @@ int tar_metadata_read(
         if (r >= 0 && o->owner != TAR_OWNER_SELF && !has_attribute(&m, ACL_DEFAULT) &&
                         (archive_entry_acl_types(entry) & ARCHIVE_ENTRY_ACL_TYPE_DEFAULT))
                 r = add_acl(&m, entry, ARCHIVE_ENTRY_ACL_TYPE_DEFAULT, ACL_DEFAULT);
+        FOREACH_ARRAY(a, m.attributes, m.n_attributes)
+                if (r >= 0 && is_acl(a->name))
+                        r = shift_acl(a->value, a->size, o, /* pack= */ false);
         if (r < 0)
                 return r;
 
@@ -235,7 +279,7 @@ static ssize_t read_names(int fd, char **ret) {
         return -ERANGE;
 }
 
-int tar_metadata_pack(int fd, struct archive_entry *entry, uint64_t *skipped) {
+int tar_metadata_pack(int fd, struct archive_entry *entry, const TarOptions *o, uint64_t *skipped) {
         _cleanup_free_ char *names = NULL, *value = NULL;
         ssize_t n;
 
@@ -248,13 +292,17 @@ int tar_metadata_pack(int fd, struct archive_entry *entry, uint64_t *skipped) {
         for (const char *p = names; p < names + n; p += strlen(p) + 1) {
                 ssize_t size;
 
-                if (is_of_overlay(p))
+                if (!attribute_is_wanted(p, o)) {
+                        *skipped += !is_of_overlay(p);
                         continue;
+                }
                 size = getxattr(FD_PATH(fd), p, value, XATTR_SIZE_MAX);
                 if (size < 0) {
                         *skipped += errno != ENODATA;
                         continue;
                 }
+                if (is_acl(p))
+                        (void) shift_acl((uint8_t *) value, (size_t) size, o, /* pack= */ true);
                 archive_entry_xattr_add_entry(entry, p, value, (size_t) size);
         }
 

@@ -34,4 +34,7 @@ int tar_metadata_read(struct archive_entry *entry, const TarOptions *o, TarMetad
 int tar_metadata_apply(const TarMetadata *m, int fd, const TarOptions *o, uint64_t *skipped);
 
 /* Attributes of what an O_PATH descriptor means, put into the entry. */
-int tar_metadata_pack(int fd, struct archive_entry *entry, uint64_t *skipped);
+int tar_metadata_pack(int fd, struct archive_entry *entry, const TarOptions *o, uint64_t *skipped);
+
+/* Of a file, as the archive has it. */
+uint32_t tar_user_of(uint32_t id, const TarOptions *o) _pure_;

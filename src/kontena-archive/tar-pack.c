@@ -251,8 +251,8 @@ static int write_header(Pack *p, int fd, int file, const struct stat *st, struct
 
         archive_entry_copy_pathname(entry, p->path);
         archive_entry_set_mode(entry, st->st_mode);
-        archive_entry_set_uid(entry, st->st_uid);
-        archive_entry_set_gid(entry, st->st_gid);
+        archive_entry_set_uid(entry, tar_user_of(st->st_uid, p->options));
+        archive_entry_set_gid(entry, tar_user_of(st->st_gid, p->options));
         archive_entry_set_mtime(entry, st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
         if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode))
                 archive_entry_set_rdev(entry, st->st_rdev);
@@ -263,7 +263,7 @@ static int write_header(Pack *p, int fd, int file, const struct stat *st, struct
         if (r >= 0 && S_ISLNK(st->st_mode))
                 r = read_link(fd, entry);
         if (r >= 0 && !linked && !S_ISLNK(st->st_mode))
-                r = tar_metadata_pack(fd, entry, &p->stats.n_skipped);
+                r = tar_metadata_pack(fd, entry, p->options, &p->stats.n_skipped);
         if (r >= 0 && !linked && S_ISREG(st->st_mode))
                 r = add_holes(file, st, entry);
         if (r < 0)

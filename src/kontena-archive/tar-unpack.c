@@ -190,9 +190,10 @@ static int make_parents(Unpack *u, const char *path) {
                                 return -errno;
                         child = open_directory(u, fd, p);
                         /* Neither the umask nor our own user has a say in it. */
-                        if (child >= 0 &&
-                                        ((u->options->owner != TAR_OWNER_SELF && fchown(child, 0, 0) < 0) ||
-                                                        fchmod(child, 0755) < 0)) {
+                        if (child >= 0 && ((u->options->owner != TAR_OWNER_SELF &&
+                                                           fchown(child, u->options->uid_base,
+                                                                           u->options->uid_base) < 0) ||
+                                                          fchmod(child, 0755) < 0)) {
                                 int r = -errno;
 
                                 safe_close(child);

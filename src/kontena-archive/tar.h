@@ -20,6 +20,9 @@ typedef enum TarOwner {
         TAR_OWNER_KEEP,
 } TarOwner;
 
+#define TAR_USERS  65536U
+#define TAR_NOBODY 65534U /* whoever is outside of that */
+
 typedef struct TarOptions {
         TarOwner owner;
         bool devices;    /* devices and FIFOs, too; else they are left out */
@@ -29,6 +32,8 @@ typedef struct TarOptions {
         bool directory_only; /* unpacking: the first entry is a directory */
         /* Unpacking: the first entry's first name becomes this one, and nothing else is in the archive. NULL: as it comes. */
         const char *rename;
+        /* Users of the tree are so much more than those of the archive: it is a user namespace's. Then there are TAR_USERS of them. 0: the same. */
+        uint32_t uid_base;
         uint64_t size_max;    /* bytes of files; 0: no limit but the disk's */
         uint64_t entries_max; /* 0: TAR_ENTRIES_MAX */
         /* Bytes of files so far, now and then; negative ends it. May be NULL. */

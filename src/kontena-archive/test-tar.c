@@ -270,6 +270,53 @@ static void test_round_trip_keeps_everything(void **state) {
         place_done(&p);
 }
 
+/* The tree's users are 100000 and on, as those of a container with a user namespace of its own. */
+static void test_users_of_a_user_namespace(void **state) {
+        static const uint8_t acl[] = { 2, 0, 0, 0, 1, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, 2, 0, 5, 0, 0xa7,
+                0x86, 1, 0, 4, 0, 5, 0, 0xff, 0xff, 0xff, 0xff, 0x10, 0, 5, 0, 0xff, 0xff, 0xff, 0xff, 0x20,
+                0, 0, 0, 0xff, 0xff, 0xff, 0xff }; /* user 100007 */
+        TarOptions o = all, root = all;
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        TarStats stats;
+        struct stat st;
+        Place p;
+        int fd;
+
+        if (geteuid() != 0)
+                skip();
+        o.uid_base = root.uid_base = 100000;
+        root.owner = TAR_OWNER_ROOT;
+        place_init(&p);
+        put(p.a, "f", "x", 0640);
+        put(p.a, "outside", "x", 0644);
+        assert_int_equal(fchownat(p.a, "f", 100007, 100008, 0), 0);
+        assert_int_equal(fchownat(p.a, "outside", 7, 200000, 0), 0);
+        fd = openat(p.a, "f", O_RDONLY | O_CLOEXEC);
+        (void) fsetxattr(fd, "system.posix_acl_access", acl, sizeof(acl), 0);
+        safe_close(fd);
+
+        ASSERT_OK(pack(&p, ".", ".", &o, &stats, NULL));
+        ASSERT_OK(unpack(&p, &all, &stats, NULL));
+        assert_int_equal(fstatat(p.b, "f", &st, 0), 0);
+        ASSERT_EQ(st.st_uid, 7);
+        ASSERT_EQ(st.st_gid, 8);
+        assert_int_equal(fstatat(p.b, "outside", &st, 0), 0);
+        ASSERT_EQ(st.st_uid, 65534);
+        ASSERT_EQ(st.st_gid, 65534);
+        ASSERT_OK(unpack(&p, &o, &stats, NULL));
+        assert_same(p.a, p.b, "f");
+        ASSERT_OK(unpack(&p, &root, &stats, NULL));
+        assert_int_equal(fstatat(p.b, "f", &st, 0), 0);
+        ASSERT_EQ(st.st_uid, 100000);
+
+        /* Nobody of this archive is one of 65536. */
+        assert_int_equal(fchownat(p.a, "f", 70000, 0, 0), 0);
+        ASSERT_OK(pack(&p, "f", "f", &all, &stats, NULL));
+        ASSERT_ERROR(unpack(&p, &o, &stats, &e), EINVAL);
+        assert_true(strstr(kerror_message(&e), "owner"));
+        place_done(&p);
+}
+
 static void test_other_archivers_are_understood(void **state) {
         _cleanup_free_ char *command = NULL;
         _cleanup_kerror_ KError e = KERROR_NULL;
@@ -733,6 +780,7 @@ static void test_volumes_that_are_not_there_are_not_copied(void **state) {
 }
 
 KONTENA_TESTS(cmocka_unit_test(test_round_trip_keeps_everything),
+                cmocka_unit_test(test_users_of_a_user_namespace),
                 cmocka_unit_test(test_other_archivers_are_understood),
                 cmocka_unit_test(test_a_cut_archive_is_never_whole),
                 cmocka_unit_test(test_an_empty_stream_is_no_archive),

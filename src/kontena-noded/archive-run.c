@@ -154,6 +154,7 @@ static int send_config(ArchiveRun *r, const ArchiveRunOptions *o) {
         if ((k = json_add_string(config, "mode", o->unpack ? "unpack" : "pack")) < 0 ||
                         (k = json_add_bool(config, "volume", o->volume)) < 0 ||
                         (k = json_add_bool(config, "follow", o->follow)) < 0 ||
+                        (k = json_add_u64(config, "uid_base", o->uid_base)) < 0 ||
                         (k = json_add_string(config, "owner",
                                          o->volume || o->keep_owner ? "keep" : "root")) < 0 ||
                         (k = json_add_string(config, "path", o->path)) < 0 ||

@@ -21,6 +21,7 @@ typedef struct ArchiveRunOptions {
         /* Without volume, as tar-path.h takes them */
         const char *path, *name;
         bool follow, keep_owner;
+        uint32_t uid_base; /* whose users its users are */
 } ArchiveRunOptions;
 
 typedef struct ArchiveOutcome {

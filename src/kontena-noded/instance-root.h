@@ -10,6 +10,7 @@
 typedef struct InstanceRoot {
         int *fds; /* the root first */
         size_t n_fds;
+        uint32_t uid_base; /* of its user namespace */
 } InstanceRoot;
 
 void instance_root_done(InstanceRoot *r);

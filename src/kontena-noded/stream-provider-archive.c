@@ -33,6 +33,7 @@ static int open_stream(Stream *s, json_object *params, Manager *m, bool put, voi
                 return r;
         o.fds = root.fds;
         o.n_fds = root.n_fds;
+        o.uid_base = root.uid_base;
         r = archive_stream_start(s, &o, NULL, NULL, &archive, reterr);
         if (r < 0)
                 return r;

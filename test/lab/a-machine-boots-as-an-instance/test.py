@@ -193,3 +193,18 @@ def test_commands_run_in_a_machine(grid, box):
     assert missing.returncode != 0 and "No such file or directory" in missing.stderr
     tty = grid.ctl("exec", "-t", name, "--", "sh", "-c", "tty; stty size", input="", check=False)
     assert "/dev/pts/" in tty.stdout, tty.stdout + tty.stderr
+
+
+def test_files_go_into_a_machine_and_out_of_it(grid, box):
+    """Its users are its own; those of the copy are what they are in it."""
+    instance = grid.instance(box)
+    grid.master.run("rm -rf /root/mt /root/mo; mkdir -p /root/mt/d; echo one > /root/mt/f; echo two > /root/mt/d/g; chown 1000:33 /root/mt/d/g;"
+                    " chmod 4750 /root/mt/d/g; ln -s /etc/hostname /root/mt/l")  # fmt: skip
+    for place in ("/root/mt", "/data/mt"):
+        grid.ctl("cp", "-a", "/root/mt", f"{box}-1:{place}")
+        assert inside(grid, instance, f"stat -c '%u:%g %a' {place}/d/g {place}/f; cat {place}/d/g") == "1000:33 4750\n0:0 644\ntwo\n"
+        grid.ctl("cp", "-a", f"{box}-1:{place}", "/root/mo")
+        assert grid.master.run("cd /root/mt && find . -printf '%p %y %m %U:%G %T@ %l\n' | sort > /root/a; cd /root/mo && find . -printf"
+                               " '%p %y %m %U:%G %T@ %l\n' | sort | diff /root/a - && rm -rf /root/mo").stdout == ""  # fmt: skip
+    grid.ctl("cp", "/root/mt/d/g", f"{box}-1:/srv")
+    assert inside(grid, instance, "stat -c '%u:%g' /srv/g") == "0:0\n"
