@@ -3,6 +3,7 @@
 
 #include <endian.h>
 #include <fcntl.h>
+#include <sys/fsuid.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -148,6 +149,13 @@ static int on_write(const void *data, size_t size, void *userdata) {
         return write_frame(userdata, FRAME_BINARY, data, size);
 }
 
+/* A file system of a user namespace takes new files only from users that it has. */
+static int become_user(uint32_t id) {
+        (void) setfsgid(id);
+        (void) setfsuid(id);
+        return (uint32_t) setfsuid((uid_t) -1) == id && (uint32_t) setfsgid((gid_t) -1) == id ? 0 : -EPERM;
+}
+
 static int say_ready(Serve *s) {
         return write_frame(s, FRAME_STATUS, "{}", 2);
 }
@@ -224,6 +232,9 @@ static int read_config(Serve *s, json_object **ret, KError *reterr) {
                 return r;
         if (s->uid_base > UINT32_MAX - TAR_USERS)
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "There are no such users.");
+        r = s->uid_base > 0 ? become_user((uint32_t) s->uid_base) : 0;
+        if (r < 0)
+                return r;
         if (!STR_IN_SET(s->mode, "pack", "unpack") || !STR_IN_SET(s->owner, "root", "keep"))
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "There is no mode '%.64s' or owner '%.64s'.",
                                 s->mode, s->owner);

@@ -165,7 +165,7 @@ static int send_config(ArchiveRun *r, const ArchiveRunOptions *o) {
 }
 
 static int start_worker(ArchiveRun *r, const ArchiveRunOptions *o, int *ret_fd) {
-        static const char *const system_calls[] = { "@chown", NULL };
+        const char *system_calls[] = { "@chown", NULL, NULL, NULL };
         WorkerOptions w = {
                 .name = "kontena-archive",
                 .description = o->volume   ? o->unpack ? "Kontena imports a volume"
@@ -189,6 +189,11 @@ static int start_worker(ArchiveRun *r, const ArchiveRunOptions *o, int *ret_fd) 
         if (o->unpack && o->volume) {
                 w.capabilities |= UINT64_C(1) << CAP_MKNOD;
                 w.device_files = true;
+        }
+        if (o->uid_base > 0) { /* it is one of those users */
+                w.capabilities |= UINT64_C(1) << CAP_SETUID | UINT64_C(1) << CAP_SETGID;
+                system_calls[1] = "setfsuid";
+                system_calls[2] = "setfsgid";
         }
         return worker_start(o->bus, o->event, &w, on_exit_of_unit, r, &r->worker, ret_fd);
 }
