@@ -115,9 +115,6 @@ static int copy_out(Copy *x, KError *reterr) {
 
         if (!options || (x->follow && json_add_bool(options, "follow", true) < 0))
                 return -ENOMEM;
-        if (to_stdout && isatty(STDOUT_FILENO) > 0)
-                return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                "An archive is not for a terminal; send it to a file.");
         r = make_call(x, /* put= */ false, options, &m, reterr);
         if (r < 0)
                 return r;
@@ -154,9 +151,6 @@ static int copy_in(Copy *x, KError *reterr) {
 
         if (!options || (x->archive && json_add_bool(options, "keep-owner", true) < 0))
                 return -ENOMEM;
-        if (from_stdin && isatty(STDIN_FILENO) > 0)
-                return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                "An archive is not typed; let it come from a file.");
         if (!from_stdin) {
                 r = tar_source_open(&(TarRoot){ .fd = AT_FDCWD }, x->local, x->follow, &x->fd, &x->name,
                                 &x->as, reterr);
@@ -210,6 +204,10 @@ int command_cp(Ctl *c, const Arguments *a, KError *reterr) {
         x.remote = colon + 1;
         if (isempty(x.remote) || isempty(x.local))
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "The path is missing: INSTANCE:PATH.");
+        if (streq(x.local, "-") && isatty(out ? STDOUT_FILENO : STDIN_FILENO) > 0)
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                out ? "An archive is not for a terminal; send it to a file."
+                                    : "An archive is not typed; let it come from a file.");
         instance = strndup(remote, (size_t) (colon - remote));
         if (!instance)
                 return -ENOMEM;

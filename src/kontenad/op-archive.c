@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "caller-stream.h"
-#include "events.h"
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "node-session.h"
@@ -113,16 +112,9 @@ static int open_volume(OperationCall *c, bool put, const char *snapshot, KError 
         what = strprintf("The %s of volume '%s' on node '%s'", put ? "import" : "export", place->name, node);
         if (!what)
                 return -ENOMEM;
-        r = caller_stream_open(
+        /* How it ends is in the audit, too. */
+        return caller_stream_open(
                         c, session, put ? "volume-put" : "volume-get", TAKE_PTR(params), what, reterr);
-        if (r > 0)
-                (void) events_add(c->master,
-                                &(EventInfo){ .severity = "info",
-                                                .type = put ? "volume:import" : "volume:export",
-                                                .grid_id = c->grid->id,
-                                                .node_id = place->node_id },
-                                "%s begins.", what);
-        return r;
 }
 
 static int volume_export(OperationCall *c, json_object **ret, KError *reterr) {

@@ -97,7 +97,7 @@ def test_a_tree_goes_in_and_out_as_it_is(grid, box):
 
 
 def test_large_files_are_quick(grid, box):
-    size = 48_000_000
+    size = 24_000_000
     grid.master.run(f"head -c {size} /dev/urandom > /root/large")
     with took("cp into an instance", size):
         grid.ctl("cp", "/root/large", f"{box}-1:/data/large")
@@ -199,7 +199,7 @@ def test_a_volume_goes_out_and_comes_back(grid, stopped):
         assert host.run(f"stat -c '%a %U %G %y' {path}").stdout == own
     assert host.run(f"stat -c '%F %t:%T' {path}/null").stdout == "character special file 1:3\n"
 
-    size = 48_000_000
+    size = 24_000_000
     host.run(f"find {path} -mindepth 1 -delete; head -c {size} /dev/urandom > {path}/large")
     with took("volume export", size):
         grid.ctl("volume", "export", data, "/root/data.tar")
