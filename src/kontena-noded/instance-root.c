@@ -75,7 +75,7 @@ static int same_directory(int a, int b) {
 static int read_uid_base(int process_fd, uint32_t *ret) {
         _cleanup_strv_free_ char **words = NULL;
         _cleanup_free_ char *text = NULL;
-        uint64_t base;
+        uint64_t base, size;
         int r;
 
         r = read_file_at(process_fd, "uid_map", CGROUP_SIZE_MAX, &text, NULL);
@@ -84,7 +84,8 @@ static int read_uid_base(int process_fd, uint32_t *ret) {
         if (r < 0)
                 return r;
         if (strv_length(words) < 3 || !streq(words[0], "0") || safe_atou64(words[1], &base) < 0 ||
-                        base >= UINT32_MAX || (base > 0 && strtoull(words[2], NULL, 10) != UID_RANGE_SIZE))
+                        safe_atou64(words[2], &size) < 0 || base >= UINT32_MAX ||
+                        (base > 0 && size != UID_RANGE_SIZE))
                 return -ESRCH;
 
         *ret = (uint32_t) base;
