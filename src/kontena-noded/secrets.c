@@ -11,7 +11,7 @@
 #define CREDENTIAL_NAME "kontena-node.key"
 #define FILE_NAME       "/secret.key"
 
-static_assert(KEY_FILE_SIZE == crypto_box_SECRETKEYBYTES);
+static_assert(KEY_FILE_SIZE == crypto_box_SECRETKEYBYTES, "a key file is a key of X25519");
 
 struct Secrets {
         uint8_t *key; /* of key_file_get() */
