@@ -61,7 +61,7 @@ static int ask(const char *prompt, const char *what, size_t max, char **ret, KEr
         line = malloc(max + 2);
         if (!line)
                 return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
-        fputs(prompt, stderr);
+        /* Silent before it is asked: what is typed until then would be shown, and thrown away. */
         if (tcgetattr(STDIN_FILENO, &before) >= 0) {
                 silent = before;
                 interrupt = before.c_cc[VINTR];
@@ -69,6 +69,7 @@ static int ask(const char *prompt, const char *what, size_t max, char **ret, KEr
                 silent.c_cc[VEOL] = interrupt;
                 changed = tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent) >= 0;
         }
+        fputs(prompt, stderr);
         n = read_line(line, max + 1, changed ? interrupt : _POSIX_VDISABLE);
         if (changed)
                 (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
