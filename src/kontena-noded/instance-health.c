@@ -276,7 +276,7 @@ static int ask_inside(char *const *argv, uint64_t timeout_usec, container_comman
         _cleanup_free_ char *bundle = NULL, *directory = NULL, *id = NULL, *unit = NULL, *description = NULL;
         Instance *i = userdata;
 
-        if (!i->want || !i->host->runtime || !i->unit)
+        if (!i->want || !instance_present_runtime(i) || !i->unit)
                 return -EAGAIN;
         bundle = instance_generation_run_directory(i, i->record.generation);
         directory = bundle ? strjoin(bundle, "/health") : NULL;
@@ -291,7 +291,7 @@ static int ask_inside(char *const *argv, uint64_t timeout_usec, container_comman
                         &(ContainerCommandOptions){
                                         .event = i->host->event,
                                         .units = i->host->units,
-                                        .runtime = i->host->runtime,
+                                        .runtime = instance_present_runtime(i),
                                         .want = i->want,
                                         .image = strempty(i->record.image),
                                         .unit = unit,

@@ -133,6 +133,8 @@ void instance_remove_old_generations(Instance *i); /* by a job nobody waits for 
 /* instance-machine.c */
 Runtime *instance_runtime(const Instance *i); /* NULL: not installed, instance_runtime_error() says so */
 const char *instance_runtime_error(const Instance *i);
+/* Of what is there, though another kind may be wanted by now. */
+Runtime *instance_present_runtime(const Instance *i);
 bool instance_has_rebooted(const Instance *i, const UnitState *s); /* and not crashed */
 /* SyncStep: the root is mounted, with users from *ret_base on. */
 int instance_make_machine_root(Instance *i, const Image *image, const char *data, const char *root,

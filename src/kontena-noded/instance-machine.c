@@ -11,6 +11,7 @@
 #include "instance-internal.h"
 #include "log.h"
 #include "machine-root.h"
+#include "nspawn-command.h"
 #include "uid-range.h"
 
 /* What is different with an instance that is a machine: see runtime-nspawn.c. */
@@ -30,6 +31,14 @@ const char *instance_runtime_error(const Instance *i) {
         if (i->want && i->want->spec->runtime == RUNTIME_NSPAWN)
                 return i->host->machines_error;
         return i->host->runtime_error;
+}
+
+Runtime *instance_present_runtime(const Instance *i) {
+        _cleanup_free_ char *run = NULL, *path = NULL;
+
+        run = instance_generation_run_directory(i, i->record.generation);
+        path = run ? strjoin(run, "/" NSPAWN_ENVIRONMENT) : NULL;
+        return path && access(path, F_OK) >= 0 ? i->host->machines : i->host->runtime;
 }
 
 bool instance_has_rebooted(const Instance *i, const UnitState *s) {

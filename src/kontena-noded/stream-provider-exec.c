@@ -123,8 +123,8 @@ static int start(Exec *x, Manager *m, const Instance *i, StreamExecOptions *o, K
         o->bus = m->bus;
         o->units = m->units;
         o->want = i->want;
-        o->runtime = instance_runtime(i)->exec_program;
-        o->container_id = instance_runtime(i)->exec_by_directory ? directory : container;
+        o->runtime = instance_present_runtime(i)->exec_program;
+        o->container_id = instance_present_runtime(i)->exec_by_directory ? directory : container;
         o->directory = directory;
         o->root_path = root;
         o->bind_unit = unit_name(i->unit);
@@ -152,7 +152,7 @@ static int exec_open(Stream *s, json_object *params, void *userdata, void **ret,
                 return kerror_set(reterr, K_CONFLICT, "Instance %s-%u does not run (it is %s).",
                                 instance_service(i), instance_number(i),
                                 instance_state_to_string(instance_state_of(i)));
-        if (!instance_runtime(i))
+        if (!instance_present_runtime(i))
                 return kerror_set(reterr, K_RUNTIME, "%s", strna(instance_runtime_error(i)));
 
         x = new0(Exec, 1);

@@ -150,6 +150,20 @@ def test_command_in_a_machine_image(grid):
         host.wait_journal("stopping", since=cursor)
 
 
+def test_deploy_of_a_machine_is_start_first_and_checked_from_inside(grid):
+    name = unique("roll")
+    check = ["--health-check-protocol=exec", "--health-check-command=systemctl is-active hello.service", "--health-check-interval=1s",
+             "--health-check-timeout=1s"]  # fmt: skip
+    with grid.service(name, "system:1", "--runtime=nspawn", "--drain=1s", *check):
+        one = grid.instance(name)
+        assert one["health"] == "healthy"
+        grid.ctl("service", "update", "--env=GREETING=second", name)
+        grid.deploy(name)
+        two = grid.instance(name)
+        assert machine(two) == f"{machine(one)}.b" and two["state"] == "running", "beside the first, so under another name"
+        assert "second" in says(grid, grid.host_of(two), two["address"])
+
+
 def test_only_nodes_with_nspawn_get_machines(grid):
     name = unique("none")
     node3 = grid.lab.host("node3")
