@@ -9,6 +9,7 @@
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "operation.h"
+#include "stream-bridge.h"
 #include "stream-frame.h"
 #include "streams.h"
 #include "string-util.h"
@@ -76,6 +77,20 @@ static Caller *caller_new(const char *name, const char *address) {
         return c;
 }
 
+static void put_instance(Bench *b, const char *id, const char *node, uint32_t number) {
+        ASSERT_OK(store_begin(b->m.store, NULL));
+        ASSERT_OK(store_put_node(b->m.store, &(NodeRow){ .id = (char *) node,
+                                                             .grid_id = (char *) "g",
+                                                             .name = (char *) node,
+                                                             .number = number }));
+        ASSERT_OK(store_put_instance(b->m.store, &(InstanceRow){ .id = (char *) id,
+                                                                 .grid_id = (char *) "g",
+                                                                 .service_id = (char *) "s",
+                                                                 .node_id = (char *) node,
+                                                                 .number = number }));
+        ASSERT_OK(store_commit(b->m.store, NULL));
+}
+
 static int setup(void **state) {
         char template[] = "/var/tmp/kontena-streams-XXXXXX";
         _cleanup_free_ char *path = NULL;
@@ -101,17 +116,9 @@ static int setup(void **state) {
                                                              .subnet = (char *) "10.81.0.0/16",
                                                              .supernet = (char *) "10.80.0.0/12",
                                                              .initial_size = 1 }));
-        ASSERT_OK(store_put_node(b->m.store, &(NodeRow){ .id = (char *) "n1",
-                                                             .grid_id = (char *) "g",
-                                                             .name = (char *) "node1",
-                                                             .number = 1 }));
         ASSERT_OK(store_put_service(b->m.store, &service));
-        ASSERT_OK(store_put_instance(b->m.store, &(InstanceRow){ .id = (char *) "i1",
-                                                                 .grid_id = (char *) "g",
-                                                                 .service_id = (char *) "s",
-                                                                 .node_id = (char *) "n1",
-                                                                 .number = 1 }));
         ASSERT_OK(store_commit(b->m.store, NULL));
+        put_instance(b, "i1", "n1", 1);
         json_object_put(service.spec);
         *state = b;
         return 0;
@@ -283,6 +290,8 @@ static void test_secrets_of_a_command_are_in_no_audit(void **state) {
 static void test_what_cannot_be_run_is_refused(void **state) {
         Bench *b = *state;
         _cleanup_json_ json_object *o = json("{" WEB ",\"argv\":[]}");
+        _cleanup_free_ char *long_argv = NULL, *long_env = NULL;
+        static char long_text[EXEC_ARGUMENTS_SIZE_MAX + 1];
 
         ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[]}"), K_INVALID_ARGUMENT);
         ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"\"]}"), K_INVALID_ARGUMENT);
@@ -303,6 +312,11 @@ static void test_what_cannot_be_run_is_refused(void **state) {
         for (unsigned i = 0; i <= EXEC_ARGUMENTS_MAX; i++)
                 ASSERT_OK(json_append_string(json_object_object_get(o, "argv"), "x"));
         ASSERT_EQ(refused(b, json_text(o)), K_LIMIT_EXCEEDED);
+        memset(long_text, 'x', sizeof(long_text) - 1);
+        long_argv = strprintf("{" WEB ",\"argv\":[\"%s\"]}", long_text);
+        ASSERT_EQ(refused(b, long_argv), K_LIMIT_EXCEEDED);
+        long_env = strprintf("{" WEB ",\"argv\":[\"id\"],\"options\":{\"env\":[\"A=%s\"]}}", long_text);
+        ASSERT_EQ(refused(b, long_env), K_LIMIT_EXCEEDED);
         test_session_set_online(false);
         ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"]}"), K_NODE_OFFLINE);
         test_session_set_online(true);
@@ -422,19 +436,133 @@ static void test_a_node_that_lies_is_caught(void **state) {
 }
 
 static void test_streams_are_counted(void **state) {
+        static const char other_node[] = "{\"grid\":\"home\",\"stack\":\"null\",\"service\":\"web\","
+                                         "\"instance\":2,\"argv\":[\"id\"]}";
         Caller *opener, *other = caller_new("uid 1001", ":1.9");
         Bench *b = *state;
 
-        for (unsigned i = 0; i < MIN(STREAMS_PER_CALLER_MAX, STREAMS_PER_NODE_MAX); i++)
+        put_instance(b, "i2", "n2", 2);
+        for (unsigned i = 0; i < STREAMS_PER_NODE_MAX; i++)
                 (void) open_exec(b);
-        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"]}"), K_LIMIT_EXCEEDED);
         opener = b->caller;
         b->caller = other;
         ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"]}"), K_LIMIT_EXCEEDED); /* of the node */
+        call(b, "exec.open", json(other_node));
+        test_session_answer(NULL);
+        ASSERT_EQ(b->error.code, K_OK);
+
         b->caller = opener;
-        call(b, "stream.close", of_stream(b, NULL, NULL));
-        (void) open_exec(b);
+        ASSERT_EQ(STREAMS_PER_CALLER_MAX, STREAMS_PER_NODE_MAX);
+        ASSERT_EQ(refused(b, other_node), K_LIMIT_EXCEEDED); /* of the caller */
         caller_unref(other);
+}
+
+/* From node to node, within the master */
+
+typedef struct Moved {
+        unsigned n;
+        uint64_t bytes;
+        KError error;
+} Moved;
+
+static void on_moved(uint64_t bytes, const KError *error, void *userdata) {
+        Moved *moved = userdata;
+
+        moved->n++;
+        moved->bytes = bytes;
+        if (error)
+                (void) kerror_set(&moved->error, error->code, "%s", kerror_message(error));
+}
+
+static int node_of(Bench *b, const char *node, const char *method, const char *format, uint32_t number,
+                size_t value) {
+        _cleanup_free_ char *text = strprintf(format, number, value);
+        _cleanup_json_ json_object *o = json(text);
+
+        return streams_method(&b->m, test_session(node), method, o);
+}
+
+/* The numbers follow each other; the receiving side is opened first. */
+static uint32_t build_bridge(Bench *b, Moved *moved, StreamBridge **ret) {
+        uint64_t number;
+
+        ASSERT_OK(stream_bridge_new(&b->m,
+                        &(StreamBridgeEnd){ test_session("n1"), "volume-get", json_object_new_object() },
+                        &(StreamBridgeEnd){ test_session("n2"), "volume-put", json_object_new_object() },
+                        on_moved, moved, ret, NULL));
+        ASSERT_OK(json_get_u64(test_session_last_params(), "stream", &number, NULL));
+        return (uint32_t) number - 1;
+}
+
+static void test_a_bridge_hands_on_what_there_is_room_for(void **state) {
+        size_t before = test_session_bytes();
+        Bench *b = *state;
+        StreamBridge *bridge;
+        Moved moved = {};
+        uint32_t to = build_bridge(b, &moved, &bridge), from = to + 1;
+
+        test_session_answer(NULL);
+        test_session_answer(NULL);
+        for (unsigned i = 0; i < 4; i++)
+                ASSERT_OK(from_node(b, from, 1, STREAM_DATA_MAX)); /* all goes on, and is given back */
+        ASSERT_EQ(test_session_bytes() - before, STREAM_WINDOW);
+        ASSERT_OK(from_node(b, from, 1, 5000)); /* which has no room there yet */
+        ASSERT_EQ(test_session_bytes() - before, STREAM_WINDOW);
+        ASSERT_EQ(node_of(b, "n2", "stream.credit", "{\"stream\":%u,\"bytes\":%zu}", to, 3000), 1);
+        ASSERT_EQ(test_session_bytes() - before, STREAM_WINDOW + 3000);
+        ASSERT_OK(from_node(b, from, 1, 0));
+        ASSERT_EQ(node_of(b, "n1", "stream.end", "{\"stream\":%u,\"status\":0}", from, 0), 1);
+        ASSERT_EQ(moved.n, 0);
+        ASSERT_EQ(node_of(b, "n2", "stream.credit", "{\"stream\":%u,\"bytes\":%zu}", to, 2000), 1);
+        ASSERT_EQ(stream_bridge_bytes(bridge), STREAM_WINDOW + 5000);
+        ASSERT_EQ(node_of(b, "n2", "stream.end", "{\"stream\":%u,\"status\":0}", to, 0), 1);
+        ASSERT_EQ(moved.n, 1);
+        ASSERT_EQ(moved.bytes, STREAM_WINDOW + 5000);
+        ASSERT_EQ(moved.error.code, K_OK);
+}
+
+static void test_a_bridge_that_breaks_says_so(void **state) {
+        Bench *b = *state;
+        StreamBridge *bridge;
+        Moved early = {}, status = {}, lost = {}, refusal = {}, none = {};
+        uint32_t to = build_bridge(b, &early, &bridge);
+
+        test_session_answer(NULL);
+        test_session_answer(NULL);
+        ASSERT_OK(from_node(b, to + 1, 1, 10));
+        ASSERT_EQ(node_of(b, "n2", "stream.end", "{\"stream\":%u,\"status\":0}", to, 0), 1);
+        ASSERT_EQ(early.n, 1);
+        ASSERT_TRUE(early.error.code != K_OK); /* though it says that all is well */
+        ASSERT_STREQ(test_session_last_method(), "stream.close");
+
+        to = build_bridge(b, &status, &bridge);
+        test_session_answer(NULL);
+        test_session_answer(NULL);
+        ASSERT_EQ(node_of(b, "n1", "stream.end", "{\"stream\":%u,\"status\":2}", to + 1, 0), 1);
+        ASSERT_STREQ(kerror_message(&status.error), "The sending side ended with status 2.");
+
+        (void) build_bridge(b, &lost, &bridge);
+        test_session_answer(NULL);
+        test_session_answer(NULL);
+        streams_session_gone(&b->m, test_session("n1"));
+        ASSERT_EQ(lost.n, 1);
+        ASSERT_EQ(lost.error.code, K_NODE_OFFLINE);
+
+        (void) build_bridge(b, &refusal, &bridge);
+        test_session_answer("No such volume.");
+        ASSERT_EQ(refusal.n, 1);
+        test_session_answer(NULL);
+        ASSERT_EQ(refusal.n, 1);
+
+        (void) build_bridge(b, &none, &bridge);
+        stream_bridge_free(bridge);
+        test_session_answer(NULL);
+        test_session_answer(NULL);
+        ASSERT_EQ(none.n, 0);
+        kerror_done(&early.error);
+        kerror_done(&status.error);
+        kerror_done(&lost.error);
+        kerror_done(&refusal.error);
 }
 
 #define STREAMS_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -444,4 +572,6 @@ KONTENA_TESTS(STREAMS_TEST(test_a_command_runs_and_ends),
                 STREAMS_TEST(test_what_cannot_be_run_is_refused),
                 STREAMS_TEST(test_writes_wait_for_the_window), STREAMS_TEST(test_a_stream_is_its_openers),
                 STREAMS_TEST(test_a_caller_that_goes_takes_its_streams_along),
-                STREAMS_TEST(test_a_node_that_lies_is_caught), STREAMS_TEST(test_streams_are_counted))
+                STREAMS_TEST(test_a_node_that_lies_is_caught), STREAMS_TEST(test_streams_are_counted),
+                STREAMS_TEST(test_a_bridge_hands_on_what_there_is_room_for),
+                STREAMS_TEST(test_a_bridge_that_breaks_says_so))
