@@ -68,6 +68,30 @@ static void test_arguments_rest_is_the_command_of_the_container(void **state) {
         ASSERT_FALSE(a.help);
 }
 
+static void test_arguments_behind_an_instance_are_the_commands(void **state) {
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        Arguments a = {};
+
+        ASSERT_OK(parse(&a, &e, "exec -it --user=app web-1 ls -la --help"));
+        ASSERT_EQ(a.n_args, 1);
+        ASSERT_EQ(a.n_given, 3);
+        ASSERT_FALSE(a.help);
+        ASSERT_EQ(strv_length(a.rest), 3);
+        ASSERT_STREQ(a.rest[1], "-la");
+        arguments_done(&a);
+        a = (Arguments){};
+        ASSERT_OK(parse(&a, &e, "exec web-1 -- sh -- -c"));
+        ASSERT_EQ(strv_length(a.rest), 3);
+        ASSERT_STREQ(a.rest[0], "sh");
+        arguments_done(&a);
+        a = (Arguments){};
+        ASSERT_OK(parse(&a, &e, "exec web-1"));
+        ASSERT_TRUE(!a.rest || !a.rest[0]);
+        arguments_done(&a);
+        a = (Arguments){};
+        ASSERT_ERROR(parse(&a, &e, "exec -it"), EINVAL);
+}
+
 static void test_arguments_repeated_options_add_up(void **state) {
         _cleanup_arguments_ Arguments a = {};
         _cleanup_kerror_ KError e = KERROR_NULL;
@@ -166,6 +190,7 @@ static void test_command_tables_are_sound(void **state) {
 KONTENA_TESTS(cmocka_unit_test(test_arguments_options_stand_anywhere),
                 cmocka_unit_test(test_arguments_letters_of_a_command_win),
                 cmocka_unit_test(test_arguments_rest_is_the_command_of_the_container),
+                cmocka_unit_test(test_arguments_behind_an_instance_are_the_commands),
                 cmocka_unit_test(test_arguments_repeated_options_add_up),
                 cmocka_unit_test(test_arguments_old_spellings_work),
                 cmocka_unit_test(test_arguments_wrong_usage_is_one_specific_line),

@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "string-util.h"
 #include "terminal.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+
+#include "file-util.h"
+#include "string-util.h"
 #include "test.h"
 
 static void test_text_width(void **state) {
@@ -94,6 +101,35 @@ static void test_colors_off_print_nothing(void **state) {
         }
 }
 
+static void test_a_terminal_is_put_back(void **state) {
+        _cleanup_close_ int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), slave = -EBADF;
+        struct winsize size = { .ws_row = 31, .ws_col = 97 };
+        struct termios before, raw, after;
+        unsigned rows, columns;
+
+        ASSERT_TRUE(master >= 0 && grantpt(master) >= 0 && unlockpt(master) >= 0);
+        slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+        ASSERT_TRUE(slave >= 0 && ioctl(slave, TIOCSWINSZ, &size) >= 0);
+        ASSERT_OK(terminal_size(slave, &rows, &columns));
+        ASSERT_EQ(rows, 31);
+        ASSERT_EQ(columns, 97);
+
+        ASSERT_TRUE(tcgetattr(slave, &before) >= 0);
+        ASSERT_OK(terminal_raw(slave));
+        ASSERT_OK(terminal_raw(slave)); /* what is put back is what was, not what we made */
+        ASSERT_TRUE(tcgetattr(slave, &raw) >= 0);
+        ASSERT_FALSE(raw.c_lflag & (ICANON | ECHO | ISIG));
+        terminal_raw_end();
+        ASSERT_TRUE(tcgetattr(slave, &after) >= 0);
+        ASSERT_EQ(after.c_lflag, before.c_lflag);
+        ASSERT_EQ(after.c_iflag, before.c_iflag);
+        terminal_raw_end();
+
+        ASSERT_ERROR(terminal_raw(-EBADF), EBADF);
+        ASSERT_ERROR(terminal_size(-EBADF, &rows, &columns), EBADF);
+}
+
 KONTENA_TESTS(cmocka_unit_test(test_text_width), cmocka_unit_test(test_text_ellipsize),
                 cmocka_unit_test(test_text_ellipsize_without_utf8), cmocka_unit_test(test_text_escape),
-                cmocka_unit_test(test_colors_off_print_nothing))
+                cmocka_unit_test(test_colors_off_print_nothing),
+                cmocka_unit_test(test_a_terminal_is_put_back))
