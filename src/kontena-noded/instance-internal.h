@@ -38,6 +38,7 @@ struct Instance {
         InstanceWant *want; /* NULL: unreadable (want_error) or not wanted */
         KError want_error;
         uint64_t want_deploy_rev; /* also of an unreadable one */
+        uint64_t stopped_rev;     /* as of which it was told that it is stopped */
         bool terminate;
         uint64_t drain_until; /* CLOCK_MONOTONIC; 0: it goes at once */
         bool restart_requested;

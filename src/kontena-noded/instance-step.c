@@ -658,6 +658,9 @@ static int step_stop(Instance *i, KError *reterr) {
                 kerror_done(&i->error);
                 i->host->changed(i, i->host->userdata);
         }
+        if (i->state == INSTANCE_STOPPED && i->stopped_rev != i->want_deploy_rev)
+                i->host->changed(i, i->host->userdata); /* the master waits for the word */
+        i->stopped_rev = i->want_deploy_rev;
         instance_set_state(i, INSTANCE_STOPPED, NULL);
         return SYNC_DONE;
 }

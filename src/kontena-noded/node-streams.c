@@ -12,6 +12,8 @@ static const StreamProvider *const providers[] = {
         &stream_provider_archive_put,
         &stream_provider_volume_get,
         &stream_provider_volume_put,
+        &stream_provider_instance_get,
+        &stream_provider_instance_put,
         NULL,
 };
 

@@ -10,6 +10,7 @@ extern const StreamProvider stream_provider_archive_get;
 extern const StreamProvider stream_provider_archive_put;
 extern const StreamProvider stream_provider_volume_get;
 extern const StreamProvider stream_provider_volume_put;
+extern const StreamProvider stream_provider_instance_get, stream_provider_instance_put;
 
 /* node-streams.c */
 int manager_new_streams(Manager *m);

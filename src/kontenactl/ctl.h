@@ -123,6 +123,7 @@ DECLARE_COMMAND(command_service_deploy);
 DECLARE_COMMAND(command_service_history);
 DECLARE_COMMAND(command_service_diff);
 DECLARE_COMMAND(command_service_rollback);
+DECLARE_COMMAND(command_service_move);
 DECLARE_COMMAND(command_service_scale);
 DECLARE_COMMAND(command_service_start);
 DECLARE_COMMAND(command_service_stop);

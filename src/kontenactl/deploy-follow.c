@@ -32,6 +32,7 @@ typedef struct Follow {
         char *id, *display;
         DeployView view;
         const ServiceName *service;
+        const char *success;
         json_object *record;  /* the deploy's properties, as last heard */
         json_object *deploys; /* of one that has failed: as lists have it, with what instances wrote last */
         uint64_t started;
@@ -364,8 +365,13 @@ static int follow_result(Follow *f, KError *reterr) {
         if (f->c->json != JSON_OFF)
                 (void) ctl_print_json(f->c, f->record);
         if (streq(state, "success")) {
-                ctl_say(f->c, "'%s' is deployed: %zu of %zu running (%.1f s).", f->display, n.running,
-                                n.total, (double) (now_monotonic() - f->started) / USEC_PER_SEC);
+                double seconds = (double) (now_monotonic() - f->started) / USEC_PER_SEC;
+
+                if (f->success)
+                        ctl_say(f->c, "%s (%.1f s).", f->success, seconds);
+                else
+                        ctl_say(f->c, "'%s' is deployed: %zu of %zu running (%.1f s).", f->display,
+                                        n.running, n.total, seconds);
                 return 0;
         }
 
@@ -386,7 +392,11 @@ static int follow_result(Follow *f, KError *reterr) {
 int deploy_follow(Ctl *c, const FollowRequest *request, KError *reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_(follow_done) Follow f = {
-                .c = c, .path = request->path, .service = request->service, .started = now_monotonic()
+                .c = c,
+                .path = request->path,
+                .service = request->service,
+                .success = request->success,
+                .started = now_monotonic(),
         };
         const char *path;
         int r;

@@ -8,7 +8,8 @@ typedef struct FollowRequest {
         const ServiceName *service;
         sd_bus_message *call; /* NULL: the deploy exists, see path */
         const char *path;
-        bool block;            /* false: only say its id */
+        const char *success; /* what is true then, a sentence without its stop; NULL: so many instances run */
+        bool block;          /* false: only say its id */
         uint64_t timeout_usec; /* 0: none */
 } FollowRequest;
 

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 
+#include "deploy-move.h"
 #include "deploy-run-internal.h"
 #include "deployer.h"
 #include "events.h"
@@ -48,6 +49,8 @@ static int remember_good(DeployRun *run) {
         _cleanup_(revision_row_freep) RevisionRow *revision = NULL;
         int r;
 
+        if (deploy_is_move(run->deploy))
+                return 0; /* runs what it ran */
         if (run->service->revision != run->deploy->service_rev)
                 return 0; /* it was changed meanwhile, and the instances are of two kinds */
         r = store_find_revision(run->store, run->service->id, run->service->revision, &revision);
@@ -73,7 +76,7 @@ static int end(DeployRun *run, DeployState state, const char *reason) {
         if (r >= 0)
                 r = store_put_deploy(run->store, d);
         if (r >= 0)
-                r = deploy_drop_incoming(run->store, d);
+                r = deploy_undo_unfinished(run->store, d);
         if (r >= 0 && state == DEPLOY_SUCCESS)
                 r = remember_good(run);
         if (r < 0)

@@ -37,6 +37,12 @@ size_t deploy_run_count_steps(const DeployRun *run, const char *state);
 /* deploy-step.c */
 int deploy_run_collect(DeployRun *run); /* takes over what instances reported into the steps under way */
 int deploy_run_start_steps(DeployRun *run);
+int deploy_run_end_step(DeployRun *run, DeployStepRow *step, const char *state, const char *error);
+/* Why the instance of a step under way has failed, or NULL when it has not (yet). *ret_done: it runs. */
+int deploy_run_judge_step(DeployRun *run, DeployStepRow *step, bool *ret_done, char **ret_error);
+int deploy_run_new_instance(DeployRun *run, uint32_t number, const char *node_id, InstanceRow **ret);
+int deploy_run_take_address(DeployRun *run, const char *node_id, char **ret, KError *reterr);
+int deploy_run_choose_slot(DeployRun *run, uint32_t number, const char *node_id, char **ret, KError *reterr);
 
 /* deploy-end.c: ends the deploy in a transaction of its own. */
 char *deploy_run_describe_failures(DeployRun *run);

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 
 #include "deploy-image.h"
+#include "deploy-move.h"
 #include "deploy-run-internal.h"
 #include "deployer.h"
 #include "events.h"
@@ -342,6 +343,18 @@ static int resolve_image(DeployRun *run) {
         return r;
 }
 
+static int run_move(DeployRun *run, uint64_t *ret_next) {
+        int r;
+
+        if (is_settled(run)) {
+                r = deploy_move_run(run);
+                if (r < 0)
+                        return r;
+        }
+        *ret_next = DEPLOY_STATE_IS_FINAL(run->deploy->state) ? USEC_INFINITY : run->next;
+        return 0;
+}
+
 int deploy_run(Master *m, DeployRow *deploy, bool newer, uint64_t now, uint64_t *ret_next) {
         _cleanup_(deploy_run_done) DeployRun run = {
                 .master = m, .store = m->store, .deploy = deploy, .now = now, .next = USEC_INFINITY
@@ -364,6 +377,8 @@ int deploy_run(Master *m, DeployRow *deploy, bool newer, uint64_t now, uint64_t 
         r = finish_if_pointless(&run, newer);
         if (r != 0)
                 return r < 0 ? r : 0;
+        if (deploy_is_move(deploy))
+                return run_move(&run, ret_next);
         r = load_settings(&run, &error);
         if (r < 0 && kerror_is_set(&error))
                 return deploy_run_finish(&run, DEPLOY_ERROR, "The settings of the service are not valid: %s",

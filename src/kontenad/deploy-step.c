@@ -13,7 +13,7 @@
 #include "string-util.h"
 #include "volume.h"
 
-static int end_step(DeployRun *run, DeployStepRow *step, const char *state, const char *error) {
+int deploy_run_end_step(DeployRun *run, DeployStepRow *step, const char *state, const char *error) {
         int r;
 
         r = free_and_strdup(&step->state, state);
@@ -43,7 +43,7 @@ static int end_step(DeployRun *run, DeployStepRow *step, const char *state, cons
 }
 
 /* Why the instance of a step under way has failed, or NULL when it has not (yet). *ret_done: it runs. */
-static int judge_step(DeployRun *run, DeployStepRow *step, bool *ret_done, char **ret_error) {
+int deploy_run_judge_step(DeployRun *run, DeployStepRow *step, bool *ret_done, char **ret_error) {
         const InstanceRow *row = deploy_run_find_instance_by_id(run, step->instance_id);
         const SchedulerNode *node = row ? placement_find_node(&run->snapshot, row->node_id) : NULL;
         uint64_t deadline = step->started_at + INSTANCE_DEPLOY_TIMEOUT_USEC;
@@ -119,7 +119,7 @@ static int conclude_step(DeployRun *run, DeployStepRow *step, const char *error)
                 if (r < 0)
                         return r;
         }
-        return end_step(run, step, error ? "error" : "running", error);
+        return deploy_run_end_step(run, step, error ? "error" : "running", error);
 }
 
 /* Takes over what instances reported into the steps under way. */
@@ -133,7 +133,7 @@ int deploy_run_collect(DeployRun *run) {
 
                 if (!streq((*s)->state, "starting"))
                         continue;
-                r = judge_step(run, *s, &done, &error);
+                r = deploy_run_judge_step(run, *s, &done, &error);
                 if (r < 0)
                         return r;
                 if (!done && !error)
@@ -207,7 +207,7 @@ static bool may_start(DeployRun *run, const DeployStepRow *step) {
         return serving - 1 + limit >= run->deploy->n_steps;
 }
 
-static int take_address(DeployRun *run, const char *node_id, char **ret, KError *reterr) {
+int deploy_run_take_address(DeployRun *run, const char *node_id, char **ret, KError *reterr) {
         _cleanup_(node_row_freep) NodeRow *node = NULL;
         uint32_t address;
         int r;
@@ -224,7 +224,8 @@ static int take_address(DeployRun *run, const char *node_id, char **ret, KError 
 }
 
 /* A part of the unit's name that no other of this number has there: what was replaced before may still be draining. */
-static int choose_slot(DeployRun *run, uint32_t number, const char *node_id, char **ret, KError *reterr) {
+int deploy_run_choose_slot(
+                DeployRun *run, uint32_t number, const char *node_id, char **ret, KError *reterr) {
         char slot[2] = "";
 
         for (char c = 'a'; c <= 'z'; c++) {
@@ -245,7 +246,7 @@ static int choose_slot(DeployRun *run, uint32_t number, const char *node_id, cha
                         "Too many earlier copies of this instance are still being stopped on its node.");
 }
 
-static int new_instance(DeployRun *run, uint32_t number, const char *node_id, InstanceRow **ret) {
+int deploy_run_new_instance(DeployRun *run, uint32_t number, const char *node_id, InstanceRow **ret) {
         _cleanup_(instance_row_freep) InstanceRow *row = NULL;
 
         row = new0(InstanceRow, 1);
@@ -373,9 +374,9 @@ static int assign(DeployRun *run, DeployStepRow *step, const SchedulerNode *node
                 return r;
         beside = stands_beside(run, old, node);
         if (beside || !old || (old->node_id && !streq(old->node_id, node->id))) {
-                r = new_instance(run, step->number, node->id, &fresh);
+                r = deploy_run_new_instance(run, step->number, node->id, &fresh);
                 if (r >= 0)
-                        r = choose_slot(run, step->number, node->id, &fresh->slot, reterr);
+                        r = deploy_run_choose_slot(run, step->number, node->id, &fresh->slot, reterr);
                 if (r < 0)
                         return r;
                 row = fresh;
@@ -392,7 +393,7 @@ static int assign(DeployRun *run, DeployStepRow *step, const SchedulerNode *node
         if (run->spec->host_network)
                 row->address = mfree(row->address);
         else if (!row->address) {
-                r = take_address(run, node->id, &row->address, reterr);
+                r = deploy_run_take_address(run, node->id, &row->address, reterr);
                 if (r < 0)
                         return r;
         }
@@ -441,7 +442,7 @@ static int start_step(DeployRun *run, DeployStepRow *step) {
         if (r >= 0)
                 r = assign(run, step, &run->snapshot.nodes[node], &error);
         if (r < 0 && is_verdict(&error))
-                return end_step(run, step, "error", kerror_message(&error));
+                return deploy_run_end_step(run, step, "error", kerror_message(&error));
         if (r < 0)
                 return r;
 

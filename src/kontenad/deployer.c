@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "deployer.h"
 
+#include "deploy-move.h"
 #include "deploy-run.h"
 #include "file-util.h"
 #include "job-run.h"
@@ -333,9 +334,12 @@ int deploy_rollback(Store *s, ServiceRow *service, const RevisionRow *to, const 
                         ret_id, reterr);
 }
 
-int deploy_drop_incoming(Store *s, const DeployRow *deploy) {
+int deploy_undo_unfinished(Store *s, const DeployRow *deploy) {
         _cleanup_(instance_row_list_done) InstanceRowList rows = {};
         int r;
+
+        if (deploy_is_move(deploy))
+                return deploy_move_undo(s, deploy);
 
         if (deploy->deploy_rev == 0) /* never began */
                 return 0;
@@ -376,7 +380,7 @@ int deploy_cancel(Store *s, const char *deploy_id, const char *reason, KError *r
                 return r;
         r = store_put_deploy(s, row);
         if (r >= 0)
-                r = deploy_drop_incoming(s, row);
+                r = deploy_undo_unfinished(s, row);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Deploy '%s' cannot be stored: %m", deploy_id);
         return 0;

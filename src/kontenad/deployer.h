@@ -29,8 +29,9 @@ int deploy_request(Store *s, const ServiceRow *service, unsigned flags, char **r
 int deploy_rollback(Store *s, ServiceRow *service, const RevisionRow *to, const char *cause, char **ret_id,
                 KError *reterr);
 
-/* Inside of a transaction: instances of this deploy that stand beside the one they were to replace are removed. */
-int deploy_drop_incoming(Store *s, const DeployRow *deploy);
+/* Inside of a transaction: instances of this deploy that stand beside the one they were to replace are removed; what a move has
+ * not brought to its end is as before. The deploy has its steps. */
+int deploy_undo_unfinished(Store *s, const DeployRow *deploy);
 
 /* Something that no row tells: looks at the deploys of this service again. */
 void deployer_wake(Deployer *d, const char *service_id);

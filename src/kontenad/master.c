@@ -6,6 +6,7 @@
 
 #include "bus-face.h"
 #include "ca.h"
+#include "data-copy.h"
 #include "deploy-image.h"
 #include "deployer.h"
 #include "event-util.h"
@@ -31,6 +32,7 @@ Master *master_free(Master *m) {
                 return NULL;
 
         m->log_streams = log_streams_free(m->log_streams);
+        m->data_copies = data_copies_free(m->data_copies);
         m->streams = streams_free(m->streams);
         m->sessions = node_sessions_free(m->sessions);
         m->listener = listener_free(m->listener);
@@ -107,6 +109,8 @@ static int start_engine(Master *m, KError *reterr) {
                 r = log_streams_new(m, &m->log_streams);
         if (r >= 0)
                 r = streams_new(m, &m->streams);
+        if (r >= 0)
+                r = data_copies_new(m, &m->data_copies);
         if (r >= 0)
                 r = deploy_images_new(m, &m->deploy_images);
         if (r >= 0)

@@ -20,6 +20,7 @@ typedef struct Master {
         struct NodeTracker *tracker; /* admits nodes, keeps their state, sends desired state */
         struct Deployer *deployer;
         struct DeployImages *deploy_images; /* which bytes an image is; NULL: each node decides */
+        struct DataCopies *data_copies;     /* of instances that are moved */
         struct Rescheduler *rescheduler;    /* starts deploys by itself */
         struct JobRunner *job_runner;       /* starts jobs by their schedule */
         struct BusFace *bus_face;

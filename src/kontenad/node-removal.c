@@ -170,7 +170,7 @@ int node_loss_render(const NodeLoss *l, json_object **ret) {
 }
 
 static int release_instance(Store *s, InstanceRow *i) {
-        if (i->desired == INSTANCE_TERMINATED)
+        if (i->desired == INSTANCE_TERMINATED || i->role != INSTANCE_CURRENT)
                 return store_delete_instance(s, i->id);
 
         i->node_id = mfree(i->node_id);

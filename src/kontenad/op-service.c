@@ -478,6 +478,11 @@ static int set_state(OperationCall *c, ServiceState state, KError *reterr) {
 
                 if ((*i)->desired == INSTANCE_TERMINATED || (*i)->desired == desired)
                         continue;
+                if (desired == INSTANCE_RUNNING && (*i)->role != INSTANCE_CURRENT)
+                        return kerror_set(reterr, K_CONFLICT,
+                                        "Instance %u of service '%s' is being moved; it is started when its "
+                                        "data are there.",
+                                        (*i)->number, c->service->name);
                 /* What a drained node has of a stateful service stays stopped until the node is active again. */
                 if (desired == INSTANCE_RUNNING && stateful && (*i)->node_id &&
                                 store_get_node(s, (*i)->node_id, &node) >= 0 &&

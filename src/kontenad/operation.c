@@ -23,6 +23,7 @@ static const struct {
         { service_operations, &n_service_operations },
         { deploy_operations, &n_deploy_operations },
         { revision_operations, &n_revision_operations },
+        { move_operations, &n_move_operations },
         { event_operations, &n_event_operations },
         { status_operations, &n_status_operations },
         { log_operations, &n_log_operations },

@@ -300,6 +300,11 @@ int render_instance(Master *m, const GridRow *g, const ServiceRow *service, cons
         return 0;
 }
 
+/* One that stands stopped until its data are there is not what the step waits for. */
+static const char *step_progress(const InstanceRow *i) {
+        return i->progress ?: i->desired == INSTANCE_RUNNING ? i->state : NULL;
+}
+
 int render_deploy_steps(Master *m, const DeployRow *d, json_object **ret) {
         _cleanup_json_ json_object *l = json_object_new_array();
 
@@ -312,7 +317,7 @@ int render_deploy_steps(Master *m, const DeployRow *d, json_object **ret) {
                 _cleanup_json_ json_object *o = json_object_new_object();
                 /* What became of its instance later is no business of a deploy that has ended. */
                 bool open = !DEPLOY_STATE_IS_FINAL(d->state) &&
-                            STR_IN_SET((*step)->state, "waiting", "starting");
+                            STR_IN_SET((*step)->state, "waiting", "copying", "starting");
                 int r = 0;
 
                 if (!o || !node)
@@ -322,7 +327,7 @@ int render_deploy_steps(Master *m, const DeployRow *d, json_object **ret) {
                 ADD(r, json_add_u64(o, "number", (*step)->number));
                 ADD(r, add_text(o, "node", node));
                 ADD(r, add_text(o, "state", (*step)->state));
-                ADD(r, add_text(o, "progress", i ? (i->progress ?: i->state) : ""));
+                ADD(r, add_text(o, "progress", i ? step_progress(i) : ""));
                 ADD(r, add_text(o, "error", (*step)->error ?: (i ? i->error : NULL)));
                 ADD(r, add_text(o, "log_tail", (*step)->log_tail));
                 ADD(r, json_append(l, TAKE_PTR(o)));

@@ -7,6 +7,7 @@
 
 #include "events.h"
 #include "keyring.h"
+#include "volume.h"
 
 uint64_t fake_now = 1700000000 * USEC_PER_SEC;
 int commits_left = -1;
@@ -72,6 +73,19 @@ int log_streams_data(Master *m, struct NodeSession *session, json_object *params
 }
 
 void log_streams_node_gone(Master *m, const char *node_id) {
+}
+
+int fake_copy_result = 1;
+unsigned fake_copies;
+
+int data_copy_run(DataCopies *l, const DataCopyRequest *q, char **ret_progress, KError *reterr) {
+        fake_copies++;
+        if (fake_copy_result < 0)
+                return kerror_set(reterr, K_UNAVAILABLE, "The disk of the node is full.");
+        return fake_copy_result;
+}
+
+void data_copy_forget(DataCopies *l, const char *deploy_id) {
 }
 
 NodeSession *session_new(const char *node_id, uint64_t id) {
@@ -270,13 +284,14 @@ void remove_node(Engine *e, const char *node_id) {
         engine_begin(e);
         ASSERT_OK(store_list_instances_of_node(e->m.store, node_id, &rows));
         FOREACH_ARRAY(i, rows.rows, rows.n) {
-                if ((*i)->desired == INSTANCE_TERMINATED) {
+                if ((*i)->desired == INSTANCE_TERMINATED || (*i)->role != INSTANCE_CURRENT) {
                         ASSERT_OK(store_delete_instance(e->m.store, (*i)->id));
                         continue;
                 }
                 (*i)->node_id = mfree((*i)->node_id);
                 ASSERT_OK(store_put_instance(e->m.store, *i));
         }
+        ASSERT_OK(volume_forget_node(e->m.store, node_id));
         ASSERT_OK(store_delete_node(e->m.store, node_id));
         engine_commit(e);
 }
@@ -335,7 +350,16 @@ static bool work_on(Engine *e, InstanceRow *row) {
                 ASSERT_OK(store_delete_instance(e->m.store, row->id));
                 return true;
         }
-        if (row->desired != INSTANCE_RUNNING || row->observed_deploy_rev == row->deploy_rev)
+        if (row->desired == INSTANCE_STOPPED) {
+                if (streq_ptr(row->state, "stopped") && row->observed_deploy_rev == row->deploy_rev)
+                        return false;
+                row->observed_deploy_rev = row->deploy_rev;
+                row->pid = 0;
+                ASSERT_OK(free_and_strdup(&row->state, "stopped"));
+                ASSERT_OK(store_put_instance(e->m.store, row));
+                return true;
+        }
+        if (row->observed_deploy_rev == row->deploy_rev && !streq_ptr(row->state, "stopped"))
                 return false;
 
         bad = streq(json_object_get_string(json_object_object_get(row->spec, "image")), "bad");

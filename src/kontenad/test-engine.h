@@ -3,6 +3,7 @@
 
 #include <json-c/json.h>
 
+#include "data-copy.h"
 #include "deployer.h"
 #include "file-util.h"
 #include "json-util.h"
@@ -80,5 +81,8 @@ struct NodeSession {
 extern NodeSession *fake_session;
 extern session_result_t fake_call_done;
 extern void *fake_call_userdata;
+/* What data_copy_run() says, and how often it was asked. */
+extern int fake_copy_result;
+extern unsigned fake_copies;
 NodeSession *session_new(const char *node_id, uint64_t id);
 void session_free(NodeSession *s);

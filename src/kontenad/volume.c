@@ -60,6 +60,10 @@ static int named_volumes_of_spec(json_object *spec, bool writable_only, char ***
         return volume_list_names(volumes, writable_only, ret);
 }
 
+int volume_named_in_spec(json_object *spec, char ***ret) {
+        return named_volumes_of_spec(spec, /* writable_only= */ false, ret);
+}
+
 static int unknown_volume(const char *name, KError *reterr) {
         return kerror_set(reterr, K_NO_SUCH_VOLUME,
                         "No volume '%s' in this grid; create it with: kontenactl volume create %s", name,

@@ -28,6 +28,7 @@ CHANGES = [
     'DeployService sssa{sv} {grid} null {service} 0',
     'ScaleService sssu {grid} null {service} 2',
     'RollbackService sssu {grid} null {service} 1',
+    'MoveInstance sssus {grid} null {service} 1 node2',
     'StartService sss {grid} null {service}',
     'StopService sss {grid} null {service}',
     'RestartService sss {grid} null {service}',
