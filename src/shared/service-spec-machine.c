@@ -49,6 +49,9 @@ int spec_refuse_for_machine(const ServiceSpec *s, KError *reterr) {
                                 "a machine has its capabilities in a user namespace of its own, "
                                 "'privileged' gives it "
                                 "this machine's" },
+                { s->notify, "notify", "a machine is up when it says that it has booted" },
+                { s->health_check.protocol == HEALTH_EXEC, "health_check exec",
+                                "a machine is asked by http or tcp" },
                 { boots && s->working_dir, "working_dir", "it is for a command ('cmd')" },
         };
 
