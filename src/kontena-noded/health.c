@@ -75,6 +75,7 @@ struct Health {
         char *seen;
         health_news_t news;
         health_inside_t inside;
+        bool (*excused)(void *userdata);
         void *userdata;
 };
 
@@ -121,10 +122,19 @@ static void ask_again(Health *h) {
         (void) sd_event_source_set_enabled(h->timer, SD_EVENT_ONESHOT);
 }
 
+static bool is_excused(const Health *h) {
+        return h->excused && h->excused(h->userdata);
+}
+
 /* Last: h may be gone after. */
 static void take_answer(Health *h, const KError *error) {
         bool news;
         int r;
+
+        if (error && is_excused(h)) {
+                ask_again(h);
+                return;
+        }
 
         news = health_judge_take(&h->judge, !error, now_monotonic());
         r = free_and_strdup(&h->seen, error ? kerror_message(error) : NULL);
@@ -163,6 +173,11 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         uint64_t timeout = h->check.timeout_sec * USEC_PER_SEC;
         int r;
 
+        if (is_excused(h)) {
+                ask_again(h);
+                return 0;
+        }
+
         uri = h->check.protocol == HEALTH_HTTP ? h->check.uri : NULL;
         if (h->check.protocol == HEALTH_EXEC)
                 r = h->inside(h->check.command, timeout, on_command_done, h, &h->command, &error,
@@ -195,6 +210,7 @@ int health_start(const HealthOptions *o, Health **ret) {
         h->event = o->event;
         h->news = o->news;
         h->inside = o->inside;
+        h->excused = o->excused;
         h->userdata = o->userdata;
         h->address = o->address ? strdup(o->address) : NULL;
         r = health_check_copy(o->check, &h->check);

@@ -51,6 +51,7 @@ typedef struct HealthOptions {
         bool up;               /* it was before; else it is asked every second until it is */
         health_news_t news;
         health_inside_t inside;
+        bool (*excused)(void *userdata); /* its silence is our doing: not asked then, and a failure does not count */
         void *userdata;
 } HealthOptions;
 

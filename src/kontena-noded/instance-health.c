@@ -307,6 +307,12 @@ static int ask_inside(char *const *argv, uint64_t timeout_usec, container_comman
                         done, done_userdata, ret, reterr);
 }
 
+static bool is_held(void *userdata) {
+        Instance *i = userdata;
+
+        return i->host->held && i->host->held(i, i->host->userdata);
+}
+
 static int settle_health(Instance *i) {
         const HealthCheck *c = &i->want->spec->health_check;
         int r;
@@ -323,6 +329,7 @@ static int settle_health(Instance *i) {
                                                 .up = i->record.ready,
                                                 .news = on_health,
                                                 .inside = ask_inside,
+                                                .excused = is_held,
                                                 .userdata = i,
                                 },
                                 &i->health);

@@ -62,6 +62,7 @@ typedef struct InstanceHost {
 
         void (*changed)(Instance *i, void *userdata); /* something that STATUS shows */
         void (*event_happened)(Instance *i, const InstanceEvent *e, void *userdata);
+        bool (*held)(Instance *i, void *userdata);    /* we make it stand still; NULL: never */
         void (*removed)(Instance *i, void *userdata); /* nothing is left of it: free it */
         void *userdata;
 } InstanceHost;

@@ -121,6 +121,12 @@ static void on_instance_event(Instance *i, const InstanceEvent *e, void *userdat
         reporter_event(m->reporter, TAKE_PTR(event));
 }
 
+static bool is_instance_held(Instance *i, void *userdata) {
+        Manager *m = userdata;
+
+        return m->volumes && volume_manager_holds(m->volumes, instance_unit(i));
+}
+
 static void on_instance_removed(Instance *i, void *userdata) {
         json_object *status = NULL;
         Manager *m = userdata;
@@ -354,6 +360,7 @@ static int new_host(Manager *m) {
                 .log_tails = true,
                 .changed = on_instance_changed,
                 .event_happened = on_instance_event,
+                .held = is_instance_held,
                 .removed = on_instance_removed,
                 .userdata = m,
         };

@@ -203,6 +203,11 @@ static int inside(char *const *argv, uint64_t timeout_usec, container_command_do
         return sd_event_add_defer(the_event, &c->source, on_exited, c);
 }
 
+static bool is_held;
+static bool excused(void *userdata) {
+        return is_held;
+}
+
 static int start(sd_event *e, const HealthCheck *c, uint64_t started_usec, bool up, Heard *h) {
         the_event = e;
         return health_start(
@@ -214,6 +219,7 @@ static int start(sd_event *e, const HealthCheck *c, uint64_t started_usec, bool 
                                         .up = up,
                                         .news = on_news,
                                         .inside = inside,
+                                        .excused = excused,
                                         .userdata = h,
                         },
                         &h->health);
@@ -319,6 +325,41 @@ static void test_command_is_asked_inside(void **state) {
         expected_to_be_seen = "GET http://10.81.128.5:80/up answered 503.";
 }
 
+/* A snapshot of a volume makes its users stand still. */
+static void test_who_is_held_is_excused(void **state) {
+        HealthCheck c = check(0, 1, 1);
+        sd_event *e = NULL;
+        uint64_t begun;
+        Heard h = {};
+
+        ASSERT_OK(sd_event_new(&e));
+        is_well = true;
+        ASSERT_OK(start(e, &c, now_monotonic(), false, &h));
+        run_until(e, &h, HEALTH_HEALTHY);
+
+        is_well = false;
+        is_held = true;
+        n_asked = 0;
+        begun = now_monotonic();
+        while (now_monotonic() - begun < 2500 * USEC_PER_MSEC)
+                ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
+        ASSERT_EQ(n_asked, 0);
+        ASSERT_EQ(health_state(h.health), HEALTH_HEALTHY);
+
+        /* Held after it was asked: no answer is none either. */
+        is_held = false;
+        while (n_asked == 0)
+                ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
+        is_held = true;
+        while (n_under_way > 0)
+                ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
+        ASSERT_EQ(health_state(h.health), HEALTH_HEALTHY);
+        is_held = false;
+        run_until(e, &h, HEALTH_UNHEALTHY);
+        health_stop(h.health);
+        sd_event_unref(e);
+}
+
 static void test_another_check_is_another(void **state) {
         HealthCheck c = check(1, 1, 1), d = c;
         sd_event *e = NULL;
@@ -349,4 +390,5 @@ KONTENA_TESTS(cmocka_unit_test(test_failures_in_the_start_period_do_not_count),
                 cmocka_unit_test(test_loop_goes_through_a_life),
                 cmocka_unit_test(test_lack_of_descriptors_is_no_illness),
                 cmocka_unit_test(test_command_is_asked_inside),
+                cmocka_unit_test(test_who_is_held_is_excused),
                 cmocka_unit_test(test_another_check_is_another))

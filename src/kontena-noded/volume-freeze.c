@@ -126,6 +126,10 @@ Freezer *freezer_free(Freezer *f) {
         return mfree(f);
 }
 
+bool freezer_holds(const Freezer *f, const char *unit) {
+        return strv_contains(f->frozen, unit);
+}
+
 Freeze *freeze_end(Freeze *z) {
         if (!z)
                 return NULL;

@@ -15,6 +15,9 @@ int freezer_new(sd_bus *bus, const char *run_directory, Freezer **ret);
 Freezer *freezer_free(Freezer *f);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Freezer *, freezer_free);
 
+/* Does it stand still because of us? */
+bool freezer_holds(const Freezer *f, const char *unit);
+
 typedef struct Freeze Freeze;
 /* All stand still, or error says who does not. Called once, from the loop. */
 typedef void (*freeze_done_t)(Freeze *z, const KError *error, void *userdata);

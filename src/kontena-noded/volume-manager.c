@@ -82,6 +82,10 @@ void volume_users_done(VolumeUsers *u) {
         u->units = strv_free(u->units);
 }
 
+bool volume_manager_holds(const VolumeManager *m, const char *unit) {
+        return m->freezer && freezer_holds(m->freezer, unit);
+}
+
 static void entry_free(VolumeManager *m, Entry *e) {
         HASH_DEL(m->entries, e);
         kerror_done(&e->error);

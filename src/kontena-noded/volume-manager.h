@@ -46,6 +46,9 @@ void volume_manager_connected(VolumeManager *m);
 /* Requests have nobody any more who waits for the answer. */
 void volume_manager_disconnected(VolumeManager *m);
 
+/* Does it stand still for a snapshot? */
+bool volume_manager_holds(const VolumeManager *m, const char *unit);
+
 /* "volume.snapshot": answered by the callback, now or later. */
 void volume_manager_snapshot(VolumeManager *m, uint64_t request, json_object *params);
 
