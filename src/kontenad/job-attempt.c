@@ -248,6 +248,7 @@ static int place_one(JobRun *run, InstanceRow *row, KError *reterr) {
                 .stack = run->service->stack,
                 .service = run->service->name,
                 .spec = run->spec,
+                .volumes = &run->volumes,
                 .number = row->number,
                 .wanted = count_instances(run),
                 .seed = placement_seed(run->run->id, row->deploy_rev),

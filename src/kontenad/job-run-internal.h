@@ -15,8 +15,10 @@ typedef struct JobRun {
         GridRow *grid;
         json_object *settings; /* that the run began with; before: the service's */
         ServiceSpec *spec;
-        InstanceRowList instances; /* of the service */
-        SchedulerSnapshot snapshot;
+        InstanceRowList instances;  /* of the service */
+        SchedulerSnapshot snapshot; /* with its instances only where something is to be placed: */
+        bool places;
+        SchedulerVolumes volumes;
         char *unplaced_reason; /* why an instance has no node as of this look */
         uint64_t now, next;
 } JobRun;

@@ -210,6 +210,7 @@ static void job_run_done(JobRun *run) {
         json_object_put(run->settings);
         instance_row_list_done(&run->instances);
         scheduler_snapshot_done(&run->snapshot);
+        scheduler_volumes_done(&run->volumes);
         free(run->unplaced_reason);
 }
 
@@ -221,8 +222,13 @@ static int load(JobRun *run, KError *reterr) {
                 r = store_get_grid(run->store, run->service->grid_id, &run->grid);
         if (r >= 0)
                 r = store_list_instances_of_service(run->store, run->service->id, &run->instances);
-        if (r >= 0)
-                r = placement_snapshot(run->store, run->grid->id, run->now, &run->snapshot);
+        if (r < 0)
+                return r;
+        run->places = streq(run->run->state, "waiting");
+        FOREACH_ARRAY(i, run->instances.rows, run->instances.n)
+                run->places = run->places || (job_run_owns(run, *i) && (*i)->role == INSTANCE_INCOMING);
+        r = (run->places ? placement_snapshot : placement_nodes)(
+                        run->store, run->grid->id, run->now, &run->snapshot);
         if (r < 0)
                 return r;
 
@@ -238,7 +244,10 @@ static int load(JobRun *run, KError *reterr) {
                 if (n)
                         n->placed++;
         }
-        return service_spec_parse(run->settings, &run->spec, reterr);
+        r = service_spec_parse(run->settings, &run->spec, reterr);
+        if (r < 0 || !run->places)
+                return r;
+        return placement_add_volumes(run->store, &run->snapshot, run->service, run->spec, &run->volumes);
 }
 
 /* After a start of the master its nodes come back one by one. */
@@ -275,6 +284,7 @@ static int begin(JobRun *run) {
                 .stack = run->service->stack,
                 .service = run->service->name,
                 .spec = run->spec,
+                .volumes = &run->volumes,
                 .number = 1,
                 .seed = placement_seed(run->run->id, 0) };
         uint64_t deadline = run->run->created_at + RUN_PLACE_TIMEOUT_USEC;
@@ -408,7 +418,7 @@ static int finish_if_done(JobRun *run) {
         return finish(run, n_failed > 0 ? "failed" : "succeeded", failures);
 }
 
-int run_step(Master *m, RunRow *row, uint64_t now, uint64_t *ret_next) {
+int run_step(Master *m, RunRow *row, uint64_t now, uint64_t *ret_next, bool *ret_places) {
         _cleanup_(job_run_done) JobRun run = {
                 .master = m, .store = m->store, .run = row, .now = now, .next = USEC_INFINITY
         };
@@ -422,6 +432,7 @@ int run_step(Master *m, RunRow *row, uint64_t now, uint64_t *ret_next) {
 
         *ret_next = USEC_INFINITY;
         r = load(&run, &error);
+        *ret_places = run.places;
         if (r == -ENOENT) /* the service is gone, and the run with it */
                 return 0;
         if (r < 0 && kerror_is_set(&error) && run.service)

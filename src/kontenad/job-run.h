@@ -31,5 +31,5 @@ int run_cancel(Store *s, RunRow *run, const char *reason);
 int run_cancel_unfinished(Store *s, const char *service_id, const char *reason);
 
 /* One look at an unfinished run: everything that can be done now is done. Returns 0 and when to look again although nothing
- * changed, or what the store said. */
-int run_step(Master *m, RunRow *run, uint64_t now, uint64_t *ret_next);
+ * changed, and whether something of it waits for a node, or what the store said. */
+int run_step(Master *m, RunRow *run, uint64_t now, uint64_t *ret_next, bool *ret_places);

@@ -3,17 +3,19 @@
 
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
+#include <uthash.h>
 
 #include "file-util.h"
 #include "job-run.h"
 #include "job-schedule.h"
 #include "log.h"
+#include "placement.h"
 #include "string-util.h"
 
 /* When the store cannot be written. */
 #define RETRY_USEC     (2 * USEC_PER_SEC)
 /* Many runs may begin at one point: the loop has its turn between them. */
-#define TURN_USEC      (20 * USEC_PER_MSEC)
+#define TURN_USEC      (10 * USEC_PER_MSEC)
 /* A machine that slept has another idea of how long that was. */
 #define SLEEP_MAX_USEC (600 * USEC_PER_SEC)
 
@@ -22,7 +24,15 @@ typedef struct Active {
         char *run_id, *service_id, *grid_id;
         uint64_t next; /* realtime */
         bool dirty;
+        bool places; /* something of it waits for a node */
 } Active;
+
+/* Who can be scheduled on, as last seen: reports and pings change a node's row again and again. */
+typedef struct SeenNode {
+        char *id;
+        uint64_t hash;
+        UT_hash_handle hh;
+} SeenNode;
 
 struct JobRunner {
         Master *master;
@@ -30,6 +40,7 @@ struct JobRunner {
         int clock_fd;
         Active *active;
         size_t n_active;
+        SeenNode *nodes;
         JobSchedule *schedule;
 };
 
@@ -82,15 +93,16 @@ static int look_at_run(JobRunner *j, RunRow *row, Active *ret, uint64_t now, boo
                 return -ENOMEM;
         if (before && !before->dirty && before->next > now) {
                 ret->next = before->next;
+                ret->places = before->places;
                 return 0;
         }
         if (later) {
-                ret->dirty = true;
+                ret->dirty = ret->places = true;
                 ret->next = now;
                 return 0;
         }
 
-        r = run_step(j->master, row, now, &ret->next);
+        r = run_step(j->master, row, now, &ret->next, &ret->places);
         if (r < 0) {
                 log_warning_errno(
                                 r, "A run of job '%s' cannot go on now, trying again: %m", row->service_id);
@@ -150,17 +162,18 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-static void mark(JobRunner *j, const char *service_id, const char *grid_id) {
+static void mark(JobRunner *j, const char *service_id, const char *grid_id, bool if_it_places) {
         FOREACH_ARRAY(a, j->active, j->n_active)
-                if ((service_id && streq(a->service_id, service_id)) ||
-                                (grid_id && streq(a->grid_id, grid_id))) {
+                if ((a->places || !if_it_places) &&
+                                ((service_id && streq(a->service_id, service_id)) ||
+                                                (grid_id && streq(a->grid_id, grid_id)))) {
                         a->dirty = true;
                         look_now(j);
                 }
 }
 
 void job_runner_wake(JobRunner *j, const char *service_id) {
-        mark(j, service_id, NULL);
+        mark(j, service_id, NULL, false);
 }
 
 /* Progress of a pull wakes nobody. */
@@ -171,9 +184,57 @@ static void on_instance(
         if (j->n_active == 0)
                 return;
         if (change == STORE_REMOVED || store_get_instance(store, id, &row) < 0)
-                mark(j, NULL, grid_id);
+                mark(j, NULL, grid_id, true);
         else if (row->run_id && STR_IN_SET(strempty(row->state), "exited", "failed", "removed", ""))
-                mark(j, row->service_id, NULL);
+                mark(j, row->service_id, NULL, false);
+}
+
+static void seen_node_forget(JobRunner *j, SeenNode *n) {
+        HASH_DEL(j->nodes, n);
+        free(n->id);
+        free(n);
+}
+
+/* Does the node's row say something else than last time? Without memory: yes. */
+static bool node_is_news(JobRunner *j, const NodeRow *row) {
+        uint64_t hash = placement_seed(row->connected ? "1" : "0", (uint64_t) row->availability);
+        SeenNode *n = NULL;
+
+        STRV_FOREACH(l, row->labels)
+                hash = placement_seed(*l, hash);
+        HASH_FIND_STR(j->nodes, row->id, n);
+        if (!n) {
+                n = new0(SeenNode, 1);
+                if (!n)
+                        return true;
+                n->id = strdup(row->id);
+                if (!n->id) {
+                        free(n);
+                        return true;
+                }
+                HASH_ADD_KEYPTR(hh, j->nodes, n->id, strlen(n->id), n);
+                if (!n->hh.tbl) {
+                        free(n->id);
+                        free(n);
+                        return true;
+                }
+        } else if (n->hash == hash)
+                return false;
+        n->hash = hash;
+        return true;
+}
+
+static void on_node(JobRunner *j, Store *store, StoreChange change, const char *id, const char *grid_id) {
+        _cleanup_(node_row_freep) NodeRow *row = NULL;
+        SeenNode *n = NULL;
+
+        if (change == STORE_REMOVED || store_get_node(store, id, &row) < 0) {
+                HASH_FIND_STR(j->nodes, id, n);
+                if (n)
+                        seen_node_forget(j, n);
+                mark(j, NULL, grid_id, false);
+        } else
+                mark(j, NULL, grid_id, !node_is_news(j, row));
 }
 
 static void on_change(Store *store, StoreKind kind, StoreChange change, const char *id, const char *grid_id,
@@ -185,11 +246,11 @@ static void on_change(Store *store, StoreKind kind, StoreChange change, const ch
                 look_now(j);
                 break;
         case STORE_SERVICE:
-                mark(j, id, NULL);
+                mark(j, id, NULL, false);
                 look_now(j);
                 break;
         case STORE_NODE:
-                mark(j, NULL, grid_id);
+                on_node(j, store, change, id, grid_id);
                 break;
         case STORE_INSTANCE:
                 on_instance(j, store, change, id, grid_id);
@@ -250,6 +311,8 @@ JobRunner *job_runner_free(JobRunner *j) {
         if (!j)
                 return NULL;
 
+        while (j->nodes)
+                seen_node_forget(j, j->nodes);
         j->schedule = job_schedule_free(j->schedule);
         sd_event_source_disable_unref(j->work);
         sd_event_source_disable_unref(j->timer);

@@ -153,13 +153,10 @@ static int add_instance(SchedulerSnapshot *s, const ServiceRow *service, const I
                         (size_t) (n - s->nodes));
 }
 
-int placement_snapshot(Store *s, const char *grid_id, uint64_t now, SchedulerSnapshot *ret) {
+int placement_nodes(Store *s, const char *grid_id, uint64_t now, SchedulerSnapshot *ret) {
         _cleanup_snapshot_ SchedulerSnapshot snapshot = {};
         _cleanup_(grid_row_freep) GridRow *grid = NULL;
         _cleanup_(node_row_list_done) NodeRowList nodes = {};
-        _cleanup_(service_row_list_done) ServiceRowList services = {};
-        _cleanup_(instance_row_list_done) InstanceRowList instances = {};
-        _cleanup_(service_table_done) ServiceEntry *table = NULL;
         int r;
 
         assert(s);
@@ -190,6 +187,20 @@ int placement_snapshot(Store *s, const char *grid_id, uint64_t now, SchedulerSna
         }
         qsort(snapshot.nodes, snapshot.n_nodes, sizeof(SchedulerNode), compare_numbers);
 
+        *ret = TAKE_GENERIC(snapshot, (SchedulerSnapshot){});
+        return 0;
+}
+
+int placement_snapshot(Store *s, const char *grid_id, uint64_t now, SchedulerSnapshot *ret) {
+        _cleanup_snapshot_ SchedulerSnapshot snapshot = {};
+        _cleanup_(service_row_list_done) ServiceRowList services = {};
+        _cleanup_(instance_row_list_done) InstanceRowList instances = {};
+        _cleanup_(service_table_done) ServiceEntry *table = NULL;
+        int r;
+
+        r = placement_nodes(s, grid_id, now, &snapshot);
+        if (r < 0)
+                return r;
         r = store_list_services(s, grid_id, &services);
         if (r < 0)
                 return r;

@@ -7,6 +7,8 @@
 
 /* The scheduler's snapshot of a grid, read from the store. now: for the time a node has been offline. */
 int placement_snapshot(Store *s, const char *grid_id, uint64_t now, SchedulerSnapshot *ret);
+/* Without the instances: for who asks only how the nodes are. */
+int placement_nodes(Store *s, const char *grid_id, uint64_t now, SchedulerSnapshot *ret);
 /* The named volumes of a service, and where they are: adds to the snapshot's nodes. */
 int placement_add_volumes(Store *s, SchedulerSnapshot *snapshot, const ServiceRow *service,
                 const ServiceSpec *spec, SchedulerVolumes *ret);
