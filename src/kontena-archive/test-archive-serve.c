@@ -138,6 +138,8 @@ static void test_a_file_goes_out_and_in(void **state) {
         size_t size;
         Place p;
 
+        if (geteuid() != 0) /* in a container all belongs to root */
+                skip();
         place_init(&p);
         put(p.fd, "f", "content");
         start(&p, &p.fd, 1, "{\"mode\":\"pack\",\"path\":\"/f\"}");

@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "file-util.h"
@@ -145,6 +147,86 @@ static void test_a_daemon_that_is_killed_leaves_the_old(void **state) {
         end(&f);
 }
 
+/* Runs all of an import in a process that is killed before its system call number n. True: it came to its end. */
+static bool import_until(VolumeWork *w, unsigned n) {
+        bool entering = true;
+        pid_t pid;
+        int status;
+
+        pid = fork();
+        if (pid == 0) {
+                _cleanup_free_ char *path = volume_import_path(w->volume);
+                _cleanup_close_ int parent = -EBADF, fd = -EBADF;
+                int r;
+
+                if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0 || raise(SIGSTOP) != 0)
+                        _exit(2);
+                r = volume_work_begin_import(w);
+                parent = open(w->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                fd = volume_directory_open(parent, path);
+                if (r < 0 || fd < 0)
+                        _exit(3);
+                put(fd, "new", "new");
+                put(fd, "more", "more");
+                _exit(volume_work_commit_import(w) < 0 ? 4 : 0);
+        }
+        assert_true(pid > 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSTOPPED(status));
+        for (;;) {
+                if (entering && n-- == 0)
+                        break;
+                if (ptrace(PTRACE_SYSCALL, pid, NULL, NULL) < 0)
+                        break;
+                assert_int_equal(waitpid(pid, &status, 0), pid);
+                if (WIFEXITED(status)) {
+                        assert_int_equal(WEXITSTATUS(status), 0);
+                        return true;
+                }
+                entering = !entering;
+        }
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        return false;
+}
+
+static void test_killed_before_each_system_call_it_is_old_or_new(void **state) {
+        unsigned n, old = 0, new = 0;
+        bool over = false;
+
+        for (n = 0; !over; n++) {
+                Fixture f = { .directory = "/var/tmp/test-import-XXXXXX" };
+                VolumeWork w = { .directory = f.directory, .volume = "v" };
+                bool has_old, has_new;
+
+                assert_non_null(mkdtemp(f.directory));
+                f.fd = open(f.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                assert_int_equal(mkdirat(f.fd, "v", 0750), 0);
+                put(f.fd, "v/old", "old");
+                put(f.fd, "v/older", "older");
+
+                over = import_until(&w, n);
+                has_old = there(&f, "v/old");
+                has_new = there(&f, "v/new");
+                assert_true(has_old != has_new);
+                assert_true(has_old == there(&f, "v/older") && has_new == there(&f, "v/more"));
+                assert_true(has_new || !over);
+                old += has_old;
+                new += has_new;
+
+                /* The next daemon clears away what is left, and begins again. */
+                assert_true(volume_work_put_aside(f.directory) >= 0);
+                ASSERT_OK(volume_work_clean(&w));
+                ASSERT_OK(volume_work_begin_import(&w));
+                ASSERT_OK(volume_work_commit_import(&w));
+                assert_false(there(&f, "v/old") || there(&f, "v/new"));
+                safe_close(f.fd);
+                ASSERT_OK(rm_rf_at(AT_FDCWD, f.directory));
+        }
+        print_message("killed at %u points: %u times the old content, %u times the new\n", n - 1, old, new);
+        assert_true(old > 20 && new > 10);
+}
+
 static void test_who_is_beside_whom(void **state) {
         VolumeClaim *list = NULL, *a, *b, *c;
         _cleanup_kerror_ KError e = KERROR_NULL;
@@ -167,4 +249,5 @@ KONTENA_TESTS(cmocka_unit_test(test_new_content_takes_the_place_of_the_old_at_on
                 cmocka_unit_test(test_a_volume_that_was_not_there_is_made),
                 cmocka_unit_test(test_a_cancelled_import_leaves_the_old),
                 cmocka_unit_test(test_a_daemon_that_is_killed_leaves_the_old),
+                cmocka_unit_test(test_killed_before_each_system_call_it_is_old_or_new),
                 cmocka_unit_test(test_who_is_beside_whom))
