@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "enter.h"
 
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -112,7 +113,8 @@ static void test_filter_is_what_the_profile_says(void **state) {
                 result |= (lseek(77, 0, SEEK_SET) < 0 && errno == EBADF) << 2;
                 result |= (lseek(1, 0, SEEK_SET) < 0 && errno == EPERM) << 3;
                 result |= (chdir("/") < 0 && errno == EPERM) << 4;
-                _exit(result);
+                (void) syscall(SYS_exit_group,
+                                result); /* sanitizers do more in _exit() than the filter allows */
         }
         ASSERT_EQ(waitpid(pid, &status, 0), pid);
         seccomp_release(filter);

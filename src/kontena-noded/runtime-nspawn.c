@@ -222,6 +222,21 @@ static int add_word(char ***l, const char *word) {
         return strv_consume(l, s);
 }
 
+/* An nspawn that was killed, by the kernel for lack of memory or at the end of its grace, has not told machined that the machine is
+ * gone, and machined keeps the name as long as the unit is about to be started again: so it could never be. */
+static int unregister_command(const InstanceWant *w, char ***ret) {
+        static const char *const words[] = { "/usr/bin/busctl", "--quiet", "--timeout=10", "call",
+                "org.freedesktop.machine1", "/org/freedesktop/machine1", "org.freedesktop.machine1.Manager",
+                "UnregisterMachine", "s" };
+        _cleanup_free_ char *machine = nspawn_machine_name(w);
+        int r = machine ? 0 : -ENOMEM;
+
+        FOREACH_ARRAY(word, words, ELEMENTSOF(words))
+                if (r >= 0)
+                        r = strv_extend(ret, *word);
+        return r < 0 ? r : strv_extend(ret, machine);
+}
+
 static int nspawn_setup(Runtime *rt, const RuntimeContainer *c, UnitSetup *setup, KError *reterr) {
         _cleanup_(device_list_done) DeviceList devices = {};
         _cleanup_strv_free_ char **command = NULL;
@@ -232,6 +247,8 @@ static int nspawn_setup(Runtime *rt, const RuntimeContainer *c, UnitSetup *setup
         STRV_FOREACH(w, command)
                 if (r >= 0)
                         r = add_word(&setup->create, *w);
+        if (r >= 0)
+                r = unregister_command(c->want, &setup->delete);
         /* nspawn joins no namespace that is not its user namespace's, but its unit does, and the machine is in its unit's. */
         if (r >= 0 && c->netns_path) {
                 setup->network_namespace = strdup(c->netns_path);

@@ -118,6 +118,7 @@ static void test_unit_of_a_machine(void **state) {
 
         ASSERT_OK(unit_setup_from_want(w, "a", NULL, &s));
         ASSERT_OK(strv_extend(&s.create, "/usr/bin/systemd-nspawn"));
+        ASSERT_OK(strv_extend(&s.delete, "/usr/bin/busctl"));
         s.notify = true;
         s.network_namespace = strdup("/run/netns/kt-abc");
         ASSERT_OK(strv_extend(&s.environment, "SYSTEMD_SECCOMP=0"));
@@ -131,7 +132,8 @@ static void test_unit_of_a_machine(void **state) {
         ASSERT_PROPERTY(text, "KillMode", "STRING \"mixed\"");
         ASSERT_PROPERTY(text, "TimeoutStartUSec", "UINT64 7");
         ASSERT_PROPERTY(text, "PIDFile", NULL);
-        ASSERT_PROPERTY(text, "ExecStopPost", NULL);
+        ASSERT_PROPERTY(text, "ExecStartPost", NULL);
+        ASSERT_TRUE(strstr(text, "\"ExecStartPre\"") && strstr(text, "\"ExecStopPost\""));
         ASSERT_TRUE(strstr(text, "SYSTEMD_SECCOMP=0"));
 }
 

@@ -161,6 +161,10 @@ static int append_watched(const UnitSetup *s, sd_bus_message *m) {
         r = unit_append_string(m, "Type", "notify");
         if (r >= 0)
                 r = unit_append_string(m, "NotifyAccess", "main");
+        if (r >= 0 && s->delete)
+                r = unit_append_command(m, "ExecStartPre", s->delete, true);
+        if (r >= 0 && s->delete)
+                r = unit_append_command(m, "ExecStopPost", s->delete, true);
         if (r >= 0)
                 r = unit_append_command(m, "ExecStart", s->create, false);
         if (r >= 0 && s->network_namespace)
