@@ -28,6 +28,8 @@
 #define PORTS_MAX                            128U
 #define LIST_ENTRIES_MAX                     128U /* affinity, links, volumes, devices, ... */
 #define HOOKS_MAX                            32U  /* of one stage */
+#define HOOK_TIMEOUT_SEC_DEFAULT             60U
+#define HOOK_TIMEOUT_SEC_MAX                 3600U
 #define SECRET_NAME_MAX                      64U
 #define SPEC_SIZE_MAX                        (1024U * 1024U) /* the JSON of one service */
 

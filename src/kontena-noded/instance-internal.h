@@ -3,6 +3,7 @@
 
 #include "backoff.h"
 #include "health.h"
+#include "hooks.h"
 #include "instance-health.h"
 #include "instance-record.h"
 #include "instance-want.h"
@@ -72,6 +73,10 @@ struct Instance {
         bool networked; /* looked at for the start that comes */
         bool published; /* its ports, as they are wanted */
         Probe *probe;
+        HookRun *hooks;
+        HookStage hook_stage;
+        HookSweep *hook_sweep;
+        bool hooks_swept; /* for the stop that comes */
         VolumePlan *volumes;
         Image *image; /* for image_rev */
         uint64_t image_rev;
@@ -141,6 +146,17 @@ bool instance_has_rebooted(const Instance *i, const UnitState *s); /* and not cr
 int instance_make_machine_root(Instance *i, const Image *image, const char *data, const char *root,
                 uint32_t *ret_base, KError *reterr);
 void instance_release_users(const Instance *i);
+
+/* instance-hooks.c */
+bool instance_wants_hooks(const Instance *i, HookStage stage);
+int instance_run_hooks(Instance *i, HookStage stage, KError *reterr); /* SyncStep: over, or there is none */
+int instance_end_hooks(Instance *i,
+                KError *reterr); /* SyncStep: before the container goes; nothing of any hook is left */
+void instance_leave_hooks(Instance *i); /* to themselves: somebody goes on with them, or ends them */
+void instance_forget_start(
+                Instance *i); /* the next one has its pre_start hooks again; the record is to be saved */
+void instance_skip_post_start(Instance *i);                   /* of the start that comes */
+int instance_take_hooks_done(Instance *i, json_object *want); /* 1: nothing else is new in it */
 
 /* instance.c */
 void instance_set_state(Instance *i, InstanceState state, const char *progress);

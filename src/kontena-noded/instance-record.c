@@ -17,6 +17,7 @@ void instance_record_done(InstanceRecord *r) {
         free(r->address);
         free(r->run_error);
         free(r->run_boot);
+        strv_free(r->hooks_done);
         *r = (InstanceRecord){};
 }
 
@@ -25,6 +26,7 @@ typedef enum FieldType {
         FIELD_U64,
         FIELD_STRING,
         FIELD_BOOL,
+        FIELD_STRV,
 } FieldType;
 
 static const struct {
@@ -58,6 +60,11 @@ static const struct {
         { "run_status", FIELD_U64, offsetof(InstanceRecord, run_status) },
         { "run_error", FIELD_STRING, offsetof(InstanceRecord, run_error) },
         { "run_boot", FIELD_STRING, offsetof(InstanceRecord, run_boot) },
+        { "hooks_done", FIELD_STRV, offsetof(InstanceRecord, hooks_done) },
+        { "hooked", FIELD_BOOL, offsetof(InstanceRecord, hooked) },
+        { "pre_started", FIELD_BOOL, offsetof(InstanceRecord, pre_started) },
+        { "post_start_epoch", FIELD_U64, offsetof(InstanceRecord, post_start_epoch) },
+        { "pre_stop_epoch", FIELD_U64, offsetof(InstanceRecord, pre_stop_epoch) },
 };
 
 static int read_field(json_object *o, const char *key, FieldType type, void *field) {
@@ -69,6 +76,8 @@ static int read_field(json_object *o, const char *key, FieldType type, void *fie
                 return json_find_u64(o, key, field, NULL);
         case FIELD_BOOL:
                 return json_find_bool(o, key, field, NULL);
+        case FIELD_STRV:
+                return json_find_strv(o, key, field, NULL);
         case FIELD_STRING:
                 r = json_find_string(o, key, &s, NULL);
                 if (r > 0)
@@ -128,6 +137,8 @@ int instance_record_save(const char *path, const InstanceRecord *record) {
                         r = json_add_u64(o, fields[i].key, *(const uint64_t *) field);
                 else if (fields[i].type == FIELD_BOOL)
                         r = json_add_bool(o, fields[i].key, *(const bool *) field);
+                else if (fields[i].type == FIELD_STRV)
+                        r = json_add_strv(o, fields[i].key, *(char **const *) field);
                 else
                         r = json_add_string(o, fields[i].key, *(char *const *) field);
                 if (r < 0)

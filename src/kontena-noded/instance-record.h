@@ -34,6 +34,13 @@ typedef struct InstanceRecord {
         uint64_t run_status; /* with run_exited */
         char *run_error;
         char *run_boot; /* during which it was started */
+
+        /* Hooks, see instance-hooks.c. */
+        char **hooks_done;         /* oneshot ones, "pre_start/migrate" */
+        bool hooked;               /* units of hooks may be there */
+        bool pre_started;          /* pre_start is over for the start that comes */
+        uint64_t post_start_epoch; /* whose post_start is over, ... */
+        uint64_t pre_stop_epoch;   /* ... and whose pre_stop */
 } InstanceRecord;
 
 void instance_record_done(InstanceRecord *r);

@@ -325,7 +325,10 @@ static int unmount_root(DIR *d, const char *path, const char *name, void *userda
         if (r < 0)
                 log_warning_errno(r, "Cannot unmount '%s', ignoring it: %m", root);
         generation = strjoin(path, "/", name);
-        return generation ? container_secrets_wipe(generation) : -ENOMEM;
+        if (!generation)
+                return -ENOMEM;
+        hooks_unmount(generation);
+        return container_secrets_wipe(generation);
 }
 
 void instance_wipe_secrets(Instance *i) {

@@ -42,6 +42,7 @@ void instance_interrupt(Instance *i) {
         i->networking = network_call_cancel(i->networking);
         i->networked = false;
         i->probe = probe_cancel(i->probe);
+        instance_leave_hooks(i);
         i->retry = sd_event_source_disable_unref(i->retry);
         i->revive = sd_event_source_disable_unref(i->revive);
         i->stable = sd_event_source_disable_unref(i->stable);
@@ -66,6 +67,7 @@ static void observe_running(Instance *i, const UnitState *s) {
         i->port_open = i->record.ready = i->record.notified = false;
         i->record.main_pid = s->main_pid;
         i->record.epoch++;
+        instance_forget_start(i);
         i->record.started_at = now_realtime();
         i->unsaved = true;
         i->host->changed(i, i->host->userdata);
@@ -114,6 +116,7 @@ static void handle_crash(Instance *i, const UnitState *s) {
         i->record.main_pid = 0;
         i->record.ready = false;
         instance_health_forget(i);
+        instance_forget_start(i);
         if (oom)
                 i->record.oom_kills++;
         (void) instance_save(i);
@@ -198,6 +201,7 @@ static void on_start_failed(Instance *i, const KError *error) {
         /* systemd would try again on its own time; that is ours. */
         i->was_running = false;
         i->prepared_generation = 0;
+        instance_forget_start(i);
         (void) instance_operate(i, OPERATION_CLEAN, &ignored);
         instance_fail(i, &told);
 }
@@ -389,6 +393,9 @@ static int settle(Instance *i, KError *reterr) {
 
         if (i->probe || i->stable)
                 return SYNC_WAIT;
+        r = instance_run_hooks(i, HOOK_POST_START, reterr);
+        if (r != SYNC_DONE)
+                return r;
         if (!i->record.ready && !i->port_open && i->want->spec->wait_for_port > 0) {
                 r = probe_start(i->host->event, i->want->address, i->want->spec->wait_for_port,
                                 WAIT_FOR_PORT_TIMEOUT_USEC, on_probe_done, i, &i->probe);
@@ -470,6 +477,9 @@ static int start_again(Instance *i, KError *reterr) {
                 if (r < 0)
                         return kerror_set_errno(reterr, r, "Cannot remember the start of the container: %m");
         }
+        r = instance_run_hooks(i, HOOK_PRE_START, reterr);
+        if (r != SYNC_DONE)
+                return r;
         r = instance_run_begin(i, reterr);
         if (r < 0)
                 return r;
@@ -515,6 +525,7 @@ static int switch_generation(Instance *i, KError *reterr) {
         record->main_pid = 0;
         record->notified = record->ready = record->proven = false;
         record->stopped = false;
+        instance_forget_start(i);
         r = instance_save(i);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Cannot remember the new container: %m");
@@ -584,6 +595,9 @@ static int deploy(Instance *i, KError *reterr) {
         }
 
         /* All is ready: now the old one goes. */
+        r = instance_end_hooks(i, reterr);
+        if (r != SYNC_DONE)
+                return r;
         if (i->unit && !unit_state_is_gone(unit_state(i->unit)))
                 return instance_operate(i, OPERATION_STOP, reterr);
         return switch_generation(i, reterr);
@@ -610,15 +624,18 @@ static int step_run(Instance *i, KError *reterr) {
         if (i->restart_requested && running) {
                 i->restart_requested = false;
                 i->record.ready = false;
+                instance_skip_post_start(i);
                 instance_set_state(i, INSTANCE_RESTARTING, NULL);
                 return instance_operate(i, OPERATION_RESTART, reterr);
         }
         /* It died, ours or while we were away; its time has come. */
         if (waiting && !i->revive) {
                 instance_set_state(i, INSTANCE_RESTARTING, NULL);
-                return instance_operate(i, OPERATION_REVIVE, reterr);
+                return instance_operate(i,
+                                instance_wants_hooks(i, HOOK_PRE_START) ? OPERATION_CLEAN : OPERATION_REVIVE,
+                                reterr);
         }
-        if (i->pull || i->job || i->rooting || i->networking || i->retry)
+        if (i->pull || i->job || i->rooting || i->networking || i->retry || i->hooks)
                 return SYNC_WAIT;
         if (kerror_is_set(&i->want_error))
                 return kerror_set(reterr, i->want_error.code, "%s", kerror_message(&i->want_error));
@@ -635,11 +652,17 @@ static int step_run(Instance *i, KError *reterr) {
 
 static int step_stop(Instance *i, KError *reterr) {
         _cleanup_kerror_ KError error = KERROR_NULL;
+        int r;
 
-        if (i->unit && !unit_state_is_gone(unit_state(i->unit))) {
+        if (i->hooks)
+                return SYNC_WAIT;
+        if (i->unit && !unit_state_is_gone(unit_state(i->unit)))
                 instance_set_state(i, INSTANCE_STOPPING, NULL);
+        r = instance_end_hooks(i, reterr);
+        if (r != SYNC_DONE)
+                return r;
+        if (i->unit && !unit_state_is_gone(unit_state(i->unit)))
                 return instance_operate(i, OPERATION_STOP, reterr);
-        }
 
         if (i->record.generation > 0 && !i->record.stopped) {
                 i->record.stopped = true;
@@ -693,11 +716,14 @@ static int drain(Instance *i) {
 static int step_remove(Instance *i, KError *reterr) {
         int r;
 
-        if (i->job || i->retry)
+        if (i->job || i->retry || i->hooks)
                 return SYNC_WAIT;
         instance_set_state(i, INSTANCE_STOPPING, i->drain_until > 0 ? "draining" : NULL);
         if (i->drain_until > 0 && i->unit && unit_state_is_running(unit_state(i->unit)))
                 return drain(i);
+        r = instance_end_hooks(i, reterr);
+        if (r != SYNC_DONE)
+                return r;
         if (i->unit && !unit_state_is_gone(unit_state(i->unit)))
                 return instance_operate(i, OPERATION_STOP, reterr);
 
@@ -738,8 +764,8 @@ void instance_step(Instance *i) {
                                                 &error, r, "Out of memory or in an unexpected state: %m");
                         instance_fail(i, &error);
                 }
-                /* Before the master hears of it. */
-                if (i->unsaved)
+                /* Before the master hears of it. A record that is being removed is not to come back. */
+                if (i->unsaved && !i->removing)
                         (void) instance_save(i);
                 return;
         }

@@ -120,6 +120,11 @@ int instance_set_want(Instance *i, json_object *o) {
         if (i->want_json && json_object_equal(i->want_json, o) &&
                         (!i->terminate || (i->want && i->want->goal == GOAL_TERMINATED)))
                 return 0;
+        if (i->want_json) {
+                r = instance_take_hooks_done(i, o);
+                if (r != 0)
+                        return MIN(r, 0);
+        }
         json_object_put(i->want_json);
         i->want_json = json_object_get(o); /* nobody changes it in place */
 
@@ -441,6 +446,8 @@ int instance_status(const Instance *i, json_object **ret) {
                 r = json_add_string(o, "health", health_state_to_string(health_state(i->health)));
         if (r >= 0)
                 r = json_add_u64(o, "epoch", i->record.epoch);
+        if (r >= 0 && i->record.hooks_done)
+                r = json_add_strv(o, "hooks_done", i->record.hooks_done);
         if (r >= 0 && i->log_tail)
                 r = json_add_string(o, "log_tail", i->log_tail);
         if (r < 0)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "file-util.h"
+#include "hooks.h"
 #include "in-child.h"
 #include "json-util.h"
 #include "machine-root.h"
@@ -320,6 +321,81 @@ ChildCall *child_call_cancel(ChildCall *c) {
         return NULL;
 }
 
+/* Hooks */
+static struct {
+        hook_remember_t remember;
+        hooks_done_t done;
+        hooks_swept_t swept;
+        void *userdata;
+} the_hooks;
+
+int hooks_start(const HookOptions *o, HookStage stage, hook_remember_t remember, hooks_done_t done,
+                void *userdata, HookRun **ret, KError *reterr) {
+        _cleanup_free_ char *known = o->hooks_done ? strv_join(o->hooks_done, ",") : strdup("");
+
+        note("%s@%s%s%s", hook_stage_to_string(stage), o->start, isempty(known) ? "" : "!", known);
+        ASSERT_TRUE(!the_hooks.done);
+        ASSERT_TRUE((stage == HOOK_PRE_START) == (o->image != NULL));
+        the_hooks.remember = remember;
+        the_hooks.done = done;
+        the_hooks.userdata = userdata;
+        *ret = (HookRun *) &the_hooks;
+        return 0;
+}
+
+HookRun *hooks_free(HookRun *r) {
+        if (r) {
+                note("leave-hooks");
+                the_hooks.done = NULL;
+        }
+        return NULL;
+}
+
+void hooks_unmount(const char *run_directory) {
+}
+
+int hooks_sweep(UnitManager *units, const char *instance_id, const char *keep_start, HookStage keep_stage,
+                hooks_swept_t done, void *userdata, HookSweep **ret) {
+        note("sweep%s%s", (int) keep_stage >= 0 ? "-but-" : "",
+                        (int) keep_stage >= 0 ? hook_stage_to_string(keep_stage) : "");
+        ASSERT_TRUE(!the_hooks.swept);
+        the_hooks.swept = done;
+        the_hooks.userdata = userdata;
+        *ret = (HookSweep *) &the_hooks;
+        return 0;
+}
+
+HookSweep *hooks_sweep_free(HookSweep *s) {
+        if (s)
+                the_hooks.swept = NULL;
+        return NULL;
+}
+
+void hook_succeeds_once(const char *id) {
+        the_hooks.remember(id, the_hooks.userdata);
+}
+
+void hooks_finish(const char *failure) {
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        hooks_done_t done = the_hooks.done;
+
+        ASSERT_TRUE(done);
+        the_hooks.done = NULL;
+        if (failure)
+                (void) kerror_set(&e, K_RUNTIME, "%s", failure);
+        done((HookRun *) &the_hooks, failure ? &e : NULL, the_hooks.userdata);
+        loop_until_idle();
+}
+
+void sweep_finishes(void) {
+        hooks_swept_t swept = the_hooks.swept;
+
+        ASSERT_TRUE(swept);
+        the_hooks.swept = NULL;
+        swept((HookSweep *) &the_hooks, the_hooks.userdata);
+        loop_until_idle();
+}
+
 const char *prepare_error;
 static int prepare(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
         if (prepare_error)
@@ -382,6 +458,7 @@ void open_fixture(Fixture *f) {
         ASSERT_OK(sd_event_new(&f->host.event));
         the_event = f->host.event;
         the_call.source = NULL;
+        memset(&the_hooks, 0, sizeof(the_hooks));
         ASSERT_OK(instance_new(&f->host, "abc", &f->i));
         trail[0] = '\0';
         image_tag[0] = '1';

@@ -43,6 +43,9 @@ bool pull_is_pending(void);
 void unit_becomes(const char *active_state, uint32_t pid);
 void unit_finishes(const char *active_state, const char *failure);
 void container_dies(int code, int status, const char *result);
+void hook_succeeds_once(const char *id); /* of those that run */
+void hooks_finish(const char *failure);
+void sweep_finishes(void);
 void pull_finishes(const char *failure);
 void open_fixture(Fixture *f);
 void close_fixture(Fixture *f);

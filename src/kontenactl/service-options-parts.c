@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "json-util.h"
+#include "parse-util.h"
 #include "service-options.h"
 #include "service-spec.h"
 #include "string-util.h"
@@ -54,15 +55,16 @@ int field_secrets(json_object *spec, const char *field, const Arguments *a, cons
         return json_add(spec, field, TAKE_PTR(l));
 }
 
-/* "pre_start,oneshot,1,2:NAME:COMMAND"; the command is the rest, with its colons. */
+/* "pre_start,oneshot,timeout=5,1,2:NAME:COMMAND"; the command is the rest, with its colons. */
 int hook_option_parse(const char *s, HookStage *ret_stage, json_object **ret, KError *reterr) {
-        static const char wanted[] = "STAGE[,oneshot][,NUMBER...]:NAME:COMMAND is wanted, STAGE pre_start, "
-                                     "post_start or pre_stop";
+        static const char wanted[] = "STAGE[,oneshot][,timeout=SECONDS][,NUMBER...]:NAME:COMMAND is wanted, "
+                                     "STAGE pre_start, post_start or pre_stop";
         _cleanup_free_ char *head = NULL, *name = NULL, *instances = NULL;
         _cleanup_json_ json_object *o = json_object_new_object();
         _cleanup_strv_free_ char **words = NULL, **numbers = NULL;
         const char *first = strchr(s, ':'), *second = first ? strchr(first + 1, ':') : NULL;
         bool oneshot = false;
+        uint64_t timeout = 0;
         HookStage stage;
         int r;
 
@@ -81,8 +83,16 @@ int hook_option_parse(const char *s, HookStage *ret_stage, json_object **ret, KE
         if ((int) stage < 0)
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "--hook=%s: %s.", s, wanted);
         STRV_FOREACH(w, words + 1) {
+                const char *seconds = startswith(*w, "timeout=");
+
                 if (streq(*w, "oneshot")) {
                         oneshot = true;
+                        continue;
+                }
+                if (seconds) {
+                        if (safe_atou64(seconds, &timeout) < 0 || timeout == 0)
+                                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                                "--hook=%s: '%s' is not a number of seconds.", s, seconds);
                         continue;
                 }
                 r = strv_extend(&numbers, *w);
@@ -102,6 +112,8 @@ int hook_option_parse(const char *s, HookStage *ret_stage, json_object **ret, KE
                 r = json_add_string(o, "instances", instances);
         if (r >= 0 && oneshot)
                 r = json_add_bool(o, "oneshot", true);
+        if (r >= 0 && timeout > 0)
+                r = json_add_u64(o, "timeout", timeout);
         if (r < 0)
                 return r;
 
@@ -181,13 +193,14 @@ static int hooks_to_list(json_object *hooks, char ***l) {
                 FOREACH_JSON_ARRAY(h, json_object_object_get(hooks, hook_stage_to_string(stage))) {
                         const char *instances = text_of(h, "instances");
                         bool all = isempty(instances) || streq(instances, "*");
+                        const char *timeout = text_of(h, "timeout");
 
-                        r = strv_extendf(l, "%s%s%s%s:%s:%s", hook_stage_to_string(stage),
+                        r = strv_extendf(l, "%s%s%s%s%s%s:%s:%s", hook_stage_to_string(stage),
                                         json_object_get_boolean(json_object_object_get(h, "oneshot"))
                                                         ? ",oneshot"
                                                         : "",
-                                        all ? "" : ",", all ? "" : instances, text_of(h, "name"),
-                                        text_of(h, "cmd"));
+                                        isempty(timeout) ? "" : ",timeout=", timeout, all ? "" : ",",
+                                        all ? "" : instances, text_of(h, "name"), text_of(h, "cmd"));
                         if (r < 0)
                                 return r;
                 }

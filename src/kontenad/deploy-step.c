@@ -42,11 +42,16 @@ int deploy_run_end_step(DeployRun *run, DeployStepRow *step, const char *state, 
         return 0;
 }
 
+/* What an instance may take to come up; hooks have time of their own. */
+static uint64_t step_timeout(const DeployRun *run) {
+        return INSTANCE_DEPLOY_TIMEOUT_USEC + service_spec_hooks_sec(run->spec) * USEC_PER_SEC;
+}
+
 /* Why the instance of a step under way has failed, or NULL when it has not (yet). *ret_done: it runs. */
 int deploy_run_judge_step(DeployRun *run, DeployStepRow *step, bool *ret_done, char **ret_error) {
         const InstanceRow *row = deploy_run_find_instance_by_id(run, step->instance_id);
         const SchedulerNode *node = row ? placement_find_node(&run->snapshot, row->node_id) : NULL;
-        uint64_t deadline = step->started_at + INSTANCE_DEPLOY_TIMEOUT_USEC;
+        uint64_t deadline = step->started_at + step_timeout(run);
         char *error = NULL;
 
         *ret_done = false;
@@ -67,8 +72,8 @@ int deploy_run_judge_step(DeployRun *run, DeployStepRow *step, bool *ret_done, c
         else if (!node->connected && node->offline_usec >= DEPLOY_NODE_GRACE_USEC)
                 error = strprintf("Node '%s' is offline.", node->name);
         else if (run->now >= deadline)
-                error = strprintf("It does not run after %llu s%s%s%s%s%s%s.",
-                                INSTANCE_DEPLOY_TIMEOUT_USEC / USEC_PER_SEC,
+                error = strprintf("It does not run after %" PRIu64 " s%s%s%s%s%s%s.",
+                                step_timeout(run) / USEC_PER_SEC,
                                 node->connected ? ", its state is '" : ", node '",
                                 node->connected ? row->state ?: "unknown" : node->name,
                                 node->connected ? "'" : "' is offline",
@@ -446,7 +451,7 @@ static int start_step(DeployRun *run, DeployStepRow *step) {
         if (r < 0)
                 return r;
 
-        deploy_run_wake_at(run, run->now + INSTANCE_DEPLOY_TIMEOUT_USEC);
+        deploy_run_wake_at(run, run->now + step_timeout(run));
         return scheduler_assign(&run->snapshot, &q, node);
 }
 

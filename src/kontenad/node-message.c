@@ -4,6 +4,7 @@
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "parse-util.h"
+#include "service-spec.h"
 #include "string-util.h"
 
 int node_report_validate(json_object *report, KError *reterr) {
@@ -112,8 +113,12 @@ int node_status_parse(json_object *o, NodeStatus *ret, KError *reterr) {
                         (r = json_find_i64(o, "restarts", &s.restarts, reterr)) < 0 ||
                         (r = json_find_i64(o, "exit_status", &s.exit_status, reterr)) < 0 ||
                         (r = json_find_i64(o, "oom_kills", &s.oom_kills, reterr)) < 0 ||
+                        (r = json_find_array(o, "hooks_done", &s.hooks_done, reterr)) < 0 ||
                         (r = json_find_object(o, "error", &error, reterr)) < 0)
                 return r;
+        if (s.hooks_done && json_object_array_length(s.hooks_done) > HOOKS_MAX * _HOOK_STAGE_MAX)
+                return kerror_set(reterr, K_LIMIT_EXCEEDED, "%zu hooks are done, at most %u are possible.",
+                                json_object_array_length(s.hooks_done), HOOKS_MAX * _HOOK_STAGE_MAX);
         if (error && ((r = json_find_string(error, "code", &s.error_code, reterr)) < 0 ||
                                      (r = json_find_string(error, "message", &s.error, reterr)) < 0))
                 return r;

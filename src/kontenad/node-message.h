@@ -20,5 +20,6 @@ typedef struct NodeStatus {
         const char *id, *state, *unit, *progress, *error_code, *error, *image_digest, *health, *log_tail;
         uint64_t deploy_rev, service_rev, epoch, started_at;
         int64_t pid, restarts, exit_status, oom_kills;
+        json_object *hooks_done; /* NULL: none */
 } NodeStatus;
 int node_status_parse(json_object *o, NodeStatus *ret, KError *reterr);

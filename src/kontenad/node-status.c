@@ -104,6 +104,42 @@ static void tell_of_loser(Master *m, const InstanceRow *row, const NodeStatus *s
                         winner_node->name, winner->deploy_rev);
 }
 
+/* Is it a oneshot hook of what the instance was told to be? */
+static bool has_hook(json_object *spec, const char *id) {
+        const char *slash = strchr(id, '/');
+        json_object *hooks = NULL, *stage = NULL;
+        _cleanup_free_ char *key = NULL;
+
+        key = slash ? strndup(id, (size_t) (slash - id)) : NULL;
+        if (!key || !json_object_object_get_ex(spec, "hooks", &hooks) ||
+                        json_find_array(hooks, key, &stage, NULL) <= 0)
+                return false;
+        FOREACH_JSON_ARRAY(h, stage) {
+                const char *name = NULL;
+                bool oneshot = false;
+
+                if (json_find_string(h, "name", &name, NULL) > 0 && streq(name, slash + 1))
+                        return json_find_bool(h, "oneshot", &oneshot, NULL) > 0 && oneshot;
+        }
+        return false;
+}
+
+/* So that another node does not do them again. */
+static int take_hooks_done(Master *m, const InstanceRow *row, const NodeStatus *s) {
+        int r;
+
+        FOREACH_JSON_ARRAY(e, s->hooks_done) {
+                const char *id = json_object_get_string(e);
+
+                if (!json_object_is_type(e, json_type_string) || !row->spec || !has_hook(row->spec, id))
+                        continue;
+                r = store_put_hook_done(m->store, row->service_id, row->number, id);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 static int take_one(Master *m, const char *node_id, const NodeStatus *s, bool complete, uint64_t now) {
         _cleanup_(instance_row_freep) InstanceRow *row = NULL;
         int r;
@@ -115,6 +151,9 @@ static int take_one(Master *m, const char *node_id, const NodeStatus *s, bool co
                 return r;
         if (!streq_ptr(row->node_id, node_id))
                 return 0;
+        r = take_hooks_done(m, row, s);
+        if (r < 0)
+                return r;
         /* The last word about an instance, also from a node that knows nothing of it any more. */
         if (row->desired == INSTANCE_TERMINATED && streq(s->state, "removed"))
                 return store_delete_instance(m->store, row->id);

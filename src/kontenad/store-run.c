@@ -85,8 +85,8 @@ int store_put_hook_done(Store *s, const char *service_id, uint32_t number, const
         int r;
 
         r = store_run(s,
-                        "INSERT INTO hooks_done (service_id, number, hook) VALUES (?, ?, ?) "
-                        "ON CONFLICT DO NOTHING",
+                        "INSERT INTO hooks_done (service_id, number, hook) "
+                        "SELECT id, ?2, ?3 FROM services WHERE id = ?1 ON CONFLICT DO NOTHING",
                         "sus", service_id, (uint64_t) number, hook);
         return MIN(r, 0);
 }

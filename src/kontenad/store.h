@@ -326,7 +326,8 @@ int store_list_runs(Store *s, const char *service_id, uint32_t limit, RunRowList
 int store_list_unfinished_runs(Store *s, RunRowList *ret);                              /* oldest first */
 int store_list_scheduled_services(Store *s, ServiceRowList *ret); /* next_run_at > 0, soonest first */
 
-/* Oneshot hooks that were done, "pre_start/migrate", by instance number; they go with the service. */
+/* Oneshot hooks that were done, "pre_start/migrate", by instance number; they go with the service. One that is gone, whose instances may
+ * outlive it, remembers none. */
 int store_put_hook_done(Store *s, const char *service_id, uint32_t number, const char *hook);
 int store_list_hooks_done(Store *s, const char *service_id, uint32_t number, char ***ret);
 

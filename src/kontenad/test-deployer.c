@@ -331,6 +331,27 @@ static void test_what_an_instance_waits_for_is_told(void **state) {
         engine_remove(&e);
 }
 
+static void test_deploy_step_waits_for_hooks(void **state) {
+        _cleanup_free_ char *id = NULL;
+        Engine e = {};
+
+        make(&e, 1,
+                        "{\"image\": \"web:1\", \"hooks\": {\"pre_start\": [{\"name\": \"a\", \"cmd\": "
+                        "\"x\", \"timeout\": 90}], "
+                        "\"pre_stop\": [{\"name\": \"b\", \"cmd\": \"x\", \"timeout\": 10}]}}");
+        id = request_deploy(&e, "s-web", false);
+        engine_settle(&e);
+        pass_time(&e, INSTANCE_DEPLOY_TIMEOUT_USEC + 99 * USEC_PER_SEC);
+        engine_settle(&e);
+        assert_deploy(&e, id, DEPLOY_ONGOING, NULL);
+        pass_time(&e, USEC_PER_SEC);
+        engine_settle(&e);
+        assert_deploy(&e, id, DEPLOY_ERROR, NULL);
+        assert_event("null/web-1 on n1 failed in deploy 1: It does not run after 400 s, its state is "
+                     "'unknown' and it has not reported.");
+        engine_remove(&e);
+}
+
 static void test_deploy_times_out(void **state) {
         _cleanup_free_ char *id = NULL;
         Engine e = {};
@@ -577,6 +598,7 @@ KONTENA_TESTS(cmocka_unit_test(test_deploy_starts_every_instance),
                 cmocka_unit_test(test_deploy_ends_when_the_service_is_stopped_or_removed),
                 cmocka_unit_test(test_deploy_waits_for_a_node_that_is_away_for_a_moment),
                 cmocka_unit_test(test_deploy_step_times_out),
+                cmocka_unit_test(test_deploy_step_waits_for_hooks),
                 cmocka_unit_test(test_what_an_instance_waits_for_is_told),
                 cmocka_unit_test(test_deploy_times_out),
                 cmocka_unit_test(test_deploy_fails_when_the_node_goes_away),

@@ -443,6 +443,60 @@ static void test_tracker_run_that_the_node_has_lost_is_not_run_again(void **stat
         engine_remove(&e);
 }
 
+static void tell_hooks(Engine *e, NodeSession *s, const InstanceRow *row, const char *hooks) {
+        ASSERT_OK(say(e, s, 0, "instances.status",
+                        "{\"instances\": [{\"id\": \"%s\", \"deploy_rev\": 1, \"state\": \"starting\", "
+                        "\"epoch\": 1, "
+                        "\"hooks_done\": %s}]}",
+                        row->id, hooks));
+}
+
+static void test_tracker_remembers_oneshot_hooks(void **state) {
+        _cleanup_strv_free_ char **done = NULL, **other = NULL;
+        _cleanup_(instance_row_freep) InstanceRow *row = NULL;
+        _cleanup_free_ char *text = NULL, *many = strdup("\"x\"");
+        NodeSession *s;
+        char path[128];
+        Engine e = {};
+
+        make_joinable_grid(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        row = deploy_web(&e, "{\"image\": \"web:1\", \"hooks\": {\"pre_start\": ["
+                             "{\"name\": \"a\", \"cmd\": \"x\", \"oneshot\": true}, {\"name\": \"b\", "
+                             "\"cmd\": \"x\"}]}}");
+        (void) snprintf(path, sizeof(path), "set|instances|%s|hooks_done", row->id);
+        ASSERT_STREQ(field(s->last, path), "[ ]");
+        /* Neither one that is none of the service's, nor one that is to run each time. */
+        tell_hooks(&e, s, row, "[\"pre_start/a\", \"pre_start/b\", \"pre_stop/a\", \"a\", \"/a\", 7, null]");
+        ASSERT_OK(store_list_hooks_done(e.m.store, "s-web", 1, &done));
+        text = strv_join(done, ",");
+        ASSERT_STREQ(text, "pre_start/a");
+        ASSERT_OK(store_list_hooks_done(e.m.store, "s-web", 2, &other));
+        ASSERT_EQ(strv_length(other), 0);
+        /* Whoever gets the instance next is told. */
+        flush(&e);
+        ASSERT_STREQ(field(s->last, path), "[ \"pre_start\\/a\" ]");
+
+        /* Too many of them, and those of a service that is gone, are nobody's trouble. */
+        for (unsigned i = 0; i < 3 * HOOKS_MAX; i++) {
+                _cleanup_free_ char *before = TAKE_PTR(many);
+
+                many = strjoin(before, ",\"x\"");
+        }
+        text = mfree(text);
+        text = strjoin("[", many, "]");
+        tell_hooks(&e, s, row, text);
+        engine_begin(&e);
+        ASSERT_OK(store_terminate_instance(e.m.store, row, 0));
+        ASSERT_OK(store_delete_service(e.m.store, "s-web"));
+        engine_commit(&e);
+        tell_hooks(&e, s, row, "[\"pre_start/a\"]");
+        ASSERT_EQ(s->close_code, 0);
+        session_free(s);
+        engine_remove(&e);
+}
+
 static void test_tracker_numbers_differences_and_starts_anew_when_asked(void **state) {
         uint64_t epoch, seq;
         NodeSession *s;
@@ -690,6 +744,7 @@ KONTENA_TESTS(cmocka_unit_test(test_tracker_answers_hello_with_everything),
                 cmocka_unit_test(test_tracker_has_one_winner_after_a_partition),
                 cmocka_unit_test(test_tracker_terminated_instance_is_gone_when_the_node_does_not_have_it),
                 cmocka_unit_test(test_tracker_run_that_the_node_has_lost_is_not_run_again),
+                cmocka_unit_test(test_tracker_remembers_oneshot_hooks),
                 cmocka_unit_test(test_tracker_numbers_differences_and_starts_anew_when_asked),
                 cmocka_unit_test(test_tracker_sends_nothing_when_nothing_changed),
                 cmocka_unit_test(test_tracker_tells_new_credentials_before_a_question),

@@ -361,6 +361,7 @@ static void test_what_belongs_to_something_goes_with_it(void **state) {
         ASSERT_OK(store_put_hook_done(s, "fresh", 1, "pre_start/a"));
         ASSERT_OK(store_put_hook_done(s, "fresh", 1, "pre_start/a"));
         ASSERT_OK(store_put_hook_done(s, "fresh", 2, "pre_start/c"));
+        ASSERT_OK(store_put_hook_done(s, "gone", 1, "pre_start/a"));
         ASSERT_OK(store_list_hooks_done(s, "fresh", 1, &hooks));
         ASSERT_EQ(strv_length(hooks), 2);
         ASSERT_STREQ(hooks[0], "pre_start/a");

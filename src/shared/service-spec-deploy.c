@@ -71,13 +71,6 @@ static int parse_kind(json_object *o, ServiceSpec *s, KError *reterr) {
         return 0;
 }
 
-int spec_refuse_unsupported(const ServiceSpec *s, KError *reterr) {
-        if (s->n_hooks > 0)
-                return kerror_set(reterr, K_NOT_SUPPORTED,
-                                "This version runs no hooks: 'hooks' can only be empty.");
-        return 0;
-}
-
 static int refuse_start_first(const ServiceSpec *s, KError *reterr) {
         if (s->deploy_order != DEPLOY_START_FIRST)
                 return 0;

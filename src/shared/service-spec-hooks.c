@@ -31,6 +31,30 @@ bool hook_concerns(const Hook *h, uint32_t number) {
         return false;
 }
 
+const Hook *service_spec_next_hook(const ServiceSpec *s, HookStage stage, unsigned number, char *const *done,
+                const Hook *after) {
+        FOREACH_ARRAY(h, s->hooks, s->n_hooks) {
+                _cleanup_free_ char *id = NULL;
+
+                if (h->stage != stage || (after && h <= after) || !hook_concerns(h, number))
+                        continue;
+                if (!h->oneshot || !done)
+                        return h;
+                id = hook_id(h);
+                if (!id || !strv_contains(done, id))
+                        return h;
+        }
+        return NULL;
+}
+
+uint64_t service_spec_hooks_sec(const ServiceSpec *s) {
+        uint64_t sum = 0;
+
+        FOREACH_ARRAY(h, s->hooks, s->n_hooks)
+                sum += h->timeout_sec;
+        return sum;
+}
+
 char *hook_id(const Hook *h) {
         return strjoin(hook_stage_to_string(h->stage), "/", h->name);
 }
@@ -69,8 +93,9 @@ static int parse_instances(const char *text, Hook *h, KError *reterr) {
 
 /* Fills h in as far as it gets; its memory is the caller's in any case. */
 static int parse_hook(json_object *o, Hook *h, KError *reterr) {
-        static const char *const known[] = { "name", "cmd", "instances", "oneshot" };
+        static const char *const known[] = { "name", "cmd", "instances", "oneshot", "timeout" };
         const char *name, *cmd, *instances = NULL;
+        uint64_t timeout = HOOK_TIMEOUT_SEC_DEFAULT;
         int r;
 
         if (!json_object_is_type(o, json_type_object))
@@ -86,8 +111,15 @@ static int parse_hook(json_object *o, Hook *h, KError *reterr) {
                 r = json_find_string(o, "instances", &instances, reterr);
         if (r >= 0)
                 r = json_find_bool(o, "oneshot", &h->oneshot, reterr);
+        if (r >= 0)
+                r = json_find_u64(o, "timeout", &timeout, reterr);
         if (r < 0)
                 return r;
+        if (timeout == 0 || timeout > HOOK_TIMEOUT_SEC_MAX)
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "'timeout' of hook '%s' must be 1 to %u seconds.", name,
+                                HOOK_TIMEOUT_SEC_MAX);
+        h->timeout_sec = (uint32_t) timeout;
         if (isempty(cmd) || strlen(cmd) > ENV_ENTRY_SIZE_MAX)
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "'cmd' of hook '%s' must have 1 to %u bytes.",
                                 name, ENV_ENTRY_SIZE_MAX);

@@ -27,6 +27,3 @@ int spec_check_job(const ServiceSpec *s, KError *reterr);
 
 /* What has no meaning with runtime nspawn, or none that a node could give it. */
 int spec_refuse_for_machine(const ServiceSpec *s, KError *reterr);
-
-/* What is understood and what no node carries out yet. Taken and not obeyed would be worse than refused. */
-int spec_refuse_unsupported(const ServiceSpec *s, KError *reterr);

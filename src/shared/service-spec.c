@@ -590,8 +590,6 @@ int service_spec_parse(json_object *o, ServiceSpec **ret, KError *reterr) {
         if (r >= 0)
                 r = spec_parse_systemd(o, s, reterr);
         if (r >= 0)
-                r = spec_refuse_unsupported(s, reterr);
-        if (r >= 0)
                 r = spec_check_job(s, reterr);
         if (r >= 0)
                 r = spec_refuse_for_machine(s, reterr);

@@ -36,8 +36,6 @@
  *   labels           list
  *   links            list "service" | "stack/service"
  *
- * What is understood and refused, as no node carries it out yet: hooks.
- *
  *   deploy_order     "start-first" | "stop-first"       default: start-first where it is possible, see service_spec_start_first()
  *   on_failure       "rollback" | "pause" | "continue"  default: rollback; stateful: pause
  *   drain            0..3600 seconds, 5                 how long a replaced instance serves open connections, out of the names
@@ -45,7 +43,8 @@
  *   health_check     {protocol "http"|"tcp"|"exec", port, uri "/", command list of strings, timeout 10, interval 60,
  *                    initial_delay 10, retries 1}       seconds; up when the first is well, asked every second until then; failures
  *                                                       within initial_delay before that do not count; null: none
- *   hooks            {pre_start, post_start, pre_stop: [{name, cmd, instances "*" | "1,2", oneshot false}]}
+ *   hooks            {pre_start, post_start, pre_stop: [{name, cmd, instances "*" | "1,2", oneshot false,
+ *                    timeout 1..3600 seconds, 60}]}
  *   secrets          list of {secret, name, type "env"|"file"}
  *   systemd          {PROPERTY: string}                 what unit-settings.h allows
  *   type             "service" | "job"                  a job's instances run to completion; fixed after creation
@@ -136,7 +135,8 @@ typedef struct Hook {
         char *name, *cmd;    /* cmd is for /bin/sh -c */
         uint32_t *instances; /* NULL: all */
         size_t n_instances;
-        bool oneshot; /* once for each instance number, over all deploys */
+        bool oneshot;         /* once for each instance number, over all deploys */
+        uint32_t timeout_sec; /* it is killed then */
 } Hook;
 
 typedef enum SecretType {
@@ -209,6 +209,11 @@ bool service_spec_start_first(const ServiceSpec *s) _pure_;
 /* Is the image's own init started? */
 bool service_spec_boots(const ServiceSpec *s) _pure_;
 OnFailure service_spec_on_failure(const ServiceSpec *s) _pure_; /* the default put in */
+/* The one after that, NULL: the first, of those of the stage that concern the instance and are not done once for all. */
+const Hook *service_spec_next_hook(const ServiceSpec *s, HookStage stage, unsigned number, char *const *done,
+                const Hook *after);
+/* How long all of them together may take, beyond what an instance takes to start anyway. */
+uint64_t service_spec_hooks_sec(const ServiceSpec *s) _pure_;
 bool hook_concerns(const Hook *h, uint32_t number) _pure_;
 /* "pre_start/migrate": how a oneshot hook that was done is remembered. */
 char *hook_id(const Hook *h);

@@ -128,7 +128,7 @@ static void test_health_check(void **state) {
 
 static void test_hooks(void **state) {
         _cleanup_(service_spec_freep) ServiceSpec *s = part(spec_parse_hooks,
-                        "'hooks':{'pre_stop':[{'name':'bye','cmd':'sync'}],"
+                        "'hooks':{'pre_stop':[{'name':'bye','cmd':'sync','timeout':5}],"
                         "'pre_start':[{'name':'migrate','cmd':'rake db','instances':'1, 3','oneshot':true},"
                         "{'name':'bye','cmd':'true','instances':'*'}]}");
         _cleanup_free_ char *id = hook_id(s->hooks), *last = hook_id(s->hooks + 2);
@@ -143,6 +143,31 @@ static void test_hooks(void **state) {
         ASSERT_TRUE(hook_concerns(s->hooks + 1, 2));
         ASSERT_STREQ(s->hooks[2].cmd, "sync");
         ASSERT_FALSE(s->hooks[2].oneshot);
+        ASSERT_EQ(s->hooks[0].timeout_sec, 60);
+        ASSERT_EQ(s->hooks[2].timeout_sec, 5);
+        ASSERT_EQ(service_spec_hooks_sec(s), 125);
+}
+
+static void test_next_hook(void **state) {
+        _cleanup_(service_spec_freep) ServiceSpec *s = part(spec_parse_hooks,
+                        "'hooks':{'pre_start':[{'name':'a','cmd':'1','oneshot':true},"
+                        "{'name':'b','cmd':'2','instances':'2'},{'name':'c','cmd':'3'}],"
+                        "'pre_stop':[{'name':'a','cmd':'4'}]}");
+        char *const done[] = { (char *) "pre_start/a", (char *) "pre_start/c", NULL };
+        const Hook *h;
+
+        h = service_spec_next_hook(s, HOOK_PRE_START, 1, NULL, NULL);
+        ASSERT_STREQ(h->cmd, "1");
+        h = service_spec_next_hook(s, HOOK_PRE_START, 1, NULL, h);
+        ASSERT_STREQ(h->cmd, "3");
+        ASSERT_TRUE(!service_spec_next_hook(s, HOOK_PRE_START, 1, NULL, h));
+        /* "c" is not oneshot: that it was done once says nothing. */
+        h = service_spec_next_hook(s, HOOK_PRE_START, 2, done, NULL);
+        ASSERT_STREQ(h->cmd, "2");
+        h = service_spec_next_hook(s, HOOK_PRE_START, 2, done, h);
+        ASSERT_STREQ(h->cmd, "3");
+        ASSERT_STREQ(service_spec_next_hook(s, HOOK_PRE_STOP, 1, done, NULL)->cmd, "4");
+        ASSERT_TRUE(!service_spec_next_hook(s, HOOK_POST_START, 1, NULL, NULL));
 }
 
 /* Two secrets under one name are joined, so that is no mistake. */
@@ -218,6 +243,8 @@ static void test_what_is_refused_and_why(void **state) {
                 { "'runtime':'nspawn','notify':true", "'notify' cannot", K_NOT_SUPPORTED },
                 { "'runtime':'nspawn','health_check':{'protocol':'exec','command':['a']}",
                                 "asked by http or tcp", K_NOT_SUPPORTED },
+                { "'runtime':'nspawn','hooks':{'pre_stop':[{'name':'a','cmd':'b'}]}", "'hooks' cannot",
+                                K_NOT_SUPPORTED },
                 { "'runtime':'nspawn','cap_add':['NET_ADMIN']", "'cap_add' cannot", K_NOT_SUPPORTED },
                 { "'runtime':'nspawn','working_dir':'/'", "'working_dir' cannot", K_NOT_SUPPORTED },
                 { "'runtime':'nspawn','env':['A=1','B=c\\nd']", "unlike 'B'", K_NOT_SUPPORTED },
@@ -255,9 +282,6 @@ static void test_what_is_refused_and_why(void **state) {
                 { "'net':'host','health_check':{'protocol':'tcp','port':1}", "'net' bridge",
                                 K_INVALID_ARGUMENT },
 
-                { "'hooks':{'pre_start':[{'name':'a','cmd':'b'}]}", "runs no hooks", K_NOT_SUPPORTED },
-                { "'hooks':{'post_start':[{'name':'a','cmd':'b'}]}", "runs no hooks", K_NOT_SUPPORTED },
-                { "'hooks':{'pre_stop':[{'name':'a','cmd':'b'}]}", "runs no hooks", K_NOT_SUPPORTED },
                 { "'hooks':{'start':[]}", "no setting 'start'", K_INVALID_ARGUMENT },
                 { "'hooks':{'pre_start':[1]}", "must be an object", K_INVALID_ARGUMENT },
                 { "'hooks':{'pre_start':[{'cmd':'a'}]}", "'hooks' of pre_start", K_INVALID_ARGUMENT },
@@ -269,6 +293,12 @@ static void test_what_is_refused_and_why(void **state) {
                                 K_INVALID_ARGUMENT },
                 { "'hooks':{'pre_start':[{'name':'a','cmd':'b'},{'name':'a','cmd':'c'}]}",
                                 "two hooks with the name 'a'", K_INVALID_ARGUMENT },
+                { "'hooks':{'pre_start':[{'name':'a','cmd':'b','timeout':0}]}",
+                                "'timeout' of hook 'a' must be", K_INVALID_ARGUMENT },
+                { "'hooks':{'pre_start':[{'name':'a','cmd':'b','timeout':3601}]}", "1 to 3600 seconds",
+                                K_INVALID_ARGUMENT },
+                { "'hooks':{'pre_start':[{'name':'a','cmd':'b','timeout':'1m'}]}", "timeout",
+                                K_INVALID_ARGUMENT },
 
                 { "'secrets':['a']", "list of objects", K_INVALID_ARGUMENT },
                 { "'secrets':[{'secret':'a'}]", "name", K_INVALID_ARGUMENT },
@@ -332,7 +362,8 @@ static void test_too_many_hooks_and_secrets_are_refused(void **state) {
 
 KONTENA_TESTS(cmocka_unit_test(test_defaults_of_a_deploy), cmocka_unit_test(test_everything_of_a_deploy),
                 cmocka_unit_test(test_machines_boot_or_run_a_command), cmocka_unit_test(test_health_check),
-                cmocka_unit_test(test_hooks), cmocka_unit_test(test_secrets),
-                cmocka_unit_test(test_unit_settings_are_sorted), cmocka_unit_test(test_job),
-                cmocka_unit_test(test_type_is_fixed), cmocka_unit_test(test_what_is_refused_and_why),
+                cmocka_unit_test(test_hooks), cmocka_unit_test(test_next_hook),
+                cmocka_unit_test(test_secrets), cmocka_unit_test(test_unit_settings_are_sorted),
+                cmocka_unit_test(test_job), cmocka_unit_test(test_type_is_fixed),
+                cmocka_unit_test(test_what_is_refused_and_why),
                 cmocka_unit_test(test_too_many_hooks_and_secrets_are_refused))
