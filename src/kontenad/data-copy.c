@@ -8,7 +8,7 @@
 #include "json-util.h"
 #include "log.h"
 #include "node-session.h"
-#include "streams.h"
+#include "stream-bridge.h"
 #include "string-util.h"
 #include "table.h"
 
@@ -44,12 +44,10 @@ struct Copy {
         KError error;
         unsigned attempts;
 
-        Stream *from, *to;
-        bool from_ended, input_ended, data_ended;
-        uint8_t *pending; /* came and is not written yet: less than a window, as it was not given back */
-        size_t n_pending;
-        uint64_t bytes; /* of this attempt */
-        uint64_t last;  /* CLOCK_MONOTONIC: when something moved */
+        StreamBridge *bridge;
+        uint64_t bytes; /* of this attempt, in parts that are done */
+        uint64_t moved; /* as of the last look, */
+        uint64_t last;  /* CLOCK_MONOTONIC: which was news then */
         Copy *prev, *next;
 };
 
@@ -59,16 +57,8 @@ struct DataCopies {
         Copy *copies;
 };
 
-static void close_streams(Copy *c) {
-        c->from = stream_close(c->from);
-        c->to = stream_close(c->to);
-        c->pending = mfree(c->pending);
-        c->n_pending = 0;
-        c->from_ended = c->input_ended = c->data_ended = false;
-}
-
 static void copy_free(Copy *c) {
-        close_streams(c);
+        stream_bridge_free(c->bridge);
         DL_DELETE(c->owner->copies, c);
         FOREACH_ARRAY(p, c->parts, c->n_parts) {
                 free(p->from);
@@ -91,7 +81,7 @@ static void wake(Copy *c) {
 static void fail(Copy *c, KErrorCode code, const char *why) {
         const Part *p = c->parts + c->current;
 
-        close_streams(c);
+        c->bridge = stream_bridge_free(c->bridge);
         /* A connection was lost, or a daemon is started anew: from the beginning, when both are there again. */
         if (code == K_NODE_OFFLINE && c->attempts < ATTEMPTS_MAX) {
                 log_notice("Copying '%s' to another node was interrupted, beginning anew: %s", p->from, why);
@@ -103,162 +93,57 @@ static void fail(Copy *c, KErrorCode code, const char *why) {
         wake(c);
 }
 
-static void fail_errno(Copy *c, int error) {
-        _cleanup_kerror_ KError e = KERROR_NULL;
-
-        (void) kerror_set_errno(&e, error, "%m.");
-        fail(c, e.code, kerror_message(&e));
-}
-
 static int begin_part(Copy *c, KError *reterr);
 
-static void next_part(Copy *c) {
-        _cleanup_kerror_ KError error = KERROR_NULL;
+static void on_part_done(uint64_t bytes, bool by_source, const KError *error, void *userdata) {
+        _cleanup_kerror_ KError next = KERROR_NULL;
+        Copy *c = userdata;
         int r;
 
-        close_streams(c);
-        if (++c->current < c->n_parts) {
-                r = begin_part(c, &error);
-                if (r < 0)
-                        fail(c, kerror_is_set(&error) ? error.code : K_INTERNAL, kerror_message(&error));
+        c->bridge = NULL;
+        /* Of a volume that its node does not have nothing was ever written: the other node makes a new one, too. */
+        if (error && !(by_source && error->code == K_NO_SUCH_VOLUME)) {
+                fail(c, error->code, kerror_message(error));
                 return;
         }
-        c->state = COPY_DONE;
-        wake(c);
-}
 
-/* Writes what waits, gives it back to where it came from. */
-static int pump(Copy *c) {
-        size_t n = MIN(c->n_pending, stream_room(c->to));
-        int r;
-
-        if (n > 0) {
-                r = stream_write(c->to, c->pending, n);
-                if (r < 0)
-                        return r;
-                memmove(c->pending, c->pending + n, c->n_pending - n);
-                c->n_pending -= n;
-                c->bytes += n;
-                c->last = now_monotonic();
-                if (c->from) {
-                        r = stream_credit(c->from, n);
-                        if (r < 0)
-                                return r;
-                }
+        c->bytes += bytes;
+        if (++c->current >= c->n_parts) {
+                c->state = COPY_DONE;
+                wake(c);
+                return;
         }
-        /* Only the end of a stream that came to a good end is told: another one is thrown away by the receiver. */
-        if (c->n_pending > 0 || !c->data_ended || !c->from_ended || c->input_ended ||
-                        stream_room(c->to) == 0)
-                return 0;
-        c->input_ended = true;
-        return stream_end_input(c->to);
-}
-
-static void pump_or_fail(Copy *c) {
-        int r;
-
-        r = pump(c);
+        r = begin_part(c, &next);
         if (r < 0)
-                fail_errno(c, r);
+                fail(c, kerror_is_set(&next) ? next.code : K_INTERNAL, kerror_message(&next));
 }
 
-static void on_from_opened(Stream *s, void *userdata) {
-}
-
-static void on_from_data(Stream *s, unsigned channel, const void *data, size_t size, void *userdata) {
-        Copy *c = userdata;
-
-        if (channel != 1) {
-                if (size > 0 && stream_credit(s, size) < 0)
-                        fail_errno(c, -EPROTO);
-                return;
-        }
-        if (size == 0)
-                c->data_ended = true;
-        else if (size > STREAM_WINDOW - c->n_pending)
-                return fail_errno(c, -EPROTO);
-        else {
-                memcpy(c->pending + c->n_pending, data, size);
-                c->n_pending += size;
-        }
-        pump_or_fail(c);
-}
-
-static void on_from_ended(Stream *s, int status, const KError *error, void *userdata) {
-        Copy *c = userdata;
-
-        c->from = NULL;
-        /* Nothing was ever written there: the other node makes a new one, too. */
-        if (error && error->code == K_NO_SUCH_VOLUME)
-                return next_part(c);
-        if (error)
-                return fail(c, error->code, kerror_message(error));
-        if (status != 0)
-                return fail(c, K_INTERNAL, "the node that has them could not read all of them.");
-        c->from_ended = c->data_ended = true;
-        pump_or_fail(c);
-}
-
-static void on_to_opened(Stream *s, void *userdata) {
-        pump_or_fail(userdata);
-}
-
-static void on_to_data(Stream *s, unsigned channel, const void *data, size_t size, void *userdata) {
-        if (size > 0 && stream_credit(s, size) < 0)
-                fail_errno(userdata, -EPROTO);
-}
-
-static void on_to_writable(Stream *s, void *userdata) {
-        pump_or_fail(userdata);
-}
-
-static void on_to_ended(Stream *s, int status, const KError *error, void *userdata) {
-        Copy *c = userdata;
-
-        c->to = NULL;
-        if (error)
-                return fail(c, error->code, kerror_message(error));
-        if (status != 0 || !c->input_ended)
-                return fail(c, K_INTERNAL, "the node that was to have them did not take all of them.");
-        next_part(c);
-}
-
-static int open_one(Copy *c, const char *node_id, const char *kind, const char *key, const char *value,
-                const StreamHandler *handler, Stream **ret, KError *reterr) {
-        Master *m = c->owner->master;
-        NodeSession *session = node_sessions_find(m->sessions, node_id);
-        _cleanup_json_ json_object *params = json_object_new_object();
-        int r;
-
-        if (!session)
-                return kerror_set(reterr, K_NODE_OFFLINE, "a node is offline.");
-        if (!params)
+static int fill_end(Copy *c, StreamBridgeEnd *end, const char *node_id, const char *value, KError *reterr) {
+        end->session = node_sessions_find(c->owner->master->sessions, node_id);
+        if (!end->session)
+                return kerror_set(reterr, K_NODE_OFFLINE, "A node is offline.");
+        end->params = json_object_new_object();
+        if (!end->params)
                 return -ENOMEM;
-        r = json_add_string(params, key, value);
-        if (r < 0)
-                return r;
-        return stream_open(m->streams, session, kind, TAKE_PTR(params), /* owner= */ NULL, handler, c, ret,
-                        reterr);
+        return json_add_string(end->params, c->parts[c->current].key, value);
 }
 
 static int begin_part(Copy *c, KError *reterr) {
-        static const StreamHandler from = {
-                .opened = on_from_opened, .data = on_from_data, .ended = on_from_ended
-        };
-        static const StreamHandler to = {
-                .opened = on_to_opened, .data = on_to_data, .writable = on_to_writable, .ended = on_to_ended
-        };
         const Part *p = c->parts + c->current;
+        StreamBridgeEnd from = { .kind = p->get }, to = { .kind = p->put };
         int r;
 
-        c->pending = malloc(STREAM_WINDOW);
-        if (!c->pending)
-                return -ENOMEM;
+        c->moved = 0;
         c->last = now_monotonic();
-        r = open_one(c, c->to_node, p->put, p->key, p->to, &to, &c->to, reterr);
+        r = fill_end(c, &from, c->from_node, p->from, reterr);
         if (r >= 0)
-                r = open_one(c, c->from_node, p->get, p->key, p->from, &from, &c->from, reterr);
-        return r;
+                r = fill_end(c, &to, c->to_node, p->to, reterr);
+        if (r < 0) {
+                json_object_put(from.params);
+                json_object_put(to.params);
+                return r;
+        }
+        return stream_bridge_new(c->owner->master, &from, &to, on_part_done, c, &c->bridge, reterr);
 }
 
 static int add_part(Copy *c, const char *get, const char *put, const char *key, const char *from,
@@ -315,6 +200,16 @@ static bool is_pointless(Copy *c) {
         return r == -ENOENT || (r >= 0 && DEPLOY_STATE_IS_FINAL(row->state));
 }
 
+static void watch(Copy *c) {
+        uint64_t moved = stream_bridge_bytes(c->bridge), now = now_monotonic();
+
+        if (moved != c->moved) {
+                c->moved = moved;
+                c->last = now;
+        } else if (now > c->last + (stream_bridge_is_finishing(c->bridge) ? FLUSH_USEC : STALL_USEC))
+                fail(c, K_TIMEOUT, "Nothing has moved for a long time.");
+}
+
 static int arm(DataCopies *l) {
         int r;
 
@@ -332,9 +227,8 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *userdata) {
                         copy_free(c);
                         continue;
                 }
-                if (c->state == COPY_RUNNING &&
-                                now_monotonic() > c->last + (c->input_ended ? FLUSH_USEC : STALL_USEC))
-                        fail(c, K_TIMEOUT, "nothing has moved for two minutes.");
+                if (c->state == COPY_RUNNING)
+                        watch(c);
                 wake(c);
         }
         r = l->copies ? arm(l) : sd_event_source_set_enabled(l->timer, SD_EVENT_OFF);
@@ -353,10 +247,8 @@ static int begin(Copy *c, KError *reterr) {
                 return 0;
         }
         r = begin_part(c, reterr);
-        if (r < 0) {
-                close_streams(c);
+        if (r < 0)
                 return r;
-        }
         c->attempts++;
         c->state = COPY_RUNNING;
         return arm(c->owner);
@@ -389,7 +281,7 @@ int data_copy_run(DataCopies *l, const DataCopyRequest *q, char **ret_progress, 
                 }
         }
         if (c->state == COPY_RUNNING) {
-                *ret_progress = strprintf("%s copied", bytes_to_text(c->bytes, text));
+                *ret_progress = strprintf("%s copied", bytes_to_text(c->bytes + c->moved, text));
                 return *ret_progress ? 0 : -ENOMEM;
         }
 

@@ -36,20 +36,24 @@ uint64_t stream_bridge_bytes(const StreamBridge *b) {
         return b->bytes;
 }
 
-static void finish(StreamBridge *b, const KError *error) {
+bool stream_bridge_is_finishing(const StreamBridge *b) {
+        return b->input_ended;
+}
+
+static void finish(StreamBridge *b, bool by_source, const KError *error) {
         stream_bridge_done_t done = b->done;
         void *userdata = b->userdata;
         uint64_t bytes = b->bytes;
 
         stream_bridge_free(b);
-        done(bytes, kerror_is_set(error) ? error : NULL, userdata);
+        done(bytes, by_source, kerror_is_set(error) ? error : NULL, userdata);
 }
 
 static void fail_with(StreamBridge *b, int error) {
         _cleanup_kerror_ KError e = KERROR_NULL;
 
         (void) kerror_set_errno(&e, error, "Data cannot be handed from node to node: %m.");
-        finish(b, &e);
+        finish(b, /* by_source= */ false, &e);
 }
 
 static void complain(StreamBridge *b, unsigned side, const void *data, size_t size) {
@@ -69,7 +73,7 @@ static void fail_status(StreamBridge *b, unsigned side, int status) {
                 text[0] = '\0';
         (void) kerror_set(&e, K_RUNTIME, "The %s side ended with status %i%s%s",
                         side == 0 ? "sending" : "receiving", status, isempty(text) ? "." : ": ", text);
-        finish(b, &e);
+        finish(b, side == 0, &e);
 }
 
 /* Moves what there is room for. Negative: the bridge must end. */
@@ -152,7 +156,7 @@ static void on_ended(Stream *s, int status, const KError *error, void *userdata)
                 b->to = NULL;
 
         if (kerror_is_set(error)) {
-                finish(b, error);
+                finish(b, side == 0, error);
                 return;
         }
         if (status != 0) {
@@ -167,7 +171,7 @@ static void on_ended(Stream *s, int status, const KError *error, void *userdata)
                 return;
         }
         if (b->input_ended)
-                finish(b, NULL);
+                finish(b, false, NULL);
         else
                 fail_with(b, -EPIPE); /* it stopped before it had all */
 }

@@ -462,14 +462,16 @@ static void test_streams_are_counted(void **state) {
 typedef struct Moved {
         unsigned n;
         uint64_t bytes;
+        bool by_source;
         KError error;
 } Moved;
 
-static void on_moved(uint64_t bytes, const KError *error, void *userdata) {
+static void on_moved(uint64_t bytes, bool by_source, const KError *error, void *userdata) {
         Moved *moved = userdata;
 
         moved->n++;
         moved->bytes = bytes;
+        moved->by_source = by_source;
         if (error)
                 (void) kerror_set(&moved->error, error->code, "%s", kerror_message(error));
 }
@@ -533,6 +535,7 @@ static void test_a_bridge_that_breaks_says_so(void **state) {
         ASSERT_EQ(node_of(b, "n2", "stream.end", "{\"stream\":%u,\"status\":0}", to, 0), 1);
         ASSERT_EQ(early.n, 1);
         ASSERT_TRUE(early.error.code != K_OK); /* though it says that all is well */
+        ASSERT_FALSE(early.by_source);
         ASSERT_STREQ(test_session_last_method(), "stream.close");
 
         to = build_bridge(b, &status, &bridge);
@@ -540,6 +543,7 @@ static void test_a_bridge_that_breaks_says_so(void **state) {
         test_session_answer(NULL);
         ASSERT_EQ(node_of(b, "n1", "stream.end", "{\"stream\":%u,\"status\":2}", to + 1, 0), 1);
         ASSERT_STREQ(kerror_message(&status.error), "The sending side ended with status 2.");
+        ASSERT_TRUE(status.by_source);
 
         (void) build_bridge(b, &lost, &bridge);
         test_session_answer(NULL);
@@ -551,6 +555,7 @@ static void test_a_bridge_that_breaks_says_so(void **state) {
         (void) build_bridge(b, &refusal, &bridge);
         test_session_answer("No such volume.");
         ASSERT_EQ(refusal.n, 1);
+        ASSERT_FALSE(refusal.by_source); /* the receiving side is asked first */
         test_session_answer(NULL);
         ASSERT_EQ(refusal.n, 1);
 
