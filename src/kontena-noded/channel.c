@@ -190,7 +190,7 @@ static void on_frame(FrameStream *s, FrameType type, const char *data, size_t si
         Channel *c = userdata;
         int r;
 
-        if (is_open(c))
+        if (is_open(c) && !c->reason) /* else its end is near */
                 set_timer(c->timer, SILENCE_USEC);
 
         switch (type) {
@@ -547,6 +547,16 @@ int channel_send_binary(Channel *c, const void *head, size_t head_size, const vo
                 return -ENOTCONN;
         r = frame_stream_send_parts(c->stream, FRAME_BINARY, head, head_size, data, size);
         return r == -EPIPE ? -ENOTCONN : r;
+}
+
+void channel_break(Channel *c, const char *reason) {
+        if (!is_open(c))
+                return;
+
+        log_warning("Giving up the connection to the master: %s", reason);
+        set_outcome(c, 0, reason);
+        c->ended = false;
+        set_timer(c->timer, 0);
 }
 
 int channel_reply(Channel *c, uint64_t id, json_object *result) {

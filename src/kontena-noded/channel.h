@@ -70,5 +70,8 @@ int channel_send_binary(Channel *c, const void *head, size_t head_size, const vo
 int channel_reply(Channel *c, uint64_t id, json_object *result);
 int channel_reply_error(Channel *c, uint64_t id, const KError *error);
 
+/* What must not be lost cannot be sent: the connection ends, soon and not from inside of this, and is made anew. */
+void channel_break(Channel *c, const char *reason);
+
 /* The owner says that hello was answered and used. */
 void channel_set_ready(Channel *c);

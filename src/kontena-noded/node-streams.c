@@ -17,22 +17,36 @@ static const StreamProvider *const providers[] = {
         NULL,
 };
 
+/* A hole in a stream, or an end that the master never hears of, is worse than a lost connection, which ends all streams on both
+ * sides. */
+static int check_sent(Manager *m, int r) {
+        if (r < 0 && r != -ENOTCONN)
+                channel_break(m->channel, "What streams have to say could not be sent.");
+        return r;
+}
+
+static int notify(const char *method, json_object *params, void *userdata) {
+        Manager *m = userdata;
+
+        return check_sent(m, channel_notify(m->channel, method, params));
+}
+
 static int channel_send(const void *head, size_t head_size, const void *data, size_t size, void *userdata) {
         Manager *m = userdata;
 
-        return channel_send_binary(m->channel, head, head_size, data, size);
+        return check_sent(m, channel_send_binary(m->channel, head, head_size, data, size));
 }
 
 static int reply(uint64_t id, json_object *result, void *userdata) {
         Manager *m = userdata;
 
-        return channel_reply(m->channel, id, result);
+        return check_sent(m, channel_reply(m->channel, id, result));
 }
 
 static int reply_error(uint64_t id, const KError *error, void *userdata) {
         Manager *m = userdata;
 
-        return channel_reply_error(m->channel, id, error);
+        return check_sent(m, channel_reply_error(m->channel, id, error));
 }
 
 void manager_channel_binary(Channel *c, const void *data, size_t size, void *userdata) {
@@ -43,7 +57,7 @@ void manager_channel_binary(Channel *c, const void *data, size_t size, void *use
 
 int manager_new_streams(Manager *m) {
         const StreamsHandler handler = {
-                .notify = manager_send,
+                .notify = notify,
                 .send = channel_send,
                 .reply = reply,
                 .reply_error = reply_error,
