@@ -56,11 +56,15 @@ static void set_availability(Engine *e, const char *node_id, NodeAvailability a)
         engine_commit(e);
 }
 
-static void assert_on(Engine *e, uint32_t number, const char *node_id) {
-        _cleanup_(instance_row_freep) InstanceRow *row = get_instance(e, "s-web", number);
+static void assert_service_on(Engine *e, const char *service_id, uint32_t number, const char *node_id) {
+        _cleanup_(instance_row_freep) InstanceRow *row = get_instance(e, service_id, number);
 
         ASSERT_TRUE(row);
         ASSERT_STREQ(row->node_id, node_id);
+}
+
+static void assert_on(Engine *e, uint32_t number, const char *node_id) {
+        assert_service_on(e, "s-web", number, node_id);
 }
 
 static void test_rescheduler_leaves_alone_what_is_well(void **state) {
@@ -279,6 +283,37 @@ static void test_rescheduler_follows_labels(void **state) {
         engine_remove(&e);
 }
 
+/* Instance N of one beside instance N of another, as the manual recommends it. */
+static void test_rescheduler_follows_a_neighbour(void **state) {
+        Engine e = {};
+
+        engine_start(&e, /* tracked= */ false);
+        add_grid(&e, "g", "10.81.0.0/16");
+        for (unsigned i = 1; i <= 3; i++)
+                add_node(&e, "g", i);
+        set_only_label(&e, "n1", "slot=1");
+        set_only_label(&e, "n2", "slot=2");
+        add_service(&e, "g", "web",
+                        "{\"image\": \"web:1\", \"count\": 2, \"affinity\": [\"label==slot=%s\"]}");
+        add_service(&e, "g", "side",
+                        "{\"image\": \"web:1\", \"count\": 2, \"affinity\": [\"container==web-%s\"]}");
+        free(request_deploy(&e, "s-web", false));
+        play(&e);
+        free(request_deploy(&e, "s-side", false));
+        play(&e);
+        assert_service_on(&e, "s-side", 1, "n1");
+        assert_service_on(&e, "s-side", 2, "n2");
+
+        set_only_label(&e, "n2", "spare");
+        set_only_label(&e, "n3", "slot=2");
+        look(&e);
+        assert_on(&e, 2, "n3");
+        look(&e);
+        assert_service_on(&e, "s-side", 1, "n1");
+        assert_service_on(&e, "s-side", 2, "n3");
+        engine_remove(&e);
+}
+
 static void test_rescheduler_spreads_over_a_new_zone(void **state) {
         Engine e = {};
 
@@ -405,6 +440,7 @@ KONTENA_TESTS(cmocka_unit_test(test_rescheduler_leaves_alone_what_is_well),
                 cmocka_unit_test(test_rescheduler_replaces_instances_of_a_removed_node),
                 cmocka_unit_test(test_rescheduler_daemon_follows_new_nodes),
                 cmocka_unit_test(test_rescheduler_follows_labels),
+                cmocka_unit_test(test_rescheduler_follows_a_neighbour),
                 cmocka_unit_test(test_rescheduler_spreads_over_a_new_zone),
                 cmocka_unit_test(test_rescheduler_removes_ephemeral_nodes_long_gone),
                 cmocka_unit_test(test_rescheduler_backs_off_after_failures),

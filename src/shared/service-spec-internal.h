@@ -22,6 +22,9 @@ int spec_parse_hooks(json_object *o, ServiceSpec *s, KError *reterr);
 int spec_parse_secrets(json_object *o, ServiceSpec *s, KError *reterr);
 int spec_parse_systemd(json_object *o, ServiceSpec *s, KError *reterr);
 
+/* "volumes_from", and "net" with another's container. */
+int spec_refuse_shared(json_object *o, const char *net, KError *reterr);
+
 /* Whether what was parsed fits a job, or a service that is none. */
 int spec_check_job(const ServiceSpec *s, KError *reterr);
 

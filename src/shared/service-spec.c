@@ -52,6 +52,7 @@ static const char *const fields[] = {
         "cap_drop",
         "devices",
         "volumes",
+        "volumes_from",
         "cpus",
         "cpu_shares",
         "memory",
@@ -395,6 +396,8 @@ static int parse_isolation(json_object *o, ServiceSpec *s, KError *reterr) {
         r = json_find_string(o, "net", &net, reterr);
         if (r >= 0)
                 r = json_find_string(o, "pid", &pid, reterr);
+        if (r >= 0)
+                r = spec_refuse_shared(o, net, reterr);
         if (r < 0)
                 return r;
         if (!isempty(net) && !STR_IN_SET(net, "bridge", "host"))

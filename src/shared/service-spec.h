@@ -28,6 +28,7 @@
  *   cap_add, cap_drop                                   lists, without CAP_
  *   devices          list "host[:inside[:rwm]]"
  *   volumes          list "name:/path[:flags]" | "/host:/path[:flags]" | "/path"
+ *   volumes_from     empty list                         what the reference has here is refused, see service-spec-share.c
  *   cpus             number, 0 none; cpu_shares 0..1024, 0 none
  *   memory, memory_swap, shm_size                       bytes, 0 none (memory_swap counts memory + swap)
  *   pids_limit       0 none
