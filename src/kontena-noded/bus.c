@@ -172,6 +172,7 @@ static int property_get_instance_string(sd_bus *bus, const char *path, const cha
                 { "Address", instance_address },
                 { "Error", instance_error },
                 { "Progress", instance_progress },
+                { "Health", instance_health },
         };
         Instance *i = userdata;
 
@@ -237,6 +238,7 @@ static const sd_bus_vtable instance_vtable[] = {
                         SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         INSTANCE_STRING("Error", SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         INSTANCE_STRING("Progress", SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        INSTANCE_STRING("Health", SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_VTABLE_END,
 };
 
@@ -352,8 +354,8 @@ static int emit_removed(sd_bus *bus, const char *path) {
 
 static int emit_changed(sd_bus *bus, const char *path) {
         return sd_bus_emit_properties_changed(bus, path, INSTANCE_INTERFACE, "State", "Unit", "MainPID",
-                        "Restarts", "Error", "Progress", "DeployRevision", "Image", "ImageDigest", "Address",
-                        NULL);
+                        "Restarts", "Error", "Progress", "Health", "DeployRevision", "Image", "ImageDigest",
+                        "Address", NULL);
 }
 
 void bus_face_instance_added(BusFace *f, Instance *i) {

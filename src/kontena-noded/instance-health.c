@@ -378,6 +378,7 @@ void instance_health_stop(Instance *i) {
 void instance_health_forget(Instance *i) {
         instance_health_stop(i);
         i->port_open = false;
+        i->healthy_since = 0;
         i->notify_status = mfree(i->notify_status);
         if (i->notify)
                 notify_socket_flush(i->notify);

@@ -234,6 +234,10 @@ const char *instance_progress(const Instance *i) {
         return strempty(i->progress);
 }
 
+const char *instance_health(const Instance *i) {
+        return health_state_to_string(health_state(i->health));
+}
+
 uint32_t instance_main_pid(const Instance *i) {
         return i->unit && unit_state_is_running(unit_state(i->unit)) ? unit_state(i->unit)->main_pid : 0;
 }
@@ -443,7 +447,7 @@ int instance_status(const Instance *i, json_object **ret) {
         if (r >= 0)
                 r = json_add_string(o, "image_digest", i->record.image_digest);
         if (r >= 0)
-                r = json_add_string(o, "health", health_state_to_string(health_state(i->health)));
+                r = json_add_string(o, "health", instance_health(i));
         if (r >= 0)
                 r = json_add_u64(o, "epoch", i->record.epoch);
         if (r >= 0 && i->record.hooks_done)

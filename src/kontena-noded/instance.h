@@ -97,6 +97,7 @@ const char *instance_next_image_digest(const Instance *i); /* of what is being m
 const char *instance_address(const Instance *i);
 const char *instance_error(const Instance *i);
 const char *instance_progress(const Instance *i);
+const char *instance_health(const Instance *i); /* "unknown", "healthy", "unhealthy" */
 uint32_t instance_main_pid(const Instance *i);
 bool instance_wants_volume(const Instance *i, const char *name); /* by its name on this node */
 uint64_t instance_restarts(const Instance *i);

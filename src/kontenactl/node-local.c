@@ -32,6 +32,7 @@ static int convert_instance(json_object *properties, json_object **ret) {
                 { "Restarts", "restarts" },
                 { "Error", "error" },
                 { "Progress", "progress" },
+                { "Health", "health" },
         };
         _cleanup_json_ json_object *o = json_object_new_object();
 
