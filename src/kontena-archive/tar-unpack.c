@@ -258,13 +258,15 @@ static int enter_parent(Unpack *u, const char *path, bool make, int *ret_fd, con
 typedef int (*make_t)(
                 Unpack *u, struct archive_entry *entry, int parent, const char *name, const char *path);
 
-/* 1: something other than a directory has the name. */
+/* 1: something has the name. -EISDIR, -EEXIST: a directory, a device, FIFO or socket. */
 static int look_for(int parent, const char *name) {
         struct stat st;
 
         if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT ? 0 : -errno;
-        return S_ISDIR(st.st_mode) ? -EISDIR : 1;
+        if (S_ISDIR(st.st_mode))
+                return -EISDIR;
+        return S_ISREG(st.st_mode) || S_ISLNK(st.st_mode) ? 1 : -EEXIST;
 }
 
 static int fail_directory(Unpack *u, const char *path) {
@@ -278,10 +280,13 @@ static int make_whole(Unpack *u, struct archive_entry *entry, int parent, const 
         r = look_for(parent, name);
         if (r == -EISDIR)
                 return fail_directory(u, path);
-        if (r < 0)
+        if (r == -EEXIST && !u->options->private)
+                return kerror_set(u->reterr, K_CONFLICT,
+                                "'%s' is a device, FIFO or socket and is not replaced by a file", path);
+        if (r < 0 && r != -EEXIST)
                 return r;
         if (u->options->private) {
-                if (r > 0 && unlinkat(parent, name, 0) < 0)
+                if (r != 0 && unlinkat(parent, name, 0) < 0)
                         return -errno;
                 return make(u, entry, parent, name, path);
         }

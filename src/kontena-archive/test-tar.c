@@ -627,6 +627,26 @@ static void test_killed_before_each_system_call_a_file_is_old_or_new(void **stat
         place_done(&p);
 }
 
+/* As /dev/null. */
+static void test_what_is_no_file_is_not_replaced(void **state) {
+        TarOptions o = { .rename = "there" };
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        TarStats stats;
+        struct stat st;
+        Place p;
+
+        place_init(&p);
+        assert_int_equal(mkfifoat(p.b, "there", 0600), 0);
+        put(p.a, "f", "x", 0600);
+        ASSERT_OK(pack(&p, "f", "f", &self, &stats, NULL));
+        ASSERT_ERROR(unpack(&p, &o, &stats, &e), ESTALE);
+        assert_true(strstr(kerror_message(&e), "FIFO"));
+        assert_int_equal(fstatat(p.b, "there", &st, 0), 0);
+        assert_true(S_ISFIFO(st.st_mode));
+        ASSERT_EQ(count(p.b), 1);
+        place_done(&p);
+}
+
 static void test_nobody_gets_set_user_id_from_afar(void **state) {
         TarStats stats;
         struct stat st;
@@ -720,6 +740,7 @@ KONTENA_TESTS(cmocka_unit_test(test_round_trip_keeps_everything),
                 cmocka_unit_test(test_only_what_was_asked_for_comes),
                 cmocka_unit_test(test_a_file_is_replaced_as_a_whole),
                 cmocka_unit_test(test_killed_before_each_system_call_a_file_is_old_or_new),
+                cmocka_unit_test(test_what_is_no_file_is_not_replaced),
                 cmocka_unit_test(test_nobody_gets_set_user_id_from_afar), cmocka_unit_test(test_limits),
                 cmocka_unit_test(test_sizes_that_lie_are_refused),
                 cmocka_unit_test(test_fifos_and_devices_are_left_out_where_they_do_not_belong))

@@ -93,14 +93,37 @@ static int say_done(const Transfer *t, const char *format, const char *volume) {
         return 0;
 }
 
+/* A device, or what else takes bytes. */
+static int export_to_device(
+                Ctl *c, sd_bus_message *m, const char *volume, const char *path, KError *reterr) {
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+        Transfer t = { .c = c, .open = m, .out = true, .run = run_save, .userdata = &fd };
+        int r;
+
+        if (fd < 0)
+                return kerror_set_errno(reterr, -errno, "Cannot open '%s': %m", path);
+        if (isatty(fd) > 0)
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "An archive is not for a terminal; name a FILE.");
+        r = transfer_run(&t, reterr);
+        return r != 0 ? r : say_done(&t, "Volume '%s' is exported, %s.", volume);
+}
+
 /* A file beside the one that is meant, which takes its name when all is in it. */
-static int export_to_file(Ctl *c, sd_bus_message *m, const char *volume, const char *path, KError *reterr) {
-        _cleanup_free_ char *temporary = strjoin(path, ".XXXXXX");
+static int export_to_file(Ctl *c, sd_bus_message *m, const char *volume, const char *file, KError *reterr) {
+        _cleanup_free_ char *real = realpath(file, NULL), *temporary = NULL;
+        const char *path = real ?: file; /* what a link leads to */
         _cleanup_close_ int fd = -EBADF;
         Transfer t = { .c = c, .open = m, .out = true, .run = run_save, .userdata = &fd };
+        struct stat st;
         mode_t mask;
         int r;
 
+        if (stat(path, &st) >= 0 && S_ISDIR(st.st_mode))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' is a directory.", file);
+        if (stat(path, &st) >= 0 && !S_ISREG(st.st_mode))
+                return export_to_device(c, m, volume, file, reterr);
+        temporary = strjoin(path, ".XXXXXX");
         if (!temporary)
                 return -ENOMEM;
         fd = mkostemp(temporary, O_CLOEXEC);
