@@ -4,6 +4,7 @@
 
 static const OptionDef job_run_options[] = {
         { .name = "wait", .letter = 'w', .help = "Wait for its end; exit with the status of its container" },
+        { .name = "follow", .letter = 'f', .help = "The same, and show what it writes" },
         {},
 };
 

@@ -2,14 +2,18 @@
 #include <inttypes.h>
 
 #include "ctl.h"
+#include "file-util.h"
 #include "job.h"
 #include "json-util.h"
+#include "logs.h"
 #include "parse-util.h"
 #include "string-util.h"
 #include "watch.h"
 
 /* Of a run that failed without a container whose status could be told. */
 #define EXIT_RUN_FAILED 1
+
+#define LAST_LINES_USEC (USEC_PER_SEC)
 
 static Color color_run(json_object *row, json_object *value) {
         const char *s = json_object_is_type(value, json_type_string) ? json_object_get_string(value) : "";
@@ -201,11 +205,15 @@ typedef struct RunWait {
         const ServiceName *name;
         unsigned number;
         json_object *run; /* as last heard */
+        struct LogView *logs;
+        sd_event_source *last_lines;
         MasterWatch watch;
 } RunWait;
 
 static void run_wait_done(RunWait *w) {
         json_object_put(w->run);
+        log_view_free(w->logs);
+        sd_event_source_disable_unref(w->last_lines);
         master_watch_done(&w->watch);
 }
 
@@ -213,9 +221,24 @@ static bool is_over(json_object *run) {
         return !STR_IN_SET(row_string(run, "state"), "waiting", "running");
 }
 
-static int look(void *userdata, KError *reterr) {
-        _cleanup_json_ json_object *run = NULL;
+static int on_last_lines(sd_event_source *s, uint64_t usec, void *userdata) {
         RunWait *w = userdata;
+
+        return sd_event_exit(w->c->event, 0);
+}
+
+/* What was written last comes a moment after the end. */
+static int end_soon(RunWait *w) {
+        if (!w->logs)
+                return sd_event_exit(w->c->event, 0);
+        if (w->last_lines)
+                return 0;
+        return sd_event_add_time_relative(
+                        w->c->event, &w->last_lines, CLOCK_MONOTONIC, LAST_LINES_USEC, 0, on_last_lines, w);
+}
+
+static int fetch(RunWait *w, KError *reterr) {
+        _cleanup_json_ json_object *run = NULL;
         int r;
 
         r = ctl_call_json(w->c, "GetRun", &run, reterr, "sssu", w->name->grid, w->name->stack,
@@ -224,7 +247,24 @@ static int look(void *userdata, KError *reterr) {
                 return r;
         json_object_put(w->run);
         w->run = TAKE_PTR(run);
-        return is_over(w->run) ? sd_event_exit(w->c->event, 0) : 0;
+        return 0;
+}
+
+static int look(RunWait *w, KError *reterr) {
+        int r;
+
+        r = fetch(w, reterr);
+        if (r < 0)
+                return r;
+        return is_over(w->run) ? end_soon(w) : 0;
+}
+
+static int on_master_back(void *userdata, KError *reterr) {
+        RunWait *w = userdata;
+        int r;
+
+        r = w->logs ? log_view_resume(w->logs, reterr) : 0;
+        return r < 0 ? r : look(w, reterr);
 }
 
 static int on_run_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
@@ -252,7 +292,7 @@ static int tell_end(const RunWait *w, const char *name) {
         ctl_warn("Run %u of '%s' has %s: %s.", w->number, name,
                         streq(row_string(w->run, "state"), "cancelled") ? "been cancelled" : "failed",
                         row_string(w->run, "reason"));
-        if (!w->c->quiet)
+        if (!w->c->quiet && !w->logs)
                 print_log_tail(w->run);
         return status > 0 && status < 256 ? (int) status : EXIT_RUN_FAILED;
 }
@@ -261,14 +301,15 @@ int command_job_run(Ctl *c, const Arguments *a, KError *reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_service_name_ ServiceName n = {};
         _cleanup_(run_wait_done) RunWait w = { .c = c, .name = &n };
+        bool follows = arguments_has(a, "follow"), waits = follows || arguments_has(a, "wait");
         _cleanup_free_ char *text = NULL;
         int r;
 
         r = ctl_service_name(c, arguments_arg(a, 0), &n, reterr);
         if (r < 0)
                 return r;
-        if (arguments_has(a, "wait")) {
-                w.watch = (MasterWatch){ .c = c, .patient = true, .back = look, .userdata = &w };
+        if (waits) {
+                w.watch = (MasterWatch){ .c = c, .patient = true, .back = on_master_back, .userdata = &w };
                 r = master_watch_start(&w.watch, reterr);
                 if (r >= 0)
                         r = sd_bus_match_signal(c->bus, NULL, MASTER_NAME, MASTER_PATH, MASTER_MANAGER,
@@ -285,7 +326,7 @@ int command_job_run(Ctl *c, const Arguments *a, KError *reterr) {
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The master's answer cannot be read: %m");
 
-        if (!arguments_has(a, "wait")) {
+        if (!waits) {
                 text = strprintf("%u", w.number);
                 if (!text)
                         return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
@@ -296,7 +337,12 @@ int command_job_run(Ctl *c, const Arguments *a, KError *reterr) {
                 return 0;
         }
 
-        r = look(&w, reterr);
+        r = fetch(&w, reterr);
+        if (r >= 0 && follows)
+                r = log_view_start(c, &n, MAX((uint64_t) row_int(w.run, "created_at"), UINT64_C(1)), &w.logs,
+                                reterr);
+        if (r >= 0)
+                r = look(&w, reterr);
         if (r >= 0)
                 r = master_watch_run(&w.watch, reterr);
         if (r < 0)

@@ -214,6 +214,14 @@ int since_option(const Arguments *a, uint64_t *ret, KError *reterr) {
         return when_parse(v, now_realtime(), ret, reterr);
 }
 
+static int subscribe(LogView *v, KError *reterr) {
+        int r;
+
+        r = sd_bus_match_signal(v->c->bus, NULL, MASTER_NAME, MASTER_PATH, MASTER_MANAGER, "LogEntries",
+                        on_entries, v);
+        return r < 0 ? kerror_set_errno(reterr, r, "Cannot subscribe to log entries: %m") : 0;
+}
+
 static int show(LogView *v, KError *reterr) {
         int r;
 
@@ -221,11 +229,9 @@ static int show(LogView *v, KError *reterr) {
         r = master_watch_start(&v->watch, reterr);
         if (r < 0)
                 return r;
-        r = sd_bus_match_signal(v->c->bus, NULL, MASTER_NAME, MASTER_PATH, MASTER_MANAGER, "LogEntries",
-                        on_entries, v);
-        if (r < 0)
-                return kerror_set_errno(reterr, r, "Cannot subscribe to log entries: %m");
-        r = open_stream(v, reterr);
+        r = subscribe(v, reterr);
+        if (r >= 0)
+                r = open_stream(v, reterr);
         if (r < 0)
                 return r;
 
@@ -283,6 +289,42 @@ int command_attach(Ctl *c, const Arguments *a, KError *reterr) {
         if (r < 0)
                 return r;
         return show(&v, reterr);
+}
+
+LogView *log_view_free(LogView *v) {
+        if (!v)
+                return NULL;
+        log_view_done(v);
+        return mfree(v);
+}
+
+int log_view_start(Ctl *c, const ServiceName *service, uint64_t since, LogView **ret, KError *reterr) {
+        _cleanup_(log_view_freep) LogView *v = new0(LogView, 1);
+        int r;
+
+        if (!v)
+                return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
+        *v = (LogView){
+                .c = c, .output = LOG_OUTPUT_SHORT, .lines = LOG_LINES_MAX, .follow = true, .since = since
+        };
+        v->escape = isatty(STDOUT_FILENO) > 0;
+        v->service.grid = strdup(service->grid);
+        v->service.stack = strdup(service->stack);
+        v->service.service = strdup(service->service);
+        if (!v->service.grid || !v->service.stack || !v->service.service)
+                return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
+        r = subscribe(v, reterr);
+        if (r >= 0)
+                r = open_stream(v, reterr);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(v);
+        return 0;
+}
+
+int log_view_resume(LogView *v, KError *reterr) {
+        return on_back(v, reterr);
 }
 
 /* What was written between its start and the next one's. */

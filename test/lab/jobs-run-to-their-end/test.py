@@ -61,13 +61,17 @@ def test_result_and_retries_are_told(grid):
         assert grid.ctl("job", "logs", "--output=cat", name, "1").stdout == "here\nand there\n" * 2
         assert grid.ctl("job", "logs", "--output=cat", name).stdout == ""
 
+        grid.ctl("service", "update", "--retries=0", name, "--", "sh", "-c", "echo one; sleep 1; echo two; exit 4")
+        followed = grid.ctl("job", "run", "--follow", name, check=False)
+        assert followed.returncode == 4 and [x.split(": ", 1)[1] for x in followed.stdout.splitlines()] == ["one", "two"]
+
         refused = grid.ctl("service", "deploy", name, check=False)
         assert refused.returncode == 5 and f"kontenactl job run {name}" in refused.stderr
 
 
 def test_each_point_runs_once_though_daemons_are_killed(grid):
     with job(grid, "--schedule=*:*:0/2", "--instances=2", command="echo here") as name:
-        wait_until(lambda: len(runs(grid, name)) >= 2, 20, "two runs", 0.1)
+        wait_until(lambda: len(runs(grid, name)) >= 1, 20, "a run", 0.1)
         for _ in range(2):
             before = len(runs(grid, name))
             grid.master.run("systemctl kill -s KILL kontenad")
