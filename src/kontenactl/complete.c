@@ -120,9 +120,8 @@ int command_complete(Ctl *c, const Arguments *a, KError *reterr) {
 
 static void dump_options(const char *command, const OptionDef *table) {
         for (const OptionDef *o = table; o && o->name; o++)
-                if (!o->hidden)
-                        printf("option\t%s\t%s\t%c\t%s\t%s\t%s\n", command, o->name, o->letter ?: '-',
-                                        strempty(o->argument), completion_to_string(o), strempty(o->alias));
+                printf("option\t%s\t%s\t%c\t%s\t%s\t%s\n", command, o->name, o->letter ?: '-',
+                                strempty(o->argument), completion_to_string(o), strempty(o->alias));
 }
 
 /* What the tables say, for the test that compares them with the manual and the completions. */

@@ -373,9 +373,6 @@ int arguments_get_unsigned(const Arguments *a, const char *option, unsigned *ret
 static void print_option(FILE *f, const OptionDef *o, bool with_letter) {
         char text[80], letter[3] = { '-', o->letter, '\0' };
 
-        if (o->hidden)
-                return;
-
         (void) snprintf(text, sizeof(text), "%s%s%s%s%s", o->letter && with_letter ? letter : "  ",
                         o->name[1] ? " --" : "", o->name[1] ? o->name : "", o->argument ? "=" : "",
                         strempty(o->argument));

@@ -33,7 +33,6 @@ typedef struct OptionDef {
         const char *help;
         char letter; /* 0: none */
         bool repeat; /* each one counts; otherwise the last does */
-        bool hidden; /* taken, and not shown: no node carries it out yet, which the error says */
         Completion complete;
         const char *words; /* "ha|daemon|random" */
         const char *alias; /* another long name for it */
