@@ -222,7 +222,7 @@ def test_half_an_archive_is_no_volume(grid, stopped):
     master = grid.master
     master.run("rm -rf /root/v; mkdir /root/v; for i in $(seq 40); do head -c 100000 /dev/zero > /root/v/$i; done; tar -c -f /root/v.tar -C /root/v .")
     size = int(master.run("stat -c %s /root/v.tar").stdout)
-    for cut in (0, 5, 512, 2048, size // 2, size - 10240 - 100, size - 10240):
+    for cut in (0, 2048, size // 2, size - 10240):
         master.run(f"head -c {cut} /root/v.tar > /root/cut.tar")
         refused = grid.ctl("volume", "import", "--force", data, "/root/cut.tar", check=False)
         assert refused.returncode != 0 and "archive" in refused.stderr, (cut, refused)
