@@ -53,6 +53,7 @@
 #define STREAM_DATA_MAX                      (64U * 1024U)  /* in one message */
 #define STREAM_OPEN_TIMEOUT_USEC             (30U * 1000000U)
 #define STREAMS_PER_NODE_MAX                 64U
+#define STREAMS_OPENING_MAX                  8U /* at once, on a node; others wait for them */
 #define STREAMS_PER_CALLER_MAX               64U
 #define EXEC_ARGUMENTS_MAX                   1024U
 #define EXEC_ARGUMENTS_SIZE_MAX              (128U * 1024U) /* of all together; of the environment too */

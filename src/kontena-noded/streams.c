@@ -13,7 +13,8 @@ struct Stream {
         uint32_t number;
         uint64_t request; /* stream.open, until it is answered; 0: answered */
         const StreamProvider *provider;
-        void *p; /* the provider's; NULL while open() runs */
+        json_object *params; /* of stream.open, while others are opened first */
+        void *p;             /* the provider's; NULL before open() has returned */
 
         size_t room;     /* bytes that may still be sent to the master */
         size_t received; /* and not yet given back to it */
@@ -26,8 +27,11 @@ struct Streams {
         StreamsHandler handler;
         const StreamProvider *const *providers;
         void *provider_userdata;
-        Stream *by_number;
+        Stream *by_number; /* in the order in which they came */
+        bool starting;     /* start_waiting() is at work */
 };
+
+static void start_waiting(Streams *l);
 
 static Stream *stream_free(Stream *s) {
         if (!s)
@@ -37,6 +41,7 @@ static Stream *stream_free(Stream *s) {
                 HASH_DEL(s->streams->by_number, s);
         if (s->p)
                 s->provider->free(s->p);
+        json_object_put(s->params);
         free(s);
         return NULL;
 }
@@ -103,6 +108,7 @@ void stream_opened(Stream *s) {
         if (r < 0 && r != -ENOTCONN)
                 log_warning_errno(r, "The master cannot be answered: %m");
         s->room = STREAM_WINDOW;
+        start_waiting(s->streams);
 }
 
 size_t stream_room(const Stream *s) {
@@ -153,13 +159,16 @@ void stream_credit(Stream *s, size_t size) {
 }
 
 void stream_end(Stream *s, int status, const KError *error) {
-        assert(s->p);
+        Streams *l = s->streams;
+
+        assert(s->p || s->params);
 
         if (s->request != 0)
                 refuse(s, error);
         else
                 say_end(s, status, error);
         stream_free(s);
+        start_waiting(l);
 }
 
 /* The master does what it may not. */
@@ -191,11 +200,50 @@ static const StreamProvider *find_provider(Streams *l, const char *kind) {
         return NULL;
 }
 
+/* NULL: none waits, or enough are being opened. */
+static Stream *next_waiting(Streams *l) {
+        Stream *s, *next, *first = NULL;
+        unsigned opening = 0;
+
+        HASH_ITER(hh, l->by_number, s, next) {
+                if (s->params && !first)
+                        first = s;
+                opening += s->request != 0 && !s->params;
+        }
+        return opening < STREAMS_OPENING_MAX ? first : NULL;
+}
+
+/* Each start is several calls to systemd, and the bus bounds how many of a peer may have no answer yet. */
+static void start_waiting(Streams *l) {
+        Stream *s;
+
+        if (l->starting)
+                return;
+        l->starting = true;
+        while ((s = next_waiting(l))) {
+                _cleanup_json_ json_object *params = TAKE_PTR(s->params);
+                _cleanup_kerror_ KError error = KERROR_NULL;
+                void *p = NULL;
+                int r;
+
+                r = s->provider->open(s, params, l->provider_userdata, &p, &error);
+                if (r >= 0) {
+                        assert(p);
+                        s->p = p;
+                        continue;
+                }
+                if (!kerror_is_set(&error))
+                        (void) kerror_set_errno(&error, r, "The stream cannot be opened: %m");
+                refuse(s, &error);
+                stream_free(s);
+        }
+        l->starting = false;
+}
+
 static int open_stream(Streams *l, uint64_t id, json_object *params, KError *reterr) {
         const StreamProvider *provider;
         const char *kind;
         uint64_t number;
-        void *p = NULL;
         Stream *s;
         int r;
 
@@ -223,19 +271,14 @@ static int open_stream(Streams *l, uint64_t id, json_object *params, KError *ret
         s->number = (uint32_t) number;
         s->request = id;
         s->provider = provider;
+        s->params = json_object_get(params);
         HASH_ADD(hh, l->by_number, number, sizeof(s->number), s);
         if (!s->hh.tbl) {
-                free(s);
+                stream_free(s);
                 return -ENOMEM;
         }
 
-        r = provider->open(s, params, l->provider_userdata, &p, reterr);
-        if (r < 0) {
-                stream_free(s);
-                return r;
-        }
-        assert(p);
-        s->p = p;
+        start_waiting(l);
         return 0;
 }
 
@@ -257,12 +300,14 @@ static void method_open(Streams *l, uint64_t id, json_object *params) {
 
 static void method_close(Stream *s, json_object *params) {
         _cleanup_kerror_ KError error = KERROR_NULL;
+        Streams *l = s->streams;
 
         if (s->request != 0) {
                 (void) kerror_set(&error, K_CONFLICT, "The stream was closed before it was open.");
                 refuse(s, &error);
         }
         stream_free(s);
+        start_waiting(l);
 }
 
 static void method_credit(Stream *s, json_object *params) {

@@ -16,7 +16,7 @@ typedef struct StreamProvider {
         const char *kind; /* "exec" */
 
         /* params are those of stream.open. Returns 0 with *ret, which the others get, and calls stream_opened() or stream_end()
-         * once, from here (then stream_opened() only) or later. Negative with a sentence: the stream is refused, and nothing of it is left. */
+         * once, from here (then stream_opened() only) or later. No more than STREAMS_OPENING_MAX are at this point. Negative with a sentence: the stream is refused, and nothing of it is left. */
         int (*open)(Stream *s, json_object *params, void *userdata, void **ret, KError *reterr);
 
         /* From the master, after stream_opened(). All of data is to be kept; it is at most STREAM_WINDOW until stream_credit() gives it

@@ -248,6 +248,39 @@ static void test_refuses_what_cannot_be(void **state) {
         assert_int_equal(freed, STREAMS_PER_NODE_MAX);
 }
 
+static void test_few_are_opened_at_once(void **state) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        Provided *opened[STREAMS_OPENING_MAX + 3];
+        Machine *m = *state;
+
+        for (unsigned i = 0; i < ELEMENTSOF(opened); i++) {
+                _cleanup_free_ char *params = strprintf("{\"stream\": %u, \"kind\": \"echo\"}", i);
+
+                m->last = NULL;
+                method(m, "stream.open", params);
+                opened[i] = m->last;
+                ASSERT_TRUE((m->last != NULL) == (i < STREAMS_OPENING_MAX));
+        }
+        assert_int_equal(streams_count(m->streams), ELEMENTSOF(opened));
+
+        /* One runs, one fails, one is closed while it waits: each makes room for the next in order. */
+        m->last = NULL;
+        stream_opened(opened[3]->stream);
+        assert_non_null(m->last);
+        (void) kerror_set(&error, K_RUNTIME, "No such file.");
+        method(m, "stream.close", "{\"stream\": 9}");
+        ASSERT_STREQ(m->said, "io.kontena.Error.Conflict -");
+        m->last = NULL;
+        stream_end(opened[0]->stream, -1, &error);
+        assert_non_null(m->last);
+        stream_opened(m->last->stream);
+        stream_end(m->last->stream, 5, NULL);
+        ASSERT_STREQ(m->said, "stream.end {\"stream\":10,\"status\":5}");
+        binary(m, 8, 0, 1); /* is being opened */
+        assert_int_equal(streams_count(m->streams), STREAMS_OPENING_MAX - 1);
+        assert_int_equal(freed, 3);
+}
+
 static void test_the_window_holds_both_ways(void **state) {
         static const uint8_t data[STREAM_DATA_MAX];
         Machine *m = *state;
@@ -490,6 +523,7 @@ static void test_pump_serves_one_descriptor_both_ways(void **state) {
 #define STREAMS_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 KONTENA_TESTS(STREAMS_TEST(test_opens_runs_and_ends), STREAMS_TEST(test_refuses_what_cannot_be),
-                STREAMS_TEST(test_the_window_holds_both_ways), STREAMS_TEST(test_junk_harms_nobody),
-                STREAMS_TEST(test_pump_keeps_every_byte), STREAMS_TEST(test_pump_stops_reading_without_room),
+                STREAMS_TEST(test_few_are_opened_at_once), STREAMS_TEST(test_the_window_holds_both_ways),
+                STREAMS_TEST(test_junk_harms_nobody), STREAMS_TEST(test_pump_keeps_every_byte),
+                STREAMS_TEST(test_pump_stops_reading_without_room),
                 STREAMS_TEST(test_pump_serves_one_descriptor_both_ways))
