@@ -170,6 +170,7 @@ static void leave_fixture(Fixture *f) {
         free(f->state);
         free(f->run);
         free(f->volumes);
+        free(f->uids);
 }
 
 static void reopen_fixture(Fixture *f, const char *directory) {

@@ -182,11 +182,7 @@ static void come_back(Aftermath aftermath, const char *directory) {
                 ASSERT_TRUE(startswith(instance_error(f.i), "lost: "));
                 ASSERT_TRUE(!exit_status);
         }
-        f.i = instance_free(f.i);
-        sd_event_unref(f.host.event);
-        free(f.state);
-        free(f.run);
-        free(f.volumes);
+        close_fixture(&f);
 }
 
 static void test_killed_before_each_step_of_a_run(void **state) {
