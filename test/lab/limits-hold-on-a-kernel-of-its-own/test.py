@@ -2,6 +2,8 @@
 """Memory, CPU and task limits are unit properties: they hold, daemon-reload does not undo them (trap 9), and a container
 that eats memory is killed alone. Needs cgroup controllers, so a machine of its own (qemu)."""
 
+import time
+
 import pytest
 
 from kontenalab.grid import unique
@@ -11,6 +13,8 @@ from kontenalab.process import wait_until
 @pytest.fixture(scope="module")
 def vm(grid, lab):
     host = lab.boot(["vm1"], backend="qemu")[0]
+    # An emulated machine that got few processors while it booted has a clock that is behind.
+    host.run(["date", "--set", f"@{time.time():.3f}"])
     grid.join(host)
     grid.wait_node("vm1", "online", timeout=120)
     yield host
