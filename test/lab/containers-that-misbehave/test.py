@@ -44,7 +44,7 @@ def test_one_that_heeds_it_is_not_told(grid):
 def test_a_port_that_another_program_holds(grid):
     """The program goes on to be heard, the deploy names the port, and what ran before runs on; when the port is free the deploy works."""
     host, name = grid.lab.host("node1"), unique("late")
-    with grid.service(name, "busybox:1", "--affinity=node==node1", "--", "sleep", "infinity"):
+    with grid.service(name, "busybox:1", "--affinity=node==node1", "--drain=0", "--", "sleep", "infinity"):
         before = grid.main_pid(grid.instance(name))
         program = host.popen(["python3", "-m", "http.server", "8079"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
