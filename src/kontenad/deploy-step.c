@@ -42,16 +42,21 @@ int deploy_run_end_step(DeployRun *run, DeployStepRow *step, const char *state, 
         return 0;
 }
 
-/* What an instance may take to come up; hooks have time of their own. */
-static uint64_t step_timeout(const DeployRun *run) {
-        return INSTANCE_DEPLOY_TIMEOUT_USEC + service_spec_hooks_sec(run->spec) * USEC_PER_SEC;
+/* What an instance may take to come up; hooks have time of their own. A move has no settings but those of what it moves. */
+static uint64_t step_timeout(const DeployRun *run, const InstanceRow *row) {
+        _cleanup_(service_spec_freep) ServiceSpec *own = NULL;
+        const ServiceSpec *spec = run->spec;
+
+        if (!spec && row && row->spec && service_spec_parse(row->spec, &own, NULL) >= 0)
+                spec = own;
+        return INSTANCE_DEPLOY_TIMEOUT_USEC + (spec ? service_spec_hooks_sec(spec) * USEC_PER_SEC : 0);
 }
 
 /* Why the instance of a step under way has failed, or NULL when it has not (yet). *ret_done: it runs. */
 int deploy_run_judge_step(DeployRun *run, DeployStepRow *step, bool *ret_done, char **ret_error) {
         const InstanceRow *row = deploy_run_find_instance_by_id(run, step->instance_id);
         const SchedulerNode *node = row ? placement_find_node(&run->snapshot, row->node_id) : NULL;
-        uint64_t deadline = step->started_at + step_timeout(run);
+        uint64_t deadline = step->started_at + step_timeout(run, row);
         char *error = NULL;
 
         *ret_done = false;
@@ -73,7 +78,7 @@ int deploy_run_judge_step(DeployRun *run, DeployStepRow *step, bool *ret_done, c
                 error = strprintf("Node '%s' is offline.", node->name);
         else if (run->now >= deadline)
                 error = strprintf("It does not run after %" PRIu64 " s%s%s%s%s%s%s.",
-                                step_timeout(run) / USEC_PER_SEC,
+                                step_timeout(run, row) / USEC_PER_SEC,
                                 node->connected ? ", its state is '" : ", node '",
                                 node->connected ? row->state ?: "unknown" : node->name,
                                 node->connected ? "'" : "' is offline",
@@ -451,7 +456,7 @@ static int start_step(DeployRun *run, DeployStepRow *step) {
         if (r < 0)
                 return r;
 
-        deploy_run_wake_at(run, run->now + step_timeout(run));
+        deploy_run_wake_at(run, run->now + step_timeout(run, NULL));
         return scheduler_assign(&run->snapshot, &q, node);
 }
 
