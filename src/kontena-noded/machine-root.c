@@ -23,31 +23,24 @@ static int open_inside(int root, const char *path, int flags) {
         return fd < 0 ? -errno : fd;
 }
 
+/* Part by part from the root on, each of which may be a link: a part's own ".." is refused with the service. */
 static int make_directory(int root, const char *path) {
         _cleanup_close_ int parent = -EBADF;
-        _cleanup_free_ char *copy = NULL;
-        char *name;
-        int r;
+        _cleanup_free_ char *copy = strdup(path);
+        int fd;
 
+        if (!copy)
+                return -ENOMEM;
         parent = open_inside(root, ".", O_PATH | O_DIRECTORY);
         if (parent < 0)
                 return parent;
-        copy = strdup(path);
-        if (!copy)
-                return -ENOMEM;
 
-        /* Part by part from the root on, each of which may be a link: a part's own ".." is refused with the service. */
-        for (char *p = copy + strspn(copy, "/"); *p; *p = '/') {
-                _cleanup_close_ int fd = -EBADF;
+        for (char *p = copy + strspn(copy, "/"); *p != '\0'; p += strspn(p, "/")) {
+                const char *name = p;
+                char end;
 
-                name = p;
                 p += strcspn(p, "/");
-                if (*p == '\0') {
-                        fd = open_inside(root, copy, O_PATH | O_DIRECTORY);
-                        if (fd == -ENOENT && mkdirat(parent, name, 0755) < 0 && errno != EEXIST)
-                                return -errno;
-                        return fd == -ENOENT ? 0 : MIN(fd, 0);
-                }
+                end = *p;
                 *p = '\0';
                 fd = open_inside(root, copy, O_PATH | O_DIRECTORY);
                 if (fd == -ENOENT) {
@@ -57,10 +50,9 @@ static int make_directory(int root, const char *path) {
                 }
                 if (fd < 0)
                         return fd;
-                r = parent;
-                parent = TAKE_FD(fd);
-                safe_close(r);
-                p += strspn(p + 1, "/");
+                safe_close(parent);
+                parent = fd;
+                *p = end;
         }
         return 0;
 }
