@@ -84,6 +84,7 @@ struct Instance {
         char *made_of;                /* digest of the image that the next generation's root stands on */
         bool swept;                   /* no generation before the current one is left */
         InstanceOperation operation;
+        bool start_cancelled; /* what it brought up is not wanted any more: how it ends is no failure */
         sd_event_source *wake, *retry, *revive, *stable, *drain;
         bool removing;
 
@@ -141,6 +142,7 @@ Runtime *instance_runtime(const Instance *i); /* NULL: not installed, instance_r
 const char *instance_runtime_error(const Instance *i);
 /* Of what is there, though another kind may be wanted by now. */
 Runtime *instance_present_runtime(const Instance *i);
+void instance_cancel_boot(Instance *i);
 bool instance_has_rebooted(const Instance *i, const UnitState *s); /* and not crashed */
 /* SyncStep: the root is mounted, with users from *ret_base on. */
 int instance_make_machine_root(Instance *i, const Image *image, const char *data, const char *root,

@@ -41,6 +41,18 @@ Runtime *instance_present_runtime(const Instance *i) {
         return path && access(path, F_OK) >= 0 ? i->host->machines : i->host->runtime;
 }
 
+/* A machine may take minutes to boot, or never do: whatever is wanted now does not wait for it (trap 8). */
+void instance_cancel_boot(Instance *i) {
+        if (!i->unit || i->start_cancelled || instance_present_runtime(i) != i->host->machines ||
+                        !i->host->machines || unit_state_is_running(unit_state(i->unit)))
+                return;
+        if (i->operation != OPERATION_START && i->operation != OPERATION_RESTART &&
+                        i->operation != OPERATION_REVIVE)
+                return;
+        i->start_cancelled = true;
+        unit_cancel_start(i->unit);
+}
+
 bool instance_has_rebooted(const Instance *i, const UnitState *s) {
         return i->want && i->want->spec->runtime == RUNTIME_NSPAWN && s->exec_main_code == CLD_EXITED &&
                s->exec_main_status == EXIT_STATUS_OF_REBOOT;

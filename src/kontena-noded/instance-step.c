@@ -27,6 +27,7 @@ int instance_watch_unit(Instance *i, const char *name) {
 
         i->unit = unit_free(i->unit);
         i->operation = OPERATION_NONE;
+        i->start_cancelled = false;
         r = unit_new(i->host->units, name, instance_unit_changed, i, &i->unit);
         if (r < 0)
                 return log_error_errno(r, "Cannot follow unit '%s': %m", name);
@@ -209,9 +210,11 @@ static void on_start_failed(Instance *i, const KError *error) {
 void instance_operation_done(Unit *u, const KError *error, void *userdata) {
         InstanceOperation operation;
         Instance *i = userdata;
+        bool cancelled = i->start_cancelled;
 
         operation = i->operation;
         i->operation = OPERATION_NONE;
+        i->start_cancelled = false;
 
         switch (operation) {
         case OPERATION_START:
@@ -226,7 +229,7 @@ void instance_operation_done(Unit *u, const KError *error, void *userdata) {
                 /* The unit went meanwhile: it is started anew. */
                 if (operation != OPERATION_START && unit_state_is_gone(unit_state(u)))
                         break;
-                if (!i->terminate && i->want) {
+                if (!cancelled && !i->terminate && i->want) {
                         on_start_failed(i, error);
                         return;
                 }

@@ -151,6 +151,8 @@ int instance_set_want(Instance *i, json_object *o) {
         if (i->image_rev != i->want_deploy_rev)
                 i->image = image_unref(i->image);
         i->prepared_generation = 0;
+        if (!i->want || i->want->goal != GOAL_RUNNING || i->want->service_rev != i->record.service_rev)
+                instance_cancel_boot(i);
 
         instance_wake(i);
         return 0;
@@ -162,6 +164,7 @@ void instance_terminate(Instance *i) {
 
         instance_interrupt(i);
         instance_health_stop(i);
+        instance_cancel_boot(i);
         i->terminate = true;
         i->drain_until = 0;
         instance_wake(i);

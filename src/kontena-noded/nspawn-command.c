@@ -164,8 +164,6 @@ static int add_arguments(const NspawnInput *in, char ***l, KError *reterr) {
                 r = add_kill_signal(in, SIGTERM, l);
         if (r >= 0)
                 r = strv_extend(l, "--console=pipe");
-        if (r >= 0 && in->want->spec->notify)
-                r = strv_extend(l, "--notify-ready=yes");
         if (r >= 0 && !isempty(directory))
                 r = strv_extendf(l, "--chdir=%s", directory);
         if (r >= 0)

@@ -153,6 +153,36 @@ static void test_root_that_cannot_be_made(void **state) {
         close_fixture(&f);
 }
 
+/* Trap 8: nobody waits until it has booted, which it may never do. And that it was stopped is nobody's failure. */
+static void test_boot_is_cut_short_by_what_is_wanted_now(void **state) {
+        Fixture f;
+
+        open_fixture(&f);
+        f.host.machines = &fake_machines;
+        want(&f, 1, 1, ",\"spec\":{\"image\":\"a:1\",\"runtime\":\"nspawn\"}");
+        pull_finishes(NULL);
+        unit_becomes("activating", 7);
+        trail[0] = '\0';
+        /* The same once more, deployed again: it may go on. */
+        want(&f, 2, 1, ",\"spec\":{\"image\":\"a:1\",\"runtime\":\"nspawn\"}");
+        ASSERT_TRAIL("");
+        want(&f, 3, 2, ",\"spec\":{\"image\":\"a:1\",\"runtime\":\"nspawn\",\"count\":2}");
+        ASSERT_TRAIL("cancel ");
+        unit_finishes("inactive", "Cannot start unit: the job's result is 'canceled'");
+        ASSERT_STREQ(instance_error(f.i), "");
+        pull_finishes(NULL);
+        settle(&f, 0);
+        if (!strstr(trail, "root:gen-2 prepare-machine "))
+                fail_msg("%s", trail);
+
+        trail[0] = '\0';
+        instance_terminate(f.i);
+        ASSERT_TRAIL("cancel ");
+        unit_finishes("inactive", "Cannot start unit: the job's result is 'canceled'");
+        ASSERT_TRAIL("net- "); /* and what is on the disk follows */
+        close_fixture(&f);
+}
+
 static void test_machine_without_nspawn(void **state) {
         Fixture f;
 
@@ -193,6 +223,7 @@ KONTENA_TESTS(cmocka_unit_test(test_who_is_killed_after_the_grace_is_named),
                 cmocka_unit_test(test_machine_has_its_root_made),
                 cmocka_unit_test(test_root_that_cannot_be_made),
                 cmocka_unit_test(test_machine_without_nspawn),
+                cmocka_unit_test(test_boot_is_cut_short_by_what_is_wanted_now),
                 cmocka_unit_test(test_newcomer_is_published_when_it_is_up),
                 cmocka_unit_test(test_drain_ends_by_itself), cmocka_unit_test(test_drain_is_cut_short),
                 cmocka_unit_test(test_digest_that_is_here_asks_nobody),

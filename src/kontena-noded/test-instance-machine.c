@@ -113,6 +113,11 @@ int unit_stop(Unit *u, uint64_t timeout_usec, unit_done_t done) {
         return 0;
 }
 
+void unit_cancel_start(Unit *u) {
+        note("cancel");
+        ASSERT_TRUE(u->done);
+}
+
 void unit_becomes(const char *active_state, uint32_t pid) {
         the_unit->state.active_state = (char *) active_state;
         the_unit->state.main_pid = pid;
@@ -414,7 +419,11 @@ static const RuntimeOps ops = { .kind = "fake", .prepare = prepare, .setup = set
 static Runtime runtime = { .ops = &ops, .name = (char *) "fake" };
 
 static int prepare_machine(Runtime *rt, const RuntimeContainer *c, KError *reterr) {
+        _cleanup_free_ char *path = strjoin(c->directory, "/environment");
+
         note("prepare-machine");
+        ASSERT_OK(mkdir_p(c->directory, 0700));
+        ASSERT_OK(write_file_atomic(path, "", 0, 0400));
         ASSERT_TRUE(c->uid_base >= UID_RANGE_FIRST);
         return 0;
 }

@@ -436,6 +436,16 @@ void unit_reset_failed(Unit *u) {
                 log_warning_errno(r, "Unit '%s' cannot be reset: %m", u->name);
 }
 
+void unit_cancel_start(Unit *u) {
+        int r;
+
+        assert(u->done);
+        r = sd_bus_call_method_async(u->manager->bus, NULL, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_MANAGER,
+                        "StopUnit", NULL, NULL, "ss", u->name, "replace");
+        if (r < 0)
+                log_warning_errno(r, "The start of unit '%s' goes on: %m", u->name);
+}
+
 static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         UnitManager *manager = userdata;
 

@@ -48,6 +48,8 @@ int unit_start(Unit *u, const UnitSetup *setup, uint64_t timeout_usec, unit_done
 int unit_restart(Unit *u, uint64_t timeout_usec, unit_done_t done);
 /* A unit that does not run or exist is fine. Afterwards a failed one is reset, so that its name is free again. */
 int unit_stop(Unit *u, uint64_t timeout_usec, unit_done_t done);
+/* A start that is under way ends, as failed. */
+void unit_cancel_start(Unit *u);
 
 /* A failed unit is forgotten. Nobody waits for it: what is asked of systemd later comes later. */
 void unit_reset_failed(Unit *u);

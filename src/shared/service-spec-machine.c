@@ -50,8 +50,6 @@ int spec_refuse_for_machine(const ServiceSpec *s, KError *reterr) {
                                 "'privileged' gives it "
                                 "this machine's" },
                 { s->notify, "notify", "a machine is up when it says that it has booted" },
-                { s->health_check.protocol == HEALTH_EXEC, "health_check exec",
-                                "a machine is asked by http or tcp" },
                 { s->n_hooks > 0, "hooks", "they are for containers, a machine has units of its own" },
                 { boots && s->working_dir, "working_dir", "it is for a command ('cmd')" },
         };

@@ -86,7 +86,8 @@ static void test_everything_of_a_deploy(void **state) {
 static void test_machines_boot_or_run_a_command(void **state) {
         _cleanup_(service_spec_freep)
                         ServiceSpec *boots = spec("'runtime':'nspawn','stop_signal':'SIGRTMIN+3'"),
-                                    *runs = spec("'runtime':'nspawn','cmd':['a'],'working_dir':'/'"),
+                                    *runs = spec("'runtime':'nspawn','cmd':['a'],'working_dir':'/',"
+                                                 "'health_check':{'protocol':'exec','command':['a']}"),
                                     *container = spec("'runtime':'oci'");
 
         ASSERT_EQ(boots->runtime, RUNTIME_NSPAWN);
@@ -241,8 +242,6 @@ static void test_what_is_refused_and_why(void **state) {
                                 K_NOT_SUPPORTED },
                 { "'runtime':'nspawn','pid':'host'", "'pid' cannot", K_NOT_SUPPORTED },
                 { "'runtime':'nspawn','notify':true", "'notify' cannot", K_NOT_SUPPORTED },
-                { "'runtime':'nspawn','health_check':{'protocol':'exec','command':['a']}",
-                                "asked by http or tcp", K_NOT_SUPPORTED },
                 { "'runtime':'nspawn','hooks':{'pre_stop':[{'name':'a','cmd':'b'}]}", "'hooks' cannot",
                                 K_NOT_SUPPORTED },
                 { "'runtime':'nspawn','cap_add':['NET_ADMIN']", "'cap_add' cannot", K_NOT_SUPPORTED },
