@@ -12,6 +12,7 @@
 #define SYSTEMD_PATH      "/org/freedesktop/systemd1"
 #define SYSTEMD_MANAGER   "org.freedesktop.systemd1.Manager"
 #define UNIT_PATH_PREFIX  "/org/freedesktop/systemd1/unit"
+#define REREAD_USEC       (5U * USEC_PER_SEC)
 #define CALL_TIMEOUT_USEC (60U * USEC_PER_SEC) /* PID 1 may be busy reloading */
 
 struct UnitManager {
@@ -26,6 +27,7 @@ struct Unit {
         char *name, *path;
         UnitState state;
         sd_bus_slot *match, *get_unit, *get_service;
+        sd_event_source *reread;
         unit_changed_t changed;
         void *userdata;
 
@@ -162,12 +164,39 @@ static int on_service_read(sd_bus_message *m, void *userdata, sd_bus_error *erro
         return 0;
 }
 
+static int read_state(Unit *u);
+
+static int on_reread(sd_event_source *s, uint64_t usec, void *userdata) {
+        Unit *u = userdata;
+        int r;
+
+        u->reread = sd_event_source_disable_unref(u->reread);
+        r = read_state(u);
+        if (r < 0)
+                log_error_errno(r, "Cannot read the state of unit '%s': %m", u->name);
+        return 0;
+}
+
+/* A machine that has just booted may be too busy to answer in time, and nothing is done for a unit of which nothing is known. */
+static void read_later(Unit *u) {
+        int r;
+
+        if (u->reread)
+                return;
+        r = sd_event_add_time_relative(u->manager->event, &u->reread, CLOCK_MONOTONIC, REREAD_USEC,
+                        USEC_PER_SEC, on_reread, u);
+        if (r < 0)
+                log_error_errno(r, "Cannot ask for unit '%s' again: %m", u->name);
+}
+
 static int on_unit_read(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Unit *u = userdata;
 
         u->get_unit = sd_bus_slot_unref(u->get_unit);
-        if (on_read(u, m) < 0)
+        if (on_read(u, m) < 0) {
+                read_later(u);
                 return 0;
+        }
         u->state.known = true;
         u->changed(u, u->userdata);
         return 0;
@@ -263,6 +292,7 @@ Unit *unit_free(Unit *u) {
 
         u->done = NULL;
         operation_end(u, NULL);
+        sd_event_source_disable_unref(u->reread);
         sd_bus_slot_unref(u->match);
         sd_bus_slot_unref(u->get_unit);
         sd_bus_slot_unref(u->get_service);
