@@ -150,6 +150,19 @@ bool string_is_printable(const char *s) {
         return true;
 }
 
+char *utf8_repair(char *s) {
+        for (char *p = s; p && *p;) {
+                unsigned char c = (unsigned char) *p;
+                size_t n = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+
+                if (strnlen(p, n) == n && utf8_is_valid(p, n))
+                        p += n;
+                else
+                        *p++ = '?';
+        }
+        return s;
+}
+
 void erase_memory(void *p, size_t n) {
         if (p && n > 0)
                 explicit_bzero(p, n);

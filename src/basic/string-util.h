@@ -49,6 +49,8 @@ char *strjoin_real(const char *first, ...) _sentinel_;
 
 /* Well-formed UTF-8 without control characters but those allowed; for what a person sends and we show. */
 bool utf8_is_valid(const char *s, size_t n) _pure_;
+char *
+utf8_repair(char *s); /* in place: each byte that belongs to no character becomes '?'. Returns s, which may be NULL */
 bool string_is_printable(const char *s) _pure_;
 
 /* Overwrites n bytes so that the compiler cannot drop it. */

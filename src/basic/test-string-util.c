@@ -89,8 +89,28 @@ static void test_free_and_strdup_tells_change(void **state) {
         assert_null(s);
 }
 
+static void test_utf8_is_repaired(void **state) {
+        static const char *const cases[][2] = {
+                { "", "" },
+                { "plain", "plain" },
+                { "\303\244\342\202\254\360\237\230\200", "\303\244\342\202\254\360\237\230\200" },
+                { "cut \342\202", "cut ??" },
+                { "\344 latin", "? latin" },
+                { "\355\240\200x", "???x" },
+                { "\303\303\244", "?\303\244" },
+        };
+
+        FOREACH_ARRAY(c, cases, ELEMENTSOF(cases)) {
+                _cleanup_free_ char *s = strdup((*c)[0]);
+
+                ASSERT_STREQ(utf8_repair(s), (*c)[1]);
+        }
+        ASSERT_TRUE(utf8_repair(NULL) == NULL);
+}
+
 KONTENA_TESTS(cmocka_unit_test(test_prefix_and_suffix),
                 cmocka_unit_test(test_utf8_refuses_what_rfc3629_refuses),
+                cmocka_unit_test(test_utf8_is_repaired),
                 cmocka_unit_test(test_printable_refuses_control_characters),
                 cmocka_unit_test(test_hex_round_trip), cmocka_unit_test(test_base32_vectors),
                 cmocka_unit_test(test_split_drops_empty_parts),

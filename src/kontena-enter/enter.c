@@ -86,14 +86,32 @@ static int open_namespace(int process, const char *name) {
         return fd;
 }
 
+/* Not whose process it is: that one may have become another user since. */
+static int read_base(int process, uid_t *ret) {
+        _cleanup_free_ char *text = NULL;
+        unsigned long long inside, base;
+        char *end;
+        int r;
+
+        r = read_file_at(process, "uid_map", STATUS_SIZE_MAX, &text, NULL);
+        if (r < 0)
+                return r;
+        inside = strtoull(text, &end, 10);
+        base = strtoull(end, NULL, 10);
+        if (end == text || inside != 0 || base >= UINT32_MAX)
+                return -ESRCH;
+
+        *ret = (uid_t) base;
+        return 0;
+}
+
 /* By way of a directory of /proc that stays that process' one: a number that is used again leads nowhere. */
 static int open_machine(const char *cgroup, Machine *ret, KError *reterr) {
         _cleanup_free_ char *path = NULL, *status = NULL;
         _cleanup_close_ int process = -EBADF;
         const char *line;
         Machine m = { .root = -EBADF };
-        struct stat st = {};
-        pid_t leader;
+        pid_t leader, again;
         int r;
 
         FOREACH_ARRAY(fd, m.fds, ELEMENTSOF(m.fds))
@@ -122,13 +140,11 @@ static int open_machine(const char *cgroup, Machine *ret, KError *reterr) {
                 m.root = openat(process, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
                 r = m.root < 0 ? -errno : 0;
         }
-        if (r >= 0) {
-                r = fstat(process, &st) < 0 ? -errno : 0;
-                m.base = st.st_uid;
-        }
+        if (r >= 0)
+                r = read_base(process, &m.base);
         line = r >= 0 ? strstr(status, "\nCapBnd:") : NULL;
         /* It is still the one in that group. */
-        if (r >= 0 && (!line || machine_leader_find(cgroup, &leader) < 0 ||
+        if (r >= 0 && (!line || machine_leader_find(cgroup, &again) < 0 || again != leader ||
                                       !machine_status_is_leader(status)))
                 r = -ESRCH;
         if (r < 0) {

@@ -157,9 +157,11 @@ static int add_boot(const NspawnInput *in, char ***l) {
 static int add_arguments(const NspawnInput *in, char ***l, KError *reterr) {
         const char *directory = in->want->spec->working_dir ?: in->image->working_directory;
         _cleanup_strv_free_ char **args = NULL;
+        Image image = *in->image;
         int r;
 
-        r = oci_args(in->want, in->image, &args, reterr);
+        image.entrypoint = image.cmd = NULL; /* they are for a container of it */
+        r = oci_args(in->want, &image, &args, reterr);
         if (r >= 0)
                 r = add_kill_signal(in, SIGTERM, l);
         if (r >= 0)

@@ -94,36 +94,44 @@ static int add_if(json_object *o, const char *key, const char *value) {
         return value ? json_add_string(o, key, value) : 0;
 }
 
-/* The password is in o from here on, and in nothing else. */
+/* The password is in o from here on, and in nothing else. Returns 1 when it is the grid's. */
 static int add_credentials(json_object *o, const PullConfig *c, const char *registry, const Settings *s,
                 KError *reterr) {
         const char *user = s ? s->username : NULL, *secret = s ? s->password : NULL;
         _cleanup_erase_ char *password = NULL;
         _cleanup_free_ char *username = NULL;
-        int r = 0;
+        int r = 0, from_grid;
 
         if (c->credentials.open)
                 r = c->credentials.open(registry_canonical(registry), &username, &password, reterr,
                                 c->credentials.userdata);
         if (r < 0)
                 return r;
-        if (r > 0) {
+        from_grid = r > 0;
+        if (from_grid) {
                 user = username;
                 secret = password;
         }
         r = add_if(o, "username", user);
-        return r < 0 ? r : add_if(o, "password", secret);
+        if (r >= 0)
+                r = add_if(o, "password", secret);
+        return r < 0 ? r : from_grid;
 }
 
 static int add_endpoint(json_object *o, const PullConfig *c, const char *registry, KError *reterr) {
         const Settings *s = find(c, registry);
         const char *ca_file = s && s->ca_file ? s->ca_file : c->ca_file;
+        bool insecure = s && s->insecure;
         int r;
 
         r = add_credentials(o, c, registry, s, reterr);
-        if (r >= 0)
-                r = add_if(o, "ca_file", ca_file);
-        return r < 0 ? r : json_add_bool(o, "insecure", s && s->insecure);
+        if (r < 0)
+                return r;
+        /* That this machine does without TLS is its own decision, the password is the whole grid's. */
+        if (r > 0)
+                insecure = false;
+        r = add_if(o, "ca_file", ca_file);
+        return r < 0 ? r : json_add_bool(o, "insecure", insecure);
 }
 
 static int add_mirrors(json_object *o, const PullConfig *c, const Settings *s, KError *reterr) {

@@ -59,7 +59,7 @@ int kerror_set(KError *e, KErrorCode code, const char *format, ...) {
         if (e && e->code == K_OK) {
                 e->code = code;
                 va_start(ap, format);
-                e->message = strvprintf(format, ap);
+                e->message = utf8_repair(strvprintf(format, ap));
                 va_end(ap);
         }
 
@@ -93,7 +93,7 @@ int kerror_set_errno(KError *e, int error, const char *format, ...) {
                 e->code = code_from_errno(error);
                 errno = abs(error);
                 va_start(ap, format);
-                e->message = strvprintf(format, ap);
+                e->message = utf8_repair(strvprintf(format, ap));
                 va_end(ap);
         }
 
@@ -114,7 +114,7 @@ void kerror_prefix(KError *e, const char *format, ...) {
         if (!context)
                 return;
 
-        joined = strjoin(context, ": ", kerror_message(e));
+        joined = utf8_repair(strjoin(context, ": ", kerror_message(e)));
         if (!joined)
                 return;
         free(e->message);

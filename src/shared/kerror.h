@@ -53,7 +53,9 @@ static inline bool kerror_is_set(const KError *e) {
         return e && e->code != K_OK;
 }
 
-/* Sets the error unless one is set already or e is NULL. Returns the negative errno that belongs to the code, so:
+/* A message is always UTF-8, whatever names it was made of, and wherever they were cut: D-Bus and JSON take nothing else.
+ *
+ * Sets the error unless one is set already or e is NULL. Returns the negative errno that belongs to the code, so:
  * return kerror_set(reterr, K_NO_SUCH_GRID, "No grid '%s'.", name); */
 int kerror_set(KError *e, KErrorCode code, const char *format, ...) _printf_(3, 4);
 

@@ -7,16 +7,40 @@ bool service_spec_boots(const ServiceSpec *s) {
         return s->runtime == RUNTIME_NSPAWN && strv_length(s->cmd) == 0 && strv_length(s->entrypoint) == 0;
 }
 
+/* Without what makes no difference: "//etc/./" is "/etc". */
+static char *plain_path(const char *path) {
+        char *plain = malloc(strlen(path) + 2), *to = plain;
+
+        for (const char *p = path; plain && *p;) {
+                size_t n;
+
+                p += strspn(p, "/");
+                n = strcspn(p, "/");
+                if (n > 0 && !(n == 1 && *p == '.')) {
+                        *to++ = '/';
+                        to = (char *) memcpy(to, p, n) + n;
+                }
+                p += n;
+        }
+        if (plain)
+                *to = '\0';
+        return plain;
+}
+
 static int refuse_lists(const ServiceSpec *s, KError *reterr) {
         int r;
 
         STRV_FOREACH(v, s->volumes) {
                 _cleanup_(volume_mount_done) VolumeMount m = {};
+                _cleanup_free_ char *path = NULL;
 
                 r = volume_mount_parse(*v, &m, reterr);
                 if (r < 0)
                         return r;
-                if (STR_IN_SET(m.path, "/etc", "/run", "/dev", "/proc", "/sys"))
+                path = plain_path(m.path);
+                if (!path)
+                        return -ENOMEM;
+                if (STR_IN_SET(path, "/etc", "/run", "/dev", "/proc", "/sys"))
                         return kerror_set(reterr, K_NOT_SUPPORTED,
                                         "'volumes' cannot have '%s' with 'runtime' nspawn: what is there is "
                                         "made "

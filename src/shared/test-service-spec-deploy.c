@@ -247,6 +247,8 @@ static void test_what_is_refused_and_why(void **state) {
                 { "'runtime':'nspawn','cap_add':['NET_ADMIN']", "'cap_add' cannot", K_NOT_SUPPORTED },
                 { "'runtime':'nspawn','working_dir':'/'", "'working_dir' cannot", K_NOT_SUPPORTED },
                 { "'runtime':'nspawn','env':['A=1','B=c\\nd']", "unlike 'B'", K_NOT_SUPPORTED },
+                { "'runtime':'nspawn','volumes':['data://etc/./']", "'volumes' cannot have",
+                                K_NOT_SUPPORTED },
                 { "'runtime':'nspawn','volumes':['data:/etc']", "'volumes' cannot have '/etc'",
                                 K_NOT_SUPPORTED },
                 { "'runtime':'nspawn','volumes':['/a:/b:rshared']", "cannot propagate mounts",
