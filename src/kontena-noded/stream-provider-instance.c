@@ -126,7 +126,7 @@ static int begin_get(InstanceStream *s, KError *reterr) {
 
         parent = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         r = fd = parent < 0 ? -errno : volume_directory_open(parent, VOLUMES);
-        if (r == -ENOENT)
+        if (r == -ENOENT && parent >= 0)
                 return kerror_set(reterr, K_NO_SUCH_VOLUME, "The instance has no volumes of its own.");
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The volumes of the instance cannot be opened: %m.");

@@ -18,6 +18,7 @@
 /* All was sent: the other side brings it to the disk. */
 #define FLUSH_USEC   (1800 * USEC_PER_SEC)
 #define ATTEMPTS_MAX 5U
+#define ANSWER_USEC  (30 * USEC_PER_SEC)
 
 typedef enum CopyState {
         COPY_WAITING, /* to be begun, or begun anew */
@@ -43,6 +44,7 @@ struct Copy {
         CopyState state;
         KError error;
         unsigned attempts;
+        uint64_t not_before; /* CLOCK_MONOTONIC: of the next attempt */
 
         StreamBridge *bridge;
         uint64_t bytes; /* of this attempt, in parts that are done */
@@ -78,14 +80,21 @@ static void wake(Copy *c) {
                 deployer_wake(c->owner->master->deployer, c->service_id);
 }
 
+/* A connection was lost, or a daemon was started anew and does not have all its instances yet, or has no stream to spare: what
+ * may be otherwise in a moment. */
+static bool is_passing(KErrorCode code) {
+        return code == K_NODE_OFFLINE || code == K_CONFLICT || code == K_NO_SUCH_INSTANCE ||
+               code == K_LIMIT_EXCEEDED || code == K_TIMEOUT;
+}
+
 static void fail(Copy *c, KErrorCode code, const char *why) {
         const Part *p = c->parts + c->current;
 
         c->bridge = stream_bridge_free(c->bridge);
-        /* A connection was lost, or a daemon is started anew: from the beginning, when both are there again. */
-        if (code == K_NODE_OFFLINE && c->attempts < ATTEMPTS_MAX) {
+        if (is_passing(code) && c->attempts < ATTEMPTS_MAX) {
                 log_notice("Copying '%s' to another node was interrupted, beginning anew: %s", p->from, why);
                 c->state = COPY_WAITING;
+                c->not_before = now_monotonic() + c->attempts * TICK_USEC;
         } else {
                 c->state = COPY_FAILED;
                 (void) kerror_set(&c->error, code, "Copying the data failed: %s", why);
@@ -95,14 +104,26 @@ static void fail(Copy *c, KErrorCode code, const char *why) {
 
 static int begin_part(Copy *c, KError *reterr);
 
+/* A volume that its node never had: nothing was written, and the other node makes a new one, too. That a node does not find what it had
+ * before is something else: perhaps a disk is not mounted. */
+static bool is_new(const Copy *c) {
+        _cleanup_(volume_instance_row_freep) VolumeInstanceRow *row = NULL;
+        const Part *p = c->parts + c->current;
+        int r;
+
+        if (!streq(p->key, "volume"))
+                return true; /* the node itself tells the one from the other */
+        r = store_find_volume_instance(c->owner->master->store, c->from_node, p->from, &row);
+        return r == -ENOENT || (r >= 0 && !streq_ptr(row->state, "present") && row->used == 0);
+}
+
 static void on_part_done(uint64_t bytes, bool by_source, const KError *error, void *userdata) {
         _cleanup_kerror_ KError next = KERROR_NULL;
         Copy *c = userdata;
         int r;
 
         c->bridge = NULL;
-        /* Of a volume that its node does not have nothing was ever written: the other node makes a new one, too. */
-        if (error && !(by_source && error->code == K_NO_SUCH_VOLUME)) {
+        if (error && !(by_source && error->code == K_NO_SUCH_VOLUME && is_new(c))) {
                 fail(c, error->code, kerror_message(error));
                 return;
         }
@@ -128,13 +149,11 @@ static int fill_end(Copy *c, StreamBridgeEnd *end, const char *node_id, const ch
         return json_add_string(end->params, c->parts[c->current].key, value);
 }
 
-static int begin_part(Copy *c, KError *reterr) {
+static int open_part(Copy *c, KError *reterr) {
         const Part *p = c->parts + c->current;
         StreamBridgeEnd from = { .kind = p->get }, to = { .kind = p->put };
         int r;
 
-        c->moved = 0;
-        c->last = now_monotonic();
         r = fill_end(c, &from, c->from_node, p->from, reterr);
         if (r >= 0)
                 r = fill_end(c, &to, c->to_node, p->to, reterr);
@@ -144,6 +163,84 @@ static int begin_part(Copy *c, KError *reterr) {
                 return r;
         }
         return stream_bridge_new(c->owner->master, &from, &to, on_part_done, c, &c->bridge, reterr);
+}
+
+/* Who has asked a node for the snapshots of a volume; the copy may be gone when the answer comes. */
+typedef struct Question {
+        Master *master;
+        char *deploy_id;
+        unsigned attempt;
+        size_t part;
+} Question;
+
+static Copy *find(DataCopies *l, const char *deploy_id);
+
+static void on_snapshots(NodeSession *session, json_object *result, const KError *error, void *userdata) {
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        json_object *snapshots = NULL;
+        Question *q = userdata;
+        Copy *c = q->master->data_copies ? find(q->master->data_copies, q->deploy_id) : NULL;
+        bool is_ours = c && c->state == COPY_RUNNING && c->attempts == q->attempt && c->current == q->part;
+        int r = 0;
+
+        free(q->deploy_id);
+        free(q);
+        if (!is_ours)
+                return;
+        if (error && error->code != K_NO_SUCH_VOLUME) {
+                fail(c, error->code, kerror_message(error));
+                return;
+        }
+        if (result)
+                r = json_find_array(result, "snapshots", &snapshots, &e);
+        if (r > 0 && json_object_array_length(snapshots) > 0)
+                r = kerror_set(&e, K_IN_USE,
+                                "Volume '%s' has %zu snapshots, which would not go with it; remove them "
+                                "first: "
+                                "kontenactl volume remove-snapshot.",
+                                c->parts[c->current].from, (size_t) json_object_array_length(snapshots));
+        if (r >= 0)
+                r = open_part(c, &e);
+        if (r < 0)
+                fail(c, kerror_is_set(&e) ? e.code : K_INTERNAL, kerror_message(&e));
+}
+
+static int ask_for_snapshots(Copy *c, KError *reterr) {
+        NodeSession *session = node_sessions_find(c->owner->master->sessions, c->from_node);
+        _cleanup_json_ json_object *params = json_object_new_object();
+        Question *q;
+        int r;
+
+        if (!session)
+                return kerror_set(reterr, K_NODE_OFFLINE, "A node is offline.");
+        if (!params)
+                return -ENOMEM;
+        r = json_add_string(params, "volume", c->parts[c->current].from);
+        if (r >= 0)
+                r = json_add_string(params, "action", "list");
+        if (r < 0)
+                return r;
+        q = new0(Question, 1);
+        if (!q)
+                return -ENOMEM;
+        *q = (Question){ .master = c->owner->master, .attempt = c->attempts, .part = c->current };
+        q->deploy_id = strdup(c->deploy_id);
+        r = q->deploy_id ? session_call(session, "volume.snapshot", TAKE_PTR(params), ANSWER_USEC,
+                                           on_snapshots, q)
+                         : -ENOMEM;
+        if (r < 0) {
+                free(q->deploy_id);
+                free(q);
+        }
+        return r;
+}
+
+/* A snapshot is part of what would be removed with the volume when all is well. */
+static int begin_part(Copy *c, KError *reterr) {
+        c->moved = 0;
+        c->last = now_monotonic();
+        return streq(c->parts[c->current].key, "volume") ? ask_for_snapshots(c, reterr)
+                                                         : open_part(c, reterr);
 }
 
 static int add_part(Copy *c, const char *get, const char *put, const char *key, const char *from,
@@ -201,12 +298,13 @@ static bool is_pointless(Copy *c) {
 }
 
 static void watch(Copy *c) {
-        uint64_t moved = stream_bridge_bytes(c->bridge), now = now_monotonic();
+        uint64_t moved = c->bridge ? stream_bridge_bytes(c->bridge) : 0, now = now_monotonic();
 
         if (moved != c->moved) {
                 c->moved = moved;
                 c->last = now;
-        } else if (now > c->last + (stream_bridge_is_finishing(c->bridge) ? FLUSH_USEC : STALL_USEC))
+        } else if (now > c->last + (c->bridge && stream_bridge_is_finishing(c->bridge) ? FLUSH_USEC
+                                                                                       : STALL_USEC))
                 fail(c, K_TIMEOUT, "Nothing has moved for a long time.");
 }
 
@@ -246,11 +344,14 @@ static int begin(Copy *c, KError *reterr) {
                 c->state = COPY_DONE;
                 return 0;
         }
-        r = begin_part(c, reterr);
-        if (r < 0)
-                return r;
         c->attempts++;
         c->state = COPY_RUNNING;
+        r = begin_part(c, reterr);
+        if (r < 0) {
+                c->attempts--;
+                c->state = COPY_WAITING;
+                return r;
+        }
         return arm(c->owner);
 }
 
@@ -270,6 +371,8 @@ int data_copy_run(DataCopies *l, const DataCopyRequest *q, char **ret_progress, 
                 if (r < 0)
                         return r;
         }
+        if (c->state == COPY_WAITING && now_monotonic() < c->not_before)
+                return arm(l);
         if (c->state == COPY_WAITING) {
                 r = begin(c, &error);
                 if (r < 0 && error.code == K_NODE_OFFLINE) /* its session has ended, the row does not say so yet */
@@ -285,9 +388,11 @@ int data_copy_run(DataCopies *l, const DataCopyRequest *q, char **ret_progress, 
                 return *ret_progress ? 0 : -ENOMEM;
         }
 
-        r = c->state == COPY_DONE ? 1 : kerror_errno(c->error.code);
-        if (r < 0)
-                kerror_move(reterr, &c->error);
+        /* Kept until whoever asked has written that down. */
+        if (c->state == COPY_DONE)
+                return 1;
+        r = kerror_errno(c->error.code);
+        kerror_move(reterr, &c->error);
         copy_free(c);
         return r;
 }

@@ -23,7 +23,7 @@ typedef struct DataCopyRequest {
         char *const *volumes;         /* by their name on both nodes */
 } DataCopyRequest;
 
-/* Begins, or says how far it is. 0: under way, the deployer is woken now and then; 1: all is there, and forgotten here. Fails with
+/* Begins, or says how far it is. 0: under way, the deployer is woken now and then; 1: all is there, until data_copy_forget(). Fails with
  * reterr set when it was given up. *ret_progress: "1.2 GB copied", or NULL; the caller's. */
 int data_copy_run(DataCopies *l, const DataCopyRequest *q, char **ret_progress, KError *reterr);
 /* Whoever asked does not care any more. */

@@ -27,13 +27,14 @@ static VolumeMove volumes_of(const ServiceRow *service, const InstanceRow *i) {
 }
 
 /* The other node must be one on which the scheduler could have put it. */
-static int check_target(SchedulerSnapshot *snapshot, const ServiceRow *service, const InstanceRow *old,
-                SchedulerNode *to, KError *reterr) {
+static int check_target(Store *s, SchedulerSnapshot *snapshot, const ServiceRow *service,
+                const InstanceRow *old, SchedulerNode *to, KError *reterr) {
         SchedulerSnapshot only = {
                 .nodes = to,
                 .n_nodes = 1,
                 .default_affinity = snapshot->default_affinity,
         };
+        _cleanup_scheduler_volumes_ SchedulerVolumes volumes = {};
         _cleanup_(service_spec_freep) ServiceSpec *spec = NULL;
         SchedulerRequest q = {
                 .service_id = service->id,
@@ -63,7 +64,11 @@ static int check_target(SchedulerSnapshot *snapshot, const ServiceRow *service, 
                 return kerror_set(reterr, K_CONFLICT, "Instance %u is on node '%s' already.", old->number,
                                 to->name);
 
+        r = placement_add_volumes(s, snapshot, service, spec, &volumes);
+        if (r < 0)
+                return r;
         q.spec = spec;
+        q.volumes = &volumes;
         return scheduler_place(&only, &q, &node, reterr);
 }
 
@@ -105,7 +110,7 @@ int deploy_move_request(Store *s, const ServiceRow *service, uint32_t number, co
         r = placement_snapshot(s, service->grid_id, now, &snapshot);
         if (r < 0)
                 return r;
-        r = check_target(&snapshot, service, old, placement_find_node(&snapshot, to->id), reterr);
+        r = check_target(s, &snapshot, service, old, placement_find_node(&snapshot, to->id), reterr);
         if (r < 0)
                 return r;
         volumes = volumes_of(service, old);
@@ -206,7 +211,7 @@ static int begin(DeployRun *run, DeployStepRow *step) {
                                 run, DEPLOY_ERROR, "Instance %u is on no node any more.", step->number);
         if (!node)
                 return deploy_run_finish(run, DEPLOY_ERROR, "The node it was to go to was removed.");
-        r = check_target(&run->snapshot, run->service, old, node, &error);
+        r = check_target(run->store, &run->snapshot, run->service, old, node, &error);
         if (r >= 0)
                 r = store_get_node(run->store, node->id, &to);
         if (r >= 0) {
@@ -316,6 +321,8 @@ static int change_over(DeployRun *run, DeployStepRow *step, InstanceRow *old, In
                 return r;
 
         t = NULL;
+        if (run->master->data_copies)
+                data_copy_forget(run->master->data_copies, run->deploy->id);
         deploy_run_wake_at(run, run->now);
         return 0;
 }
@@ -396,7 +403,15 @@ static int run_copying(DeployRun *run, DeployStepRow *step) {
         return copy_data(run, step, old, fresh);
 }
 
-/* It runs where it went: what it left behind goes. */
+/* It runs where it went: what it left behind goes. In a transaction. */
+static int leave_behind(Store *s, const ServiceRow *service, InstanceRow *old) {
+        VolumeMove volumes = volumes_of(service, old);
+        int r;
+
+        r = old->node_id ? volume_move_drop(s, &volumes, old->node_id, /* keep_shared= */ true) : 0;
+        return r < 0 ? r : store_terminate_instance(s, old, 0);
+}
+
 static int conclude(DeployRun *run, DeployStepRow *step) {
         InstanceRow *old = deploy_run_find_instance(run, step->number, INSTANCE_OUTGOING);
         _cleanup_(store_rollbackp) Store *t = NULL;
@@ -406,19 +421,9 @@ static int conclude(DeployRun *run, DeployStepRow *step) {
         if (r < 0)
                 return r;
         t = run->store;
-        if (old) {
-                VolumeMove volumes = volumes_of(run->service, old);
-
-                if (old->node_id) {
-                        r = volume_move_drop(run->store, &volumes, old->node_id, /* keep_shared= */ true);
-                        if (r < 0)
-                                return r;
-                }
-                r = store_terminate_instance(run->store, old, 0);
-                if (r < 0)
-                        return r;
-        }
-        r = deploy_run_end_step(run, step, "running", NULL);
+        r = old ? leave_behind(run->store, run->service, old) : 0;
+        if (r >= 0)
+                r = deploy_run_end_step(run, step, "running", NULL);
         if (r >= 0)
                 r = store_commit(run->store, NULL);
         if (r < 0)
@@ -428,10 +433,15 @@ static int conclude(DeployRun *run, DeployStepRow *step) {
 }
 
 static int run_starting(DeployRun *run, DeployStepRow *step) {
+        const InstanceRow *fresh = deploy_run_find_instance_by_id(run, step->instance_id);
+        const SchedulerNode *node = fresh ? placement_find_node(&run->snapshot, fresh->node_id) : NULL;
         _cleanup_free_ char *error = NULL;
         bool done;
         int r;
 
+        /* It may run there, seen by everybody but us: only a person can say that it does not, by removing the node. */
+        if (node && !node->connected)
+                return 0;
         r = deploy_run_judge_step(run, step, &done, &error);
         if (r < 0)
                 return r;
@@ -461,8 +471,9 @@ int deploy_move_run(DeployRun *run) {
                         strna(step->error));
 }
 
-/* On a drained node it stays stopped. */
-static int restore(Store *s, const ServiceRow *service, InstanceRow *old) {
+/* On a drained node it stays stopped. So it does while the other copy may still run: of a stateful service never two do. The
+ * rescheduler starts it when its node is active, and the other is gone. */
+static int restore(Store *s, const ServiceRow *service, InstanceRow *old, bool wait) {
         _cleanup_(node_row_freep) NodeRow *node = NULL;
         int r;
 
@@ -470,7 +481,8 @@ static int restore(Store *s, const ServiceRow *service, InstanceRow *old) {
         if (r < 0 && r != -ENOENT)
                 return r;
         old->role = INSTANCE_CURRENT;
-        old->desired = service->state == SERVICE_RUNNING && (!node || node->availability == NODE_ACTIVE)
+        old->desired = service->state == SERVICE_RUNNING && !wait &&
+                                                       (!node || node->availability == NODE_ACTIVE)
                                        ? INSTANCE_RUNNING
                                        : INSTANCE_STOPPED;
         return store_put_instance(s, old);
@@ -503,6 +515,10 @@ int deploy_move_undo(Store *s, const DeployRow *d) {
         /* The node it came from was removed meanwhile: what was copied is all there is. */
         if (!old)
                 return 0;
+        /* Nobody has looked since it came up: the move is over, and only its deploy did not get to say so. */
+        if (fresh && fresh->role == INSTANCE_CURRENT && fresh->observed_deploy_rev == d->deploy_rev &&
+                        streq_ptr(fresh->state, "running"))
+                return leave_behind(s, service, old);
         if (fresh) {
                 volumes = volumes_of(service, fresh);
                 r = fresh->node_id ? volume_move_drop(s, &volumes, fresh->node_id, /* keep_shared= */ false)
@@ -512,5 +528,5 @@ int deploy_move_undo(Store *s, const DeployRow *d) {
                 if (r < 0)
                         return r;
         }
-        return restore(s, service, old);
+        return restore(s, service, old, fresh && fresh->role == INSTANCE_CURRENT && fresh->node_id);
 }

@@ -439,6 +439,28 @@ static bool is_verdict(const KError *e) {
         return kerror_is_set(e) && e->code != K_UNAVAILABLE && e->code != K_INTERNAL;
 }
 
+/* Of a stateful instance never two run, each with data of its own: another copy must be gone before. Returns 1 when that may be soon;
+ * fails when nobody can tell, as its node is offline. */
+static int wait_for_other_copy(DeployRun *run, const DeployStepRow *step, KError *reterr) {
+        const InstanceRow *other = deploy_find_leaving(&run->instances, step->number);
+        const SchedulerNode *node;
+
+        if (!run->spec->stateful || !other)
+                return 0;
+        node = placement_find_node(&run->snapshot, other->node_id);
+        if (!node || node->connected)
+                return 1;
+        if (node->offline_usec < DEPLOY_NODE_GRACE_USEC) {
+                deploy_run_wake_at(run, run->now + DEPLOY_NODE_GRACE_USEC - node->offline_usec);
+                return 1;
+        }
+        return kerror_set(reterr, K_CONFLICT,
+                        "A copy of it may still run on node '%s', which is offline; it can start when that "
+                        "node "
+                        "is back, or was removed.",
+                        node->name);
+}
+
 /* Returns 1 when it cannot start now and may later. */
 static int start_step(DeployRun *run, DeployStepRow *step) {
         SchedulerRequest q = deploy_run_request(run, step->number, (uint32_t) run->deploy->n_steps);
@@ -446,7 +468,11 @@ static int start_step(DeployRun *run, DeployStepRow *step) {
         size_t node = 0;
         int r;
 
-        r = scheduler_place(&run->snapshot, &q, &node, &error);
+        r = wait_for_other_copy(run, step, &error);
+        if (r > 0)
+                return 1;
+        if (r >= 0)
+                r = scheduler_place(&run->snapshot, &q, &node, &error);
         if (r < 0 && error.code == K_UNSCHEDULABLE && deploy_run_may_wait(run, &q))
                 return 1;
         if (r >= 0)

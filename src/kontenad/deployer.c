@@ -157,6 +157,13 @@ static void mark(Deployer *d, const char *service_id, const char *grid_id) {
                 }
 }
 
+const InstanceRow *deploy_find_leaving(const InstanceRowList *instances, uint32_t number) {
+        FOREACH_ARRAY(i, instances->rows, instances->n)
+                if ((*i)->number == number && (*i)->desired == INSTANCE_TERMINATED && (*i)->node_id)
+                        return *i;
+        return NULL;
+}
+
 void deployer_wake(Deployer *d, const char *service_id) {
         mark(d, service_id, NULL);
 }

@@ -33,6 +33,9 @@ int deploy_rollback(Store *s, ServiceRow *service, const RevisionRow *to, const 
  * not brought to its end is as before. The deploy has its steps. */
 int deploy_undo_unfinished(Store *s, const DeployRow *deploy);
 
+/* Is there one of the same number that is on its way out, and not known to be gone? Of a stateful service the next one waits for that. */
+const InstanceRow *deploy_find_leaving(const InstanceRowList *instances, uint32_t number);
+
 /* Something that no row tells: looks at the deploys of this service again. */
 void deployer_wake(Deployer *d, const char *service_id);
 

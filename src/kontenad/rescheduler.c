@@ -149,6 +149,8 @@ static int follow_availability(Rescheduler *self, const SchedulerSnapshot *snaps
                 if (!node || (*i)->desired == INSTANCE_TERMINATED || (*i)->role != INSTANCE_CURRENT)
                         continue;
                 wanted = node->active ? INSTANCE_RUNNING : INSTANCE_STOPPED;
+                if (wanted == INSTANCE_RUNNING && deploy_find_leaving(instances, (*i)->number))
+                        continue;
                 if ((*i)->desired == wanted)
                         continue;
 
@@ -365,6 +367,9 @@ static void on_change(Store *store, StoreKind kind, StoreChange change, const ch
         if (kind == STORE_NODE)
                 on_node(self, store, change, id);
         else if (kind == STORE_GRID && change == STORE_CHANGED) /* default_affinity */
+                look_soon(self);
+        else if (kind == STORE_INSTANCE &&
+                        change == STORE_REMOVED) /* another may have waited for it to be gone */
                 look_soon(self);
         else if (kind == STORE_SERVICE && change == STORE_REMOVED)
                 note_forget(&self->complaints, id);

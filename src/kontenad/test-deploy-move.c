@@ -214,7 +214,7 @@ static void test_trouble_in_the_copy_leaves_it_where_it_was(void **state) {
 
 static void test_instance_that_does_not_start_there_goes_back(void **state) {
         _cleanup_(instance_row_freep) InstanceRow *row = NULL;
-        _cleanup_free_ char *id = NULL;
+        _cleanup_free_ char *id = NULL, *next = NULL;
         Engine e = {};
 
         make_database(&e);
@@ -233,9 +233,68 @@ static void test_instance_that_does_not_start_there_goes_back(void **state) {
         ASSERT_OK(free_and_strdup(&row->error, "It exited with status 1."));
         ASSERT_OK(store_put_instance(e.m.store, row));
         engine_commit(&e);
-        (void) play(&e, NULL);
+        engine_settle(&e);
         assert_deploy(&e, id, DEPLOY_ERROR, "Instance 1 stays where it was: It exited with status 1.");
+        /* The other may still run for a moment: the rescheduler starts this one when it is gone. */
+        row = instance_row_free(row);
+        row = get_instance(&e, "s-web", 1);
+        ASSERT_STREQ(row->node_id, "n1");
+        ASSERT_EQ(row->desired, INSTANCE_STOPPED);
+
+        /* A deploy waits for the same. */
+        next = request_deploy(&e, "s-web", false);
+        engine_settle(&e);
+        row = instance_row_free(row);
+        row = get_instance(&e, "s-web", 1);
+        ASSERT_EQ(row->desired, INSTANCE_STOPPED);
+        (void) play(&e, NULL);
+        assert_deploy(&e, next, DEPLOY_SUCCESS, NULL);
         assert_lives_on(&e, "n1");
+        engine_remove(&e);
+}
+
+static void test_move_that_is_over_cannot_be_cancelled(void **state) {
+        _cleanup_free_ char *id = NULL;
+        Engine e = {};
+
+        make_database(&e);
+        fake_copy_result = 0;
+        ASSERT_OK(request_move(&e, 1, "n2", &id, NULL));
+        (void) play(&e, NULL);
+        fake_copy_result = 1;
+        deployer_wake(e.m.deployer, "s-web");
+        engine_settle(&e);
+        ASSERT_TRUE(nodes_work(&e, "g")); /* it runs there, and nobody has looked yet */
+        engine_begin(&e);
+        ASSERT_OK(deploy_cancel(e.m.store, id, "It was cancelled.", NULL));
+        engine_commit(&e);
+        (void) play(&e, NULL);
+        assert_lives_on(&e, "n2");
+        engine_remove(&e);
+}
+
+static void test_target_that_is_cut_off_when_it_starts_is_waited_for(void **state) {
+        _cleanup_(deploy_row_freep) DeployRow *row = NULL;
+        _cleanup_free_ char *id = NULL;
+        Engine e = {};
+
+        make_database(&e);
+        fake_copy_result = 0;
+        ASSERT_OK(request_move(&e, 1, "n2", &id, NULL));
+        (void) play(&e, NULL);
+        fake_copy_result = 1;
+        deployer_wake(e.m.deployer, "s-web");
+        engine_settle(&e);
+        set_connected(&e, "n2", false);
+        pass_time(&e, 120 * USEC_PER_SEC);
+        (void) play(&e, NULL);
+        row = get_deploy(&e, id);
+        ASSERT_FALSE(DEPLOY_STATE_IS_FINAL(row->state));
+        ASSERT_EQ(count_running(&e), 0); /* not the old one */
+        set_connected(&e, "n2", true);
+        (void) play(&e, NULL);
+        assert_deploy(&e, id, DEPLOY_SUCCESS, NULL);
+        assert_lives_on(&e, "n2");
         engine_remove(&e);
 }
 
@@ -307,5 +366,7 @@ KONTENA_TESTS(cmocka_unit_test(test_instance_moves_with_its_data),
                 cmocka_unit_test(test_data_that_are_there_are_not_replaced),
                 cmocka_unit_test(test_trouble_in_the_copy_leaves_it_where_it_was),
                 cmocka_unit_test(test_instance_that_does_not_start_there_goes_back),
+                cmocka_unit_test(test_move_that_is_over_cannot_be_cancelled),
+                cmocka_unit_test(test_target_that_is_cut_off_when_it_starts_is_waited_for),
                 cmocka_unit_test(test_service_that_is_stopped_meanwhile_stays_stopped),
                 cmocka_unit_test(test_move_survives_a_kill_at_any_step))

@@ -198,6 +198,40 @@ static void test_rescheduler_stops_stateful_on_a_drained_node(void **state) {
         engine_remove(&e);
 }
 
+/* As a move that was undone leaves it: never do two of them run, each with data of its own. */
+static void test_rescheduler_starts_stateful_when_the_other_copy_is_gone(void **state) {
+        _cleanup_(instance_row_freep) InstanceRow *row = NULL, *waits = NULL, *after = NULL;
+        _cleanup_free_ char *id = NULL;
+        const char *other;
+        Engine e = {};
+
+        make(&e, 2, "{\"image\": \"db:1\", \"stateful\": true}");
+        row = get_instance(&e, "s-web", 1);
+        id = strdup(row->id);
+        other = streq(row->node_id, "n1") ? "n2" : "n1";
+        set_connected(&e, other, false);
+        engine_begin(&e);
+        row->desired = INSTANCE_STOPPED;
+        ASSERT_OK(store_put_instance(e.m.store, row));
+        ASSERT_OK(free_and_strdup(&row->id, "leaving"));
+        ASSERT_OK(free_and_strdup(&row->node_id, other));
+        ASSERT_OK(free_and_strdup(&row->address, "10.81.128.77"));
+        row->desired = INSTANCE_TERMINATED;
+        ASSERT_OK(store_put_instance(e.m.store, row));
+        engine_commit(&e);
+        look(&e);
+        waits = get_instance(&e, "s-web", 1);
+        ASSERT_STREQ(waits->id, id);
+        ASSERT_EQ(waits->desired, INSTANCE_STOPPED);
+
+        set_connected(&e, other, true);
+        (void) nodes_work(&e, "g");
+        look(&e);
+        after = get_instance(&e, "s-web", 1);
+        ASSERT_EQ(after->desired, INSTANCE_RUNNING);
+        engine_remove(&e);
+}
+
 static void test_rescheduler_replaces_instances_of_a_removed_node(void **state) {
         _cleanup_(instance_row_freep) InstanceRow *row = NULL;
         Engine e = {};
@@ -437,6 +471,7 @@ KONTENA_TESTS(cmocka_unit_test(test_rescheduler_leaves_alone_what_is_well),
                 cmocka_unit_test(test_rescheduler_waits_without_any_node),
                 cmocka_unit_test(test_rescheduler_drains),
                 cmocka_unit_test(test_rescheduler_stops_stateful_on_a_drained_node),
+                cmocka_unit_test(test_rescheduler_starts_stateful_when_the_other_copy_is_gone),
                 cmocka_unit_test(test_rescheduler_replaces_instances_of_a_removed_node),
                 cmocka_unit_test(test_rescheduler_daemon_follows_new_nodes),
                 cmocka_unit_test(test_rescheduler_follows_labels),

@@ -88,6 +88,16 @@ def test_what_makes_no_sense_is_refused(grid, database):
         assert refused.returncode != 0 and "stateless" in refused.stderr
 
 
+def test_snapshots_are_not_lost_by_a_move(grid, database):
+    name, data = database
+    before, here, there = state(grid, name), grid.instance(name)["node"], other_node(grid, name)
+    grid.ctl("volume", "snapshot", data, "before")
+    refused = grid.ctl("service", "move", f"{name}-1", there, check=False)
+    assert refused.returncode != 0 and "1 snapshots" in refused.stderr
+    assert_as_before(grid, name, data, before, here, there)
+    assert "before" in grid.ctl("volume", "snapshots", data).stdout
+
+
 def begin(grid, name, target):
     """A move that is copying."""
     move = grid.popen("service", "move", f"{name}-1", target)
