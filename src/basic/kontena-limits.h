@@ -125,6 +125,11 @@
 
 /* Audit */
 #define AUDIT_KEPT                           100000U
+#define AUDIT_LIST_MAX                       500U   /* rows in one answer */
+#define AUDIT_BREAKS_MAX                     100U   /* that are told of */
+#define AUDIT_PARAMETERS_MAX                 16384U /* bytes; of longer ones the simple values */
+#define AUDIT_RECORD_SIZE_MAX                (4U * 1024U * 1024U)
+#define AUDIT_ANCHORS_MAX                    256U
 
 /* Network */
 #define RTNL_LIST_MAX                        65536U /* links, addresses, routes, neighbours of the machine */

@@ -5,6 +5,7 @@
 
 #include "file-util.h"
 #include "json-util.h"
+#include "kontena-limits.h"
 #include "log.h"
 #include "string-util.h"
 
@@ -58,13 +59,14 @@ json_object *audit_without_values(json_object *o) {
         return TAKE_PTR(copy);
 }
 
+bool audit_is_refusal(const KError *error) {
+        return kerror_is_set(error) &&
+               (error->code == K_ACCESS_DENIED || error->code == K_INTERACTIVE_AUTHORIZATION_REQUIRED ||
+                               error->code == K_NOT_AUTHENTICATED);
+}
+
 static const char *status(const KError *error) {
-        if (!kerror_is_set(error))
-                return "success";
-        return error->code == K_ACCESS_DENIED || error->code == K_INTERACTIVE_AUTHORIZATION_REQUIRED ||
-                                               error->code == K_NOT_AUTHENTICATED
-                               ? "denied"
-                               : "error";
+        return !kerror_is_set(error) ? "success" : audit_is_refusal(error) ? "denied" : "error";
 }
 
 /* Of a command its name and how many words it has: the others may be secret. */
@@ -90,18 +92,52 @@ static int shorten(json_object *o, const char *key) {
         return r < 0 ? r : json_add(o, key, TAKE_PTR(l));
 }
 
+/* Whoever is refused could fill the disk otherwise. */
+static int bound(json_object *o) {
+        _cleanup_strv_free_ char **large = NULL;
+        const char *text = json_text(o);
+        size_t n = 0;
+
+        if (!text)
+                return -ENOMEM;
+        if (strlen(text) <= AUDIT_PARAMETERS_MAX)
+                return 0;
+        large = new0(char *, OPERATION_PARAMETERS_MAX + 1);
+        if (!large)
+                return -ENOMEM;
+        json_object_object_foreach(o, key, value)
+                if (n < OPERATION_PARAMETERS_MAX &&
+                                (json_object_is_type(value, json_type_object) ||
+                                                json_object_is_type(value, json_type_array))) {
+                        large[n] = strdup(key);
+                        if (!large[n++])
+                                return -ENOMEM;
+                }
+        STRV_FOREACH(k, large)
+                json_object_object_del(o, *k);
+        return json_add_bool(o, "shortened", true);
+}
+
 /* A copy, for values are taken out of it. */
 static json_object *shown_parameters(const OperationCall *c) {
-        json_object *o = audit_without_values(c->parameters);
+        _cleanup_json_ json_object *o = audit_without_values(c->parameters);
 
         for (const OperationParameter *p = c->operation->parameters; o && p->name; p++)
                 if (p->type == PARAMETER_SECRET || p->type == PARAMETER_BYTES)
                         json_object_object_del(o, p->name);
-                else if (p->type == PARAMETER_STRINGS && shorten(o, p->name) < 0) {
-                        json_object_put(o);
+                else if (p->type == PARAMETER_STRINGS && shorten(o, p->name) < 0)
                         return NULL;
-                }
-        return o;
+
+        return !o || bound(o) < 0 ? NULL : TAKE_PTR(o);
+}
+
+/* A grid that is made or removed is called "name". */
+static const char *grid_of(const OperationCall *c) {
+        return param(c, "grid")
+                               ?: (c->grid ? c->grid->name
+                                                  : startswith(c->operation->name, "grid.")
+                                                                  ? param(c, "name")
+                                                                  : NULL);
 }
 
 json_object *audit_record(const OperationCall *c, const KError *error) {
@@ -117,12 +153,18 @@ json_object *audit_record(const OperationCall *c, const KError *error) {
                         json_add_string(o, "caller", c->caller->vtable->kind) < 0 ||
                         json_add_string(o, "name", strempty(c->caller->name)) < 0 ||
                         json_add_string(o, "address", strempty(c->caller->address)) < 0 ||
+                        json_add_string(o, "grid", strempty(grid_of(c))) < 0 ||
+                        json_add_u64(o, "duration", c->started > 0 ? now_monotonic() - c->started : 0) < 0 ||
                         json_add(o, "parameters", shown_parameters(c)) < 0)
                 return NULL;
         if (c->caller->uid != (uid_t) -1)
                 r = json_add_u64(o, "uid", c->caller->uid);
         if (r >= 0 && c->caller->pid > 0)
                 r = json_add_u64(o, "pid", (uint64_t) c->caller->pid);
+        if (r >= 0 && c->caller->unit)
+                r = json_add_string(o, "unit", c->caller->unit);
+        if (r >= 0 && c->caller->session)
+                r = json_add_string(o, "session", c->caller->session);
         if (r >= 0 && kerror_is_set(error))
                 r = json_add_string(o, "error", kerror_bus_name(error->code));
         if (r >= 0 && kerror_is_set(error))
@@ -131,7 +173,8 @@ json_object *audit_record(const OperationCall *c, const KError *error) {
         return r < 0 ? NULL : TAKE_PTR(o);
 }
 
-int audit_set_end(json_object *record, const char *operation, int exit_status, const KError *error) {
+int audit_set_end(json_object *record, const char *operation, int exit_status, uint64_t duration,
+                const KError *error) {
         int r;
 
         r = json_add_u64(record, "time", now_realtime());
@@ -139,51 +182,87 @@ int audit_set_end(json_object *record, const char *operation, int exit_status, c
                 r = json_add_string(record, "operation", operation);
         if (r >= 0)
                 r = json_add_string(record, "status", status(error));
+        if (r >= 0)
+                r = json_add_u64(record, "duration", duration);
         if (r >= 0 && !kerror_is_set(error))
                 r = json_add_i64(record, "exit_status", exit_status);
+        if (r >= 0 && kerror_is_set(error))
+                r = json_add_string(record, "error", kerror_bus_name(error->code));
         if (r >= 0 && kerror_is_set(error))
                 r = json_add_string(record, "message", kerror_message(error));
         return r;
 }
 
-int audit_store(Store *s, json_object *record) {
-        return record ? store_add_audit(s, record) : -ENOMEM;
+int audit_store(Master *m, json_object *record, AuditMark *ret) {
+        return record ? audit_chain_append(m->store, m->keyring, record, ret) : -ENOMEM;
 }
 
-static char *field(const char *key, const char *value) {
-        return isempty(value) ? NULL : strjoin(key, "=", value);
+/* A field of the journal from one of the record, or of its parameters. */
+static const struct {
+        const char *field, *key;
+        bool parameter;
+} journal_fields[] = {
+        { "KONTENA_OPERATION", "operation", false },
+        { "KONTENA_STATUS", "status", false },
+        { "KONTENA_ERROR", "error", false },
+        { "KONTENA_GRID", "grid", false },
+        { "KONTENA_NODE", "node", true },
+        { "KONTENA_STACK", "stack", true },
+        { "KONTENA_SERVICE", "service", true },
+        { "KONTENA_CALLER", "name", false },
+        { "KONTENA_CALLER_UID", "uid", false },
+        { "KONTENA_CALLER_PID", "pid", false },
+        { "KONTENA_CALLER_UNIT", "unit", false },
+        { "KONTENA_CALLER_SESSION", "session", false },
+        { "KONTENA_CALLER_ADDRESS", "address", false },
+        { "KONTENA_DURATION_USEC", "duration", false },
+};
+
+static const char *text_of(json_object *o, const char *key) {
+        json_object *value = NULL;
+
+        if (!o || !json_object_object_get_ex(o, key, &value) || !value ||
+                        json_object_is_type(value, json_type_object) ||
+                        json_object_is_type(value, json_type_array))
+                return NULL;
+        return json_object_get_string(value);
 }
 
-void audit_log(const OperationCall *c, const KError *error) {
-        _cleanup_free_ char *operation = NULL, *result = NULL, *grid = NULL, *node = NULL, *service = NULL,
-                            *stack = NULL, *name = NULL, *uid = NULL;
-        const char *fields[10], *who;
-        size_t n = 0;
+/* The anchor is what the chain can be held against when somebody has put back an older database. */
+void audit_log(Master *m, json_object *record, const AuditMark *row, const char *sentence) {
+        const char *fields[ELEMENTSOF(journal_fields) + 3] = { "KONTENA_AUDIT=1" }, *message, *who,
+                                                        *operation;
+        _cleanup_strv_free_ char **l = NULL;
+        json_object *parameters = NULL;
+        size_t n = 0, k = 1;
 
-        operation = field("KONTENA_OPERATION", c->operation->name);
-        result = field("KONTENA_STATUS", status(error));
-        grid = field("KONTENA_GRID", param(c, "grid") ?: (c->grid ? c->grid->name : NULL));
-        node = field("KONTENA_NODE", param(c, "node"));
-        stack = field("KONTENA_STACK", param(c, "stack") ?: (c->service ? c->service->stack : NULL));
-        service = field("KONTENA_SERVICE", param(c, "service") ?: (c->service ? c->service->name : NULL));
-        if (c->caller->uid != (uid_t) -1)
-                uid = strprintf("KONTENA_CALLER_UID=%u", c->caller->uid);
-        name = field("KONTENA_CALLER", c->caller->name);
+        if (!record)
+                return;
+        l = new0(char *, ELEMENTSOF(fields));
+        if (!l)
+                return;
+        (void) json_find_object(record, "parameters", &parameters, NULL);
+        FOREACH_ARRAY(f, journal_fields, ELEMENTSOF(journal_fields)) {
+                const char *value = text_of(f->parameter ? parameters : record, f->key);
 
-        fields[n++] = "KONTENA_AUDIT=1";
-        for (size_t i = 0; i < 8; i++) {
-                const char *f = ((const char *const[]){
-                                operation, result, grid, node, stack, service, uid, name })[i];
-
-                if (f)
-                        fields[n++] = f;
+                if (!isempty(value) && (l[n] = strjoin(f->field, "=", value)))
+                        fields[k++] = l[n++];
         }
-        fields[n] = NULL;
+        if (row) {
+                _cleanup_free_ char *anchor = audit_anchor_to_string(m->keyring, row);
 
-        who = strnull(c->caller->name);
-        if (!kerror_is_set(error))
-                log_struct(LOG_INFO, 0, fields, "'%s' was done for %s.", c->operation->name, who);
+                if (anchor && (l[n] = strjoin("KONTENA_AUDIT_ANCHOR=", anchor)))
+                        fields[k++] = l[n++];
+        }
+        fields[k] = NULL;
+
+        operation = strna(text_of(record, "operation"));
+        who = strnull(text_of(record, "name"));
+        message = text_of(record, "message");
+        if (sentence)
+                log_struct(message ? LOG_NOTICE : LOG_INFO, 0, fields, "%s", sentence);
+        else if (!message)
+                log_struct(LOG_INFO, 0, fields, "'%s' was done for %s.", operation, who);
         else
-                log_struct(LOG_NOTICE, 0, fields, "'%s' was refused to %s: %s", c->operation->name, who,
-                                kerror_message(error));
+                log_struct(LOG_NOTICE, 0, fields, "'%s' was refused to %s: %s", operation, who, message);
 }

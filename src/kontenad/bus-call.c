@@ -2,6 +2,7 @@
 #include <limits.h>
 #include <utlist.h>
 
+#include "bus-identity.h"
 #include "bus-internal.h"
 #include "bus-json.h"
 #include "json-util.h"
@@ -17,6 +18,9 @@ typedef struct BusCaller {
         BusFace *face;
         sd_bus_message *call;
         PolkitQuery *query;
+        BusIdentity *identity;
+        KError refusal; /* polkit's answer, while the peer's unit is asked for */
+        bool reads;     /* nothing that is audited but for refusals */
         authorize_done_t done;
         void *userdata;
 } BusCaller;
@@ -28,6 +32,19 @@ struct BusCall {
         const char *result_types;
         BusCall *prev, *next;
 };
+
+static void on_identity(const char *unit, const char *session, void *userdata) {
+        BusCaller *c = userdata;
+        _cleanup_kerror_ KError refusal = KERROR_NULL;
+
+        c->identity = bus_identity_free(c->identity);
+        if (unit)
+                c->base.unit = strdup(unit);
+        if (session)
+                c->base.session = strdup(session);
+        kerror_move(&refusal, &c->refusal);
+        c->done(kerror_is_set(&refusal) ? &refusal : NULL, c->userdata);
+}
 
 static void on_polkit(const PolkitPeer *peer, const KError *error, void *userdata) {
         BusCaller *c = userdata;
@@ -43,6 +60,14 @@ static void on_polkit(const PolkitPeer *peer, const KError *error, void *userdat
                         c->base.name = name;
                 }
         }
+        if ((!c->reads || kerror_is_set(error)) && !c->base.unit && peer->pid > 0 &&
+                        bus_identity_ask(sd_bus_message_get_bus(c->call), peer->pid, on_identity, c,
+                                        &c->identity) >= 0) {
+                kerror_done(&c->refusal);
+                if (kerror_is_set(error))
+                        (void) kerror_set(&c->refusal, error->code, "%s", kerror_message(error));
+                return;
+        }
         c->done(error, c->userdata);
 }
 
@@ -55,6 +80,8 @@ static int caller_authorize(
         c->done = done;
         c->userdata = userdata;
         c->query = polkit_query_free(c->query);
+        c->identity = bus_identity_free(c->identity);
+        c->reads = streq(request->action, "io.kontena.master1.read");
         return (request->interactive ? polkit_check : polkit_check_silently)(
                         c->call, request->action, details, on_polkit, c, &c->query);
 }
@@ -63,6 +90,8 @@ static void caller_done(Caller *caller) {
         BusCaller *c = (BusCaller *) caller;
 
         polkit_query_free(c->query);
+        bus_identity_free(c->identity);
+        kerror_done(&c->refusal);
         sd_bus_message_unref(c->call);
 }
 

@@ -4,6 +4,7 @@
 #include <utlist.h>
 
 #include "audit.h"
+#include "file-util.h"
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "log.h"
@@ -33,6 +34,7 @@ struct CallerStream {
         unsigned n_writes;
         bool input_ends;    /* behind what waits */
         json_object *audit; /* of its end; NULL until it runs */
+        uint64_t opened_at;
         struct CallerStream *prev, *next;
 };
 
@@ -106,6 +108,7 @@ static void on_opened(Stream *stream, void *userdata) {
         }
 
         s->audit = audit_record(s->opening, NULL);
+        s->opened_at = now_monotonic();
         operation_call_finish(TAKE_PTR(s->opening), result, NULL);
 }
 
@@ -126,34 +129,31 @@ static void on_writable(Stream *stream, void *userdata) {
 
 /* The opening is in the audit; how it ended belongs there too. */
 static void audit_end(CallerStream *s, int status, const KError *error) {
-        const char *fields[] = { "KONTENA_AUDIT=1", NULL };
         _cleanup_(store_rollbackp) Store *t = NULL;
-        _cleanup_free_ char *name = NULL;
+        _cleanup_free_ char *name = NULL, *sentence = NULL;
         const char *operation = NULL, *who = NULL;
+        AuditMark row;
         int r;
 
         if (!s->audit || json_find_string(s->audit, "operation", &operation, NULL) <= 0)
                 return;
         (void) json_find_string(s->audit, "name", &who, NULL);
-        if (kerror_is_set(error))
-                log_struct(LOG_NOTICE, 0, fields, "%s for %s was cut off: %s", s->what, strna(who),
-                                kerror_message(error));
-        else
-                log_struct(LOG_INFO, 0, fields, "%s for %s ended with status %i.", s->what, strna(who),
-                                status);
+        sentence = kerror_is_set(error) ? strprintf("%s for %s was cut off: %s", s->what, strna(who),
+                                                          kerror_message(error))
+                                        : strprintf("%s for %s ended with status %i.", s->what, strna(who),
+                                                          status);
 
         name = strjoin(operation, ".end");
-        r = name ? audit_set_end(s->audit, name, status, error) : -ENOMEM;
+        r = name ? audit_set_end(s->audit, name, status, now_monotonic() - s->opened_at, error) : -ENOMEM;
         if (r >= 0)
                 r = store_begin(s->master->store, NULL);
         if (r >= 0) {
                 t = s->master->store;
-                r = audit_store(t, s->audit);
+                r = audit_store(s->master, s->audit, &row);
         }
-        if (r >= 0) {
-                t = NULL;
+        if (r >= 0)
                 r = store_commit(s->master->store, NULL);
-        }
+        audit_log(s->master, s->audit, r < 0 ? NULL : &row, sentence);
         if (r < 0)
                 log_debug_errno(r, "The audit of a stream's end is in the journal only: %m");
 }

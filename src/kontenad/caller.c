@@ -25,6 +25,8 @@ Caller *caller_unref(Caller *c) {
 
         free(c->name);
         free(c->address);
+        free(c->unit);
+        free(c->session);
         if (c->vtable->free)
                 c->vtable->free(c);
         free(c);

@@ -38,7 +38,8 @@ struct Caller {
         char *name; /* for people: "anna", "token deploy-bot" */
         uid_t uid;  /* (uid_t) -1: unknown */
         pid_t pid;
-        char *address; /* bus name or remote address */
+        char *unit, *session; /* systemd's unit and logind's session of it; NULL: unknown */
+        char *address;        /* bus name or remote address */
 };
 
 Caller *caller_ref(Caller *c);

@@ -20,6 +20,7 @@ struct Keyring {
 #define PREFIX_TOKEN "token\0"
 #define PREFIX_SEAL  "seal\0"
 #define PREFIX_NODE  "node\0"
+#define PREFIX_CHAIN "chain\0"
 
 static void derive(Keyring *k, const char *prefix, size_t prefix_size, const char *text,
                 uint8_t ret[static 32]) {
@@ -227,4 +228,24 @@ bool keyring_token_matches(Keyring *k, const char *token, const uint8_t hash[sta
         same = sodium_memcmp(computed, hash, TOKEN_HASH_SIZE) == 0 && !sodium_is_zero(hash, TOKEN_HASH_SIZE);
         sodium_memzero(computed, sizeof(computed));
         return same;
+}
+
+void keyring_hash_parts(Keyring *k, const char *purpose, const struct iovec *parts, size_t n,
+                uint8_t ret[static CHAIN_HASH_SIZE]) {
+        crypto_generichash_state state;
+
+        assert(k);
+        assert(purpose);
+
+        (void) crypto_generichash_init(&state, k->key, KEY_SIZE, CHAIN_HASH_SIZE);
+        (void) crypto_generichash_update(&state, (const uint8_t *) PREFIX_CHAIN, sizeof(PREFIX_CHAIN) - 1);
+        (void) crypto_generichash_update(&state, (const uint8_t *) purpose, strlen(purpose) + 1);
+        for (size_t i = 0; i < n; i++)
+                (void) crypto_generichash_update(&state, parts[i].iov_base, parts[i].iov_len);
+        (void) crypto_generichash_final(&state, ret, CHAIN_HASH_SIZE);
+        sodium_memzero(&state, sizeof(state));
+}
+
+bool keyring_hash_equal(const uint8_t a[static CHAIN_HASH_SIZE], const uint8_t b[static CHAIN_HASH_SIZE]) {
+        return sodium_memcmp(a, b, CHAIN_HASH_SIZE) == 0;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <json-c/json.h>
+#include <sys/uio.h>
 
 #include "kerror.h"
 #include "macro.h"
@@ -13,6 +14,7 @@ typedef struct Keyring Keyring;
 
 #define TOKEN_HASH_SIZE 32U
 #define NODE_KEY_SIZE   32U
+#define CHAIN_HASH_SIZE 32U
 
 int keyring_new(const char *state_directory, Keyring **ret, KError *reterr);
 Keyring *keyring_free(Keyring *k);
@@ -36,3 +38,9 @@ int keyring_seal_for_report(Keyring *k, json_object *report, const char *context
 void keyring_hash_token(Keyring *k, const char *token, uint8_t ret[static TOKEN_HASH_SIZE]);
 /* In constant time. An all-zero hash (no token) matches nothing. */
 bool keyring_token_matches(Keyring *k, const char *token, const uint8_t hash[static TOKEN_HASH_SIZE]);
+
+/* Of the parts, one behind the other, for a purpose ("audit"): who does not know the master's key can make none. */
+void keyring_hash_parts(Keyring *k, const char *purpose, const struct iovec *parts, size_t n,
+                uint8_t ret[static CHAIN_HASH_SIZE]);
+/* In constant time. */
+bool keyring_hash_equal(const uint8_t a[static CHAIN_HASH_SIZE], const uint8_t b[static CHAIN_HASH_SIZE]);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <malloc.h>
 
+#include "audit-verify.h"
 #include "bus-face.h"
 #include "ca.h"
 #include "data-copy.h"
@@ -36,6 +37,7 @@ Master *master_free(Master *m) {
         m->streams = streams_free(m->streams);
         m->sessions = node_sessions_free(m->sessions);
         m->listener = listener_free(m->listener);
+        m->audit_verify = audit_verify_free(m->audit_verify);
         operations_abort(m);
         m->bus_face = bus_face_free(m->bus_face);
         m->job_runner = job_runner_free(m->job_runner);

@@ -36,6 +36,7 @@ static const struct {
         { exec_operations, &n_exec_operations },
         { stream_operations, &n_stream_operations },
         { instance_operations, &n_instance_operations },
+        { audit_operations, &n_audit_operations },
 };
 
 const Operation *operation_by_index(size_t i) {
@@ -368,24 +369,25 @@ static void answer(OperationCall *c, json_object *result, const KError *error) {
         call_free(c);
 }
 
-/* For what has not changed anything, or was rolled back. */
+/* For what has not changed anything, or was rolled back. Of what is not audited it is audited that it was refused. */
 static void audit_apart(OperationCall *c, const KError *error) {
         _cleanup_(store_rollbackp) Store *t = NULL;
         _cleanup_json_ json_object *record = NULL;
+        AuditMark row;
         int r;
 
-        if (!(c->operation->flags & OPERATION_AUDITED))
+        if (!(c->operation->flags & OPERATION_AUDITED) && !audit_is_refusal(error))
                 return;
 
-        audit_log(c, error);
         record = audit_record(c, error);
         r = store_begin(c->master->store, NULL);
         if (r >= 0) {
                 t = c->master->store;
-                r = audit_store(t, record);
+                r = audit_store(c->master, record, &row);
         }
         if (r >= 0)
                 r = store_commit(c->master->store, NULL);
+        audit_log(c->master, record, r < 0 ? NULL : &row, NULL);
         if (r < 0)
                 log_debug_errno(r, "The audit of '%s' is in the journal only: %m", c->operation->name);
 }
@@ -394,8 +396,7 @@ static void audit_apart(OperationCall *c, const KError *error) {
 static void fail(OperationCall *c, int r, KError *error) {
         if (!kerror_is_set(error))
                 (void) kerror_set_errno(error, r, "'%s' failed: %m.", c->operation->name);
-        if (c->operation->flags & OPERATION_AUDITED)
-                audit_apart(c, error);
+        audit_apart(c, error);
         answer(c, NULL, error);
 }
 
@@ -403,6 +404,7 @@ static void perform_changing(OperationCall *c) {
         _cleanup_(store_rollbackp) Store *t = NULL;
         _cleanup_json_ json_object *result = NULL, *record = NULL;
         _cleanup_kerror_ KError error = KERROR_NULL;
+        AuditMark row;
         int r;
 
         r = store_begin(c->master->store, &error);
@@ -416,7 +418,7 @@ static void perform_changing(OperationCall *c) {
         assert(r <= 0); /* a transaction ends before we return to the loop */
         if (r >= 0) {
                 record = audit_record(c, NULL);
-                r = audit_store(t, record);
+                r = audit_store(c->master, record, &row);
         }
         if (r < 0)
                 store_rollback(t);
@@ -426,7 +428,7 @@ static void perform_changing(OperationCall *c) {
         if (r < 0)
                 return fail(c, r, &error);
 
-        audit_log(c, NULL);
+        audit_log(c->master, record, &row, NULL);
         answer(c, result, NULL);
 }
 
@@ -523,6 +525,7 @@ static void on_authorized(const KError *denied, void *userdata) {
                 return;
         }
         if (kerror_is_set(&c->missing)) { /* the question was whether this may be told */
+                audit_apart(c, &c->missing);
                 answer(c, NULL, &c->missing);
                 return;
         }
@@ -585,9 +588,10 @@ void operation_call(Master *m, Caller *caller, const Operation *o, json_object *
 
         if (!caller->vtable->authorize || (o->flags & OPERATION_OPEN)) {
                 c->sees_values = true;
-                if (kerror_is_set(&c->missing))
+                if (kerror_is_set(&c->missing)) {
+                        audit_apart(c, &c->missing);
                         answer(c, NULL, &c->missing);
-                else
+                } else
                         perform(c);
                 return;
         }

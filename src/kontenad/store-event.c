@@ -91,23 +91,3 @@ int store_list_events(Store *s, const EventFilter *f, EventRowList *ret) {
         return STORE_LIST(s, &event_table, ret, by[which][f->after_id > 0], "sssuuu", f->grid_id, f->node_id,
                         f->service_id, f->since, f->after_id, (uint64_t) (f->limit > 0 ? f->limit : 100));
 }
-
-int store_add_audit(Store *s, json_object *record) {
-        const char *text;
-        uint64_t id;
-        int r;
-
-        text = json_text(record);
-        if (!text)
-                return -ENOMEM;
-        r = store_run(s, "INSERT INTO audit (time, record) VALUES (?, ?)", "us", now_realtime(), text);
-        if (r < 0)
-                return r;
-        r = store_number(s, &id, "SELECT last_insert_rowid()", "");
-        if (r < 0)
-                return r;
-
-        if (id % PRUNE_EVERY == 0 && id > AUDIT_KEPT)
-                r = store_run(s, "DELETE FROM audit WHERE id <= ?", "u", id - AUDIT_KEPT);
-        return MIN(r, 0);
-}

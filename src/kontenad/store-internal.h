@@ -48,7 +48,7 @@ typedef struct Table {
 
 extern const Table grid_table, node_table, service_table, instance_table, deploy_table, deploy_step_table,
                 event_table, revision_table, volume_table, volume_instance_table, secret_table,
-                registry_table, run_table;
+                registry_table, run_table, audit_table;
 
 /* Brings the file to the present schema. */
 int store_schema_migrate(sqlite3 *db, KError *reterr);

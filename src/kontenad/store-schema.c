@@ -289,6 +289,23 @@ static const char *const steps[] = {
         "  hook TEXT NOT NULL,"
         "  PRIMARY KEY (service_id, number, hook)"
         ") STRICT, WITHOUT ROWID;",
+
+        /* 2: the audit can be searched, and each row holds on to the one before. uid -1: unknown. hash NULL: of an earlier version. */
+        "ALTER TABLE audit ADD COLUMN grid TEXT NOT NULL DEFAULT '';"
+        "ALTER TABLE audit ADD COLUMN uid INTEGER NOT NULL DEFAULT -1;"
+        "ALTER TABLE audit ADD COLUMN operation TEXT NOT NULL DEFAULT '';"
+        "ALTER TABLE audit ADD COLUMN status TEXT NOT NULL DEFAULT '';"
+        "ALTER TABLE audit ADD COLUMN hash BLOB;"
+        "UPDATE audit SET "
+        "  grid = coalesce(CAST(json_extract(record, '$.parameters.grid') AS TEXT), "
+        "   CASE WHEN json_extract(record, '$.operation') LIKE 'grid.%' "
+        "   THEN CAST(json_extract(record, '$.parameters.name') AS TEXT) END, ''), "
+        "  uid = coalesce(CAST(json_extract(record, '$.uid') AS INTEGER), -1), "
+        "  operation = coalesce(CAST(json_extract(record, '$.operation') AS TEXT), ''), "
+        "  status = coalesce(CAST(json_extract(record, '$.status') AS TEXT), '') "
+        "WHERE json_valid(record);"
+        /* All that is asked for, so that a search need not read the rows. */
+        "CREATE INDEX audit_search ON audit (grid, uid, operation, status, time);",
 };
 
 static int get_version(sqlite3 *db, int *ret) {

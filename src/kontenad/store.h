@@ -403,4 +403,38 @@ int store_list_events(Store *s, const EventFilter *f, EventRowList *ret); /* old
 int store_get_value(Store *s, const char *key, void **ret, size_t *ret_size);
 int store_put_value(Store *s, const char *key, const void *value, size_t size);
 
-int store_add_audit(Store *s, json_object *record); /* appends; columns come with the API issue */
+/* Who asked for what. audit-chain.c gives ids and hashes, each row's of the row before. */
+typedef struct AuditRow {
+        uint64_t id, time;
+        char *grid;  /* "": of none */
+        int64_t uid; /* -1: unknown */
+        char *operation, *status;
+        char *record; /* JSON */
+        void *hash;   /* NULL: of an earlier version */
+        size_t hash_size;
+} AuditRow;
+
+AuditRow *audit_row_free(AuditRow *row);
+DEFINE_TRIVIAL_CLEANUP_FUNC(AuditRow *, audit_row_free);
+typedef struct AuditRowList {
+        AuditRow **rows;
+        size_t n;
+} AuditRowList;
+void audit_row_list_done(AuditRowList *l);
+
+typedef struct AuditFilter {
+        const char *grid, *operation; /* NULL: any; operation "service": all of services */
+        int64_t uid;                  /* -1: any */
+        bool refused;
+        uint64_t since, until, after_id, before_id; /* until, before_id 0: no end */
+        uint32_t limit;
+} AuditFilter;
+
+int store_add_audit(Store *s, const AuditRow *row);
+int store_last_audit(Store *s, AuditRow **ret); /* -ENOENT */
+/* The newest up to that id. -ENOENT. */
+int store_find_audit(Store *s, uint64_t up_to, AuditRow **ret);
+int store_list_audit(Store *s, const AuditFilter *f, AuditRowList *ret); /* oldest first */
+int store_next_audit(Store *s, uint64_t after_id, uint32_t limit, AuditRowList *ret);
+int store_prune_audit(Store *s, uint64_t up_to); /* removes these and those before */
+int store_count_audit(Store *s, uint64_t up_to, uint64_t *ret);

@@ -5,6 +5,7 @@
 
 #include "file-util.h"
 #include "json-util.h"
+#include "keyring.h"
 #include "kontena-limits.h"
 #include "log-streams.h"
 #include "string-util.h"
@@ -81,6 +82,7 @@ static int setup(void **state) {
         path = strjoin(b->directory, "/kontena.db");
         ASSERT_OK(sd_event_new(&b->m.event));
         ASSERT_OK(store_open(b->m.event, path, &b->m.store, NULL));
+        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, NULL));
         ASSERT_OK(log_streams_new(&b->m, &b->m.log_streams));
         test_session_set_online(true);
 
@@ -119,6 +121,7 @@ static int teardown(void **state) {
         while (test_session_n_open() > 0)
                 test_session_answer(NULL);
         json_object_put(b->service.spec);
+        keyring_free(b->m.keyring);
         store_close(b->m.store);
         sd_event_unref(b->m.event);
         ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));

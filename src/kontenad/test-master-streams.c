@@ -7,6 +7,7 @@
 #include "caller-stream.h"
 #include "file-util.h"
 #include "json-util.h"
+#include "keyring.h"
 #include "kontena-limits.h"
 #include "operation.h"
 #include "stream-bridge.h"
@@ -106,6 +107,7 @@ static int setup(void **state) {
         path = strjoin(b->directory, "/kontena.db");
         ASSERT_OK(sd_event_new(&b->m.event));
         ASSERT_OK(store_open(b->m.event, path, &b->m.store, NULL));
+        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, NULL));
         ASSERT_OK(streams_new(&b->m, &b->m.streams));
         b->caller = caller_new("uid 1000", ":1.7");
         test_session_set_online(true);
@@ -135,6 +137,7 @@ static int teardown(void **state) {
         json_object_put(b->result);
         kerror_done(&b->error);
         caller_unref(b->caller);
+        keyring_free(b->m.keyring);
         store_close(b->m.store);
         sd_event_unref(b->m.event);
         ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));

@@ -4,6 +4,7 @@
 #include "file-util.h"
 #include "job-run.h"
 #include "json-util.h"
+#include "keyring.h"
 #include "kontena-limits.h"
 #include "operation.h"
 #include "store.h"
@@ -39,6 +40,7 @@ static int setup(void **state) {
         ASSERT_OK(setenv("PATH", search, 1));
         ASSERT_OK(sd_event_new(&b->m.event));
         ASSERT_OK(store_open(b->m.event, path, &b->m.store, &e));
+        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, NULL));
         ASSERT_OK(caller_new_internal("test", &b->caller));
         ASSERT_OK(store_begin(b->m.store, NULL));
         ASSERT_OK(store_put_grid(b->m.store, &(GridRow){ .id = (char *) "g",
@@ -58,6 +60,7 @@ static int teardown(void **state) {
         json_object_put(b->result);
         kerror_done(&b->error);
         caller_unref(b->caller);
+        keyring_free(b->m.keyring);
         store_close(b->m.store);
         sd_event_unref(b->m.event);
         ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));

@@ -185,6 +185,11 @@ static const char rows_1[] =
                 "INSERT INTO deploy_steps VALUES ('d', 'i1', 'n', 1, 'running', NULL, 25, 30);"
                 "INSERT INTO events VALUES (1, 5, 'g', 'info', 'test', 'kept', NULL, 'deployed', 'null', "
                 "'deployed', -1);"
+                "INSERT INTO audit VALUES (7, 5, '{\"operation\":\"service.scale\",\"status\":\"denied\","
+                "\"uid\":1000,\"parameters\":{\"grid\":\"home\"}}');"
+                "INSERT INTO audit VALUES (8, 6, '{\"operation\":\"grid.create\",\"status\":\"success\","
+                "\"parameters\":{\"name\":\"other\"}}');"
+                "INSERT INTO audit VALUES (9, 7, 'what is this');"
                 "INSERT INTO key_values VALUES ('kept', x'796573');"
                 "PRAGMA user_version = 1;";
 
@@ -285,6 +290,33 @@ static void test_services_get_a_revision(void **state) {
                 ASSERT_TRUE(json_object_equal(l.rows[0]->spec, s->spec));
                 ASSERT_TRUE(streq_ptr(l.rows[0]->image_digest, table[k].digest));
         }
+}
+
+static void test_the_audit_can_be_searched(void **state) {
+        Bench *b = *state;
+        _cleanup_(audit_row_list_done) AuditRowList all = {}, denied = {}, other = {};
+
+        ASSERT_OK(store_list_audit(b->store, &(AuditFilter){ .uid = -1, .limit = 10 }, &all));
+        ASSERT_EQ(all.n, 3);
+        ASSERT_EQ(all.rows[0]->id, 7);
+        ASSERT_EQ(all.rows[0]->uid, 1000);
+        ASSERT_EQ(all.rows[1]->uid, -1);
+        ASSERT_STREQ(all.rows[2]->operation, "");
+        ASSERT_STREQ(all.rows[2]->record, "what is this");
+        ASSERT_TRUE(!all.rows[0]->hash);
+        ASSERT_OK(store_list_audit(b->store,
+                        &(AuditFilter){ .grid = "home",
+                                        .uid = 1000,
+                                        .operation = "service",
+                                        .refused = true,
+                                        .limit = 10 },
+                        &denied));
+        ASSERT_EQ(denied.n, 1);
+        ASSERT_EQ(denied.rows[0]->id, 7);
+        ASSERT_OK(store_list_audit(
+                        b->store, &(AuditFilter){ .grid = "other", .uid = -1, .limit = 10 }, &other));
+        ASSERT_EQ(other.n, 1);
+        ASSERT_EQ(other.rows[0]->id, 8);
 }
 
 static int put_instance(Store *s, const char *id, uint32_t number, InstanceRole role) {
@@ -424,6 +456,7 @@ static void test_what_belongs_to_something_goes_with_it(void **state) {
 
 KONTENA_TESTS(cmocka_unit_test_setup_teardown(test_rows_are_kept, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_services_get_a_revision, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_the_audit_can_be_searched, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_two_of_a_number_need_two_roles, setup, teardown),
                 cmocka_unit_test_setup_teardown(
                                 test_revisions_are_pruned_but_for_those_needed, setup, teardown),
