@@ -58,6 +58,7 @@ const CommandDef *const command_families[] = {
         deploy_commands,
         job_commands,
         event_commands,
+        audit_commands,
         hidden_commands,
         NULL,
 };

@@ -12,6 +12,7 @@ extern const CommandDef service_commands[];
 extern const CommandDef deploy_commands[];
 extern const CommandDef job_commands[];
 extern const CommandDef event_commands[];
+extern const CommandDef audit_commands[];
 extern const CommandDef exec_commands[];
 extern const CommandDef volume_commands[];
 extern const CommandDef vault_commands[];
