@@ -46,6 +46,11 @@ def has_volume(grid, node, name, data):
     return grid.lab.host(node).run(f"test -d {VOLUMES}/{name}.{data}-1", check=False).returncode == 0
 
 
+def places(grid, data):
+    """Nodes that have it, as far as the master knows."""
+    return {p["node"] for p in grid.json("volume", "show", data)["instances"]}
+
+
 def lines_are_whole(grid, name):
     """The log goes on with 1 at each start, and never has a gap in between."""
     numbers = [int(n) for n in grid.inside(grid.instance(name), "cat /data/log").stdout.split()]
@@ -63,7 +68,8 @@ def test_it_moves_there_and_back(grid, database):
         assert state(grid, name) == before, moved.stdout
         assert lines_are_whole(grid, name)
         assert len(grid.units(name)) == 1
-        wait_until(lambda source=source: not has_volume(grid, source, name, data), 20, "the old copy to go", 0.2)
+        wait_until(lambda target=target: places(grid, data) == {target}, 20, "the old copy to go", 0.2)
+        assert not has_volume(grid, source, name, data)
         assert has_volume(grid, target, name, data)
     # It is where it was put, whatever is deployed.
     grid.deploy(name, "--force")
