@@ -144,19 +144,37 @@ void container_secrets_erase(json_object *config, const ContainerSecrets *s) {
                                 (size_t) json_object_get_string_len(e));
 }
 
+/* Directories of commands that were interrupted: hooks, questions, what somebody ran. */
+static bool is_of_command(const char *name) {
+        return startswith(name, "hook") || startswith(name, "exec-") || streq(name, "health");
+}
+
 /* What else may hold values of the environment, whatever kind of runtime has written it. */
-static int remove_files(const char *run_directory) {
+static int remove_files(int parent, const char *name, bool top) {
         _cleanup_(closedirp) DIR *d = NULL;
         struct dirent *de;
+        int fd, r;
 
-        d = opendir(run_directory);
-        if (!d)
-                return errno == ENOENT ? 0 : -errno;
-        while ((de = readdir(d)))
-                if (STR_IN_SET(de->d_name, "config.json", NSPAWN_ENVIRONMENT) ||
-                                endswith(de->d_name, NSPAWN_SETTINGS_SUFFIX))
+        fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (top ? 0 : O_NOFOLLOW));
+        if (fd < 0)
+                return errno == ENOENT || (!top && errno == ENOTDIR) ? 0 : -errno;
+        d = fdopendir(fd);
+        if (!d) {
+                r = -errno;
+                safe_close(fd);
+                return r;
+        }
+        while ((de = readdir(d))) {
+                if (STR_IN_SET(de->d_name, "config.json", "process.json", NSPAWN_ENVIRONMENT) ||
+                                endswith(de->d_name, NSPAWN_SETTINGS_SUFFIX)) {
                         if (unlinkat(dirfd(d), de->d_name, 0) < 0 && errno != ENOENT)
                                 return -errno;
+                } else if (top && is_of_command(de->d_name)) {
+                        r = remove_files(dirfd(d), de->d_name, /* top= */ false);
+                        if (r < 0)
+                                return r;
+                }
+        }
         return 0;
 }
 
@@ -171,7 +189,7 @@ int container_secrets_wipe(const char *run_directory) {
         r = rootfs_unmount(directory);
         if (r < 0)
                 log_warning_errno(r, "Secrets stay mounted at '%s': %m", directory);
-        r = remove_files(run_directory);
+        r = remove_files(AT_FDCWD, run_directory, /* top= */ true);
         if (r < 0)
                 log_warning_errno(r, "Values of the environment stay in '%s': %m", run_directory);
         return 0;

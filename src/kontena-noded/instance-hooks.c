@@ -57,9 +57,9 @@ static void set_over(Instance *i, HookStage stage) {
         if (stage == HOOK_PRE_START)
                 i->record.pre_started = true;
         else if (stage == HOOK_POST_START)
-                i->record.post_start_epoch = i->record.epoch;
+                i->record.post_start_epoch = i->hook_epoch;
         else
-                i->record.pre_stop_epoch = i->record.epoch;
+                i->record.pre_stop_epoch = i->hook_epoch;
 }
 
 /* What the service has no more the master remembers. */
@@ -153,9 +153,11 @@ int instance_run_hooks(Instance *i, HookStage stage, KError *reterr) {
         }
 
         i->hook_stage = stage;
+        i->hook_epoch = i->record.epoch;
         r = hooks_start(&(HookOptions){ .event = i->host->event,
                                         .units = i->host->units,
-                                        .runtime = instance_runtime(i),
+                                        .runtime = stage == HOOK_PRE_START ? instance_runtime(i)
+                                                                           : instance_present_runtime(i),
                                         .want = i->want,
                                         .image = stage == HOOK_PRE_START ? i->image : NULL,
                                         .image_name = strempty(i->record.image),

@@ -75,6 +75,7 @@ struct Instance {
         Probe *probe;
         HookRun *hooks;
         HookStage hook_stage;
+        uint64_t hook_epoch; /* of the start that they belong to: the container may be started anew before they end */
         HookSweep *hook_sweep;
         bool hooks_swept; /* for the stop that comes */
         VolumePlan *volumes;

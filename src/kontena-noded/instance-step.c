@@ -517,12 +517,12 @@ static int switch_generation(Instance *i, KError *reterr) {
         if (r < 0)
                 return r;
 
+        instance_notify_close(i); /* by the name of the old generation */
         record->number = w->number;
         record->generation++;
         record->deploy_rev = w->deploy_rev;
         record->service_rev = w->service_rev;
         record->host_network = w->spec->host_network;
-        instance_notify_close(i);
         record->restarts = 0;
         record->oom_kills = 0;
         record->main_pid = 0;

@@ -133,8 +133,8 @@ int instance_set_want(Instance *i, json_object *o) {
                 return r;
 
         instance_interrupt(i);
-        if (want && want->goal != GOAL_RUNNING)
-                instance_health_stop(i);
+        if (!want || want->goal != GOAL_RUNNING)
+                instance_health_stop(i); /* its settings go with the old want */
         kerror_done(&i->want_error);
         kerror_done(&i->error);
         i->failed = false;

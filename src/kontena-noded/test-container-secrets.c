@@ -144,6 +144,31 @@ static int files(Bench *b) {
         return container_secrets_wipe(b->directory) < 0 ? 8 : 0;
 }
 
+/* A command that was interrupted leaves the environment that it was to have. */
+static void test_what_commands_left_goes_when_wiped(void **state) {
+        static const char *const left[] = { "hook/config.json", "hook-post_start-migrate/process.json",
+                "health/process.json", "exec-1/process.json" };
+        static const char *const kept[] = { "pid/process.json", "hook/other" };
+        Bench *b = *state;
+
+        for (unsigned i = 0; i < ELEMENTSOF(left) + ELEMENTSOF(kept); i++) {
+                const char *name = i < ELEMENTSOF(left) ? left[i] : kept[i - ELEMENTSOF(left)];
+                _cleanup_free_ char *path = strjoin(b->directory, "/", name), *directory = strdup(path);
+
+                *strrchr(directory, '/') = '\0';
+                ASSERT_OK(mkdir_p(directory, 0700));
+                ASSERT_OK(write_file_atomic(path, "x", 1, 0600));
+        }
+        ASSERT_OK(container_secrets_wipe(b->directory));
+        for (unsigned i = 0; i < ELEMENTSOF(left) + ELEMENTSOF(kept); i++) {
+                bool goes = i < ELEMENTSOF(left);
+                const char *name = goes ? left[i] : kept[i - ELEMENTSOF(left)];
+                _cleanup_free_ char *path = strjoin(b->directory, "/", name);
+
+                ASSERT_EQ(access(path, F_OK) < 0, goes);
+        }
+}
+
 static void test_files_are_the_users_and_go_when_wiped(void **state) {
         int status;
         pid_t pid;
@@ -161,4 +186,5 @@ static void test_files_are_the_users_and_go_when_wiped(void **state) {
 
 KONTENA_TESTS(cmocka_unit_test_setup_teardown(test_variables_are_opened_and_bounded, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_key_is_said, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_what_commands_left_goes_when_wiped, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_files_are_the_users_and_go_when_wiped, setup, teardown))
