@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "bus-internal.h"
+#include "log.h"
 #include "string-util.h"
 
 /* Entries of a log view go as signals to the peer that opened it, and to nobody else. */
@@ -76,6 +77,14 @@ static int on_peer_gone(sd_bus_message *m, void *userdata, sd_bus_error *error) 
         return 0;
 }
 
+/* Without a callback of its own sd-bus would close the whole connection. */
+static int on_watched(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        if (sd_bus_message_is_method_error(m, NULL))
+                log_warning("Who reads a log cannot be watched: %s",
+                                strna(sd_bus_message_get_error(m)->message));
+        return 0;
+}
+
 int bus_log_sink(BusFace *f, sd_bus_message *call, const LogSink **ret, void **ret_userdata) {
         static const LogSink sink = {
                 .opened = sink_opened,
@@ -96,8 +105,9 @@ int bus_log_sink(BusFace *f, sd_bus_message *call, const LogSink **ret, void **r
         match = strprintf("type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
                           "member='NameOwnerChanged',arg0='%s',arg2=''",
                         strempty(sd_bus_message_get_sender(call)));
-        r = s->destination && match ? sd_bus_add_match_async(s->bus, &s->watch, match, on_peer_gone, NULL, s)
-                                    : -ENOMEM;
+        r = s->destination && match
+                            ? sd_bus_add_match_async(s->bus, &s->watch, match, on_peer_gone, on_watched, s)
+                            : -ENOMEM;
         if (r < 0) {
                 sink_free(s);
                 return r;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "bus-internal.h"
 #include "caller-stream.h"
+#include "log.h"
 #include "string-util.h"
 
 /* What comes of a stream goes as signals to the peer that opened it, and to nobody else. */
@@ -11,6 +12,7 @@ typedef struct BusStream {
         char *destination;
         char *stream;
         sd_bus_slot *watch, *look;
+        bool is_gone; /* or will go without our knowing */
 } BusStream;
 
 static void sink_free(void *userdata) {
@@ -51,6 +53,8 @@ static int sink_data(const char *stream, unsigned channel, const void *data, siz
         BusStream *s = userdata;
         int r;
 
+        if (s->is_gone)
+                return -ENOTCONN;
         r = signal_new(s, "StreamData", stream, &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "u", channel);
@@ -85,6 +89,18 @@ static int on_peer_gone(sd_bus_message *m, void *userdata, sd_bus_error *error) 
         return 0;
 }
 
+/* Without a callback of its own sd-bus would close the whole connection. Nobody would tell that the peer goes, so it has to end. */
+static int on_watched(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        BusStream *s = userdata;
+
+        if (!sd_bus_message_is_method_error(m, NULL))
+                return 0;
+        log_warning("A stream's peer cannot be watched: %s", strna(sd_bus_message_get_error(m)->message));
+        s->is_gone = true;
+        abandon(s);
+        return 0;
+}
+
 static int on_looked(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         BusStream *s = userdata;
         int there;
@@ -105,7 +121,7 @@ static int watch_peer(BusStream *s) {
                         s->destination);
         if (!match)
                 return -ENOMEM;
-        r = sd_bus_add_match_async(s->bus, &s->watch, match, on_peer_gone, NULL, s);
+        r = sd_bus_add_match_async(s->bus, &s->watch, match, on_peer_gone, on_watched, s);
         if (r < 0)
                 return r;
         return sd_bus_call_method_async(s->bus, &s->look, "org.freedesktop.DBus", "/org/freedesktop/DBus",

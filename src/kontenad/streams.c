@@ -116,7 +116,7 @@ static void on_opened(NodeSession *session, json_object *result, const KError *e
 }
 
 static int check_room(Streams *l, const char *node_id, const char *owner, KError *reterr) {
-        unsigned of_node = 0, of_owner = 0;
+        unsigned of_node = 0, of_owner = 0, of_callers = 0;
         Stream *s, *next;
 
         HASH_ITER(hh, l->by_number, s, next) {
@@ -124,10 +124,15 @@ static int check_room(Streams *l, const char *node_id, const char *owner, KError
                         of_node++;
                 if (owner && streq_ptr(s->owner, owner))
                         of_owner++;
+                if (s->owner)
+                        of_callers++;
         }
         if (of_node >= STREAMS_PER_NODE_MAX)
                 return kerror_set(reterr, K_LIMIT_EXCEEDED, "At most %u streams can be open to one node.",
                                 STREAMS_PER_NODE_MAX);
+        if (owner && of_callers >= STREAMS_OF_CALLERS_MAX)
+                return kerror_set(reterr, K_LIMIT_EXCEEDED, "At most %u streams can be open at once.",
+                                STREAMS_OF_CALLERS_MAX);
         if (of_owner >= STREAMS_PER_CALLER_MAX)
                 return kerror_set(reterr, K_LIMIT_EXCEEDED, "At most %u streams can be open for one caller.",
                                 STREAMS_PER_CALLER_MAX);

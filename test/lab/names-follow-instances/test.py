@@ -36,6 +36,7 @@ def test_name_server_survives_the_daemon(grid):
     with grid.service(name, "busybox:1", "--affinity=node==node1", "--", "sleep", "infinity"):
         instance = grid.instance(name)
         host = grid.lab.host("node1")
+        wait_until(lambda: instance["address"] in resolve(grid, instance, name), 10, "its name", 0.2)
         host.run("systemctl stop kontena-noded")
         try:
             assert instance["address"] in resolve(grid, instance, name)
