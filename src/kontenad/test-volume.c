@@ -132,6 +132,16 @@ static void test_two_volumes_of_one_name_are_refused(void **state) {
         ASSERT_OK(attach(e, "null", "shop", 1, "[\"own:/a\"]", NULL)); /* "shop.own-1" */
         ASSERT_TRUE(attach(e, "shop", "db", 1, "[\"own-1:/a\"]", &error) < 0);
         ASSERT_EQ(error.code, K_CONFLICT);
+        kerror_done(&error);
+
+        /* Nor is any other of them left there. */
+        ASSERT_EQ(count(e), 1);
+        ASSERT_TRUE(attach(e, "shop", "db", 1, "[\"all:/b\",\"own-1:/a\"]", &error) < 0);
+        ASSERT_EQ(error.code, K_CONFLICT);
+        kerror_done(&error);
+        ASSERT_TRUE(attach(e, "shop", "db", 1, "[\"all:/b\",\"none:/a\"]", &error) < 0);
+        ASSERT_EQ(error.code, K_NO_SUCH_VOLUME);
+        ASSERT_EQ(count(e), 1);
 }
 
 static void test_instance_scope_has_one_writer(void **state) {

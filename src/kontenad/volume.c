@@ -95,7 +95,7 @@ int volume_check_spec(Store *s, const char *grid_id, char *const *volumes, KErro
 }
 
 static int attach_one(Store *s, const VolumeRow *v, const char *name, const char *service_id,
-                uint32_t number, const char *node_id, KError *reterr) {
+                uint32_t number, const char *node_id, bool write, KError *reterr) {
         _cleanup_(volume_instance_row_freep) VolumeInstanceRow *row = NULL;
         bool own = v->scope == VOLUME_SCOPE_INSTANCE;
         int r;
@@ -104,7 +104,7 @@ static int attach_one(Store *s, const VolumeRow *v, const char *name, const char
         if (r >= 0 && !streq(row->volume_id, v->id))
                 return kerror_set(reterr, K_CONFLICT,
                                 "Two volumes would be called '%s' on one node; name one otherwise.", name);
-        if (r >= 0 && !row->removing)
+        if (r >= 0 && (!row->removing || !write))
                 return 0;
         if (r >= 0) {
                 /* Wanted again before the node has deleted it: it stays. */
@@ -113,6 +113,8 @@ static int attach_one(Store *s, const VolumeRow *v, const char *name, const char
         }
         if (r != -ENOENT)
                 return r;
+        if (!write)
+                return 0;
 
         row = new0(VolumeInstanceRow, 1);
         if (!row)
@@ -131,18 +133,11 @@ static int attach_one(Store *s, const VolumeRow *v, const char *name, const char
         return store_put_volume_instance(s, row);
 }
 
-int volume_attach(Store *s, const char *grid_id, const char *stack, const char *service,
-                const char *service_id, uint32_t number, const char *node_id, json_object *spec,
+static int attach_all(Store *s, const char *grid_id, const char *stack, const char *service,
+                const char *service_id, uint32_t number, const char *node_id, char *const *names, bool write,
                 KError *reterr) {
-        _cleanup_strv_free_ char **names = NULL;
         int r;
 
-        assert(s);
-        assert(node_id);
-
-        r = named_volumes_of_spec(spec, false, &names);
-        if (r < 0)
-                return r;
         STRV_FOREACH(n, names) {
                 _cleanup_(volume_row_freep) VolumeRow *v = NULL;
                 _cleanup_free_ char *name = NULL;
@@ -155,11 +150,31 @@ int volume_attach(Store *s, const char *grid_id, const char *stack, const char *
                 name = volume_name_on_node(v, stack, service, number);
                 if (!name)
                         return -ENOMEM;
-                r = attach_one(s, v, name, service_id, number, node_id, reterr);
+                r = attach_one(s, v, name, service_id, number, node_id, write, reterr);
                 if (r < 0)
                         return r;
         }
         return 0;
+}
+
+int volume_attach(Store *s, const char *grid_id, const char *stack, const char *service,
+                const char *service_id, uint32_t number, const char *node_id, json_object *spec,
+                KError *reterr) {
+        _cleanup_strv_free_ char **names = NULL;
+        int r;
+
+        assert(s);
+        assert(node_id);
+
+        r = named_volumes_of_spec(spec, false, &names);
+        if (r < 0)
+                return r;
+
+        /* Who is refused may commit what else there is in the transaction: nothing is written before all are known to be right. */
+        r = attach_all(s, grid_id, stack, service, service_id, number, node_id, names, false, reterr);
+        if (r < 0)
+                return r;
+        return attach_all(s, grid_id, stack, service, service_id, number, node_id, names, true, reterr);
 }
 
 int volume_has_instance_scope_writer(Store *s, const char *grid_id, json_object *spec) {
