@@ -61,12 +61,13 @@ static int archive_open(OperationCall *c, json_object **ret, KError *reterr) {
 }
 
 /* The one place of a volume that was meant. */
-static int select_place(OperationCall *c, VolumeRow **ret, VolumeInstanceRow **ret_place, KError *reterr) {
+static int select_place(OperationCall *c, const char *const *settings, VolumeRow **ret,
+                VolumeInstanceRow **ret_place, KError *reterr) {
         _cleanup_(volume_instance_row_list_done) VolumeInstanceRowList places = {};
         _cleanup_(volume_row_freep) VolumeRow *v = NULL;
         int r;
 
-        r = volume_select(c, &v, &places, reterr);
+        r = volume_select(c, settings, &v, &places, reterr);
         if (r < 0)
                 return r;
         if (places.n > 1) {
@@ -85,6 +86,7 @@ static int select_place(OperationCall *c, VolumeRow **ret, VolumeInstanceRow **r
 }
 
 static int open_volume(OperationCall *c, bool put, const char *snapshot, KError *reterr) {
+        static const char *const export_settings[] = { "node", "instance", "snapshot", NULL };
         _cleanup_json_ json_object *params = json_object_new_object();
         _cleanup_(volume_instance_row_freep) VolumeInstanceRow *place = NULL;
         _cleanup_(volume_row_freep) VolumeRow *v = NULL;
@@ -94,7 +96,7 @@ static int open_volume(OperationCall *c, bool put, const char *snapshot, KError 
 
         if (!params)
                 return -ENOMEM;
-        r = select_place(c, &v, &place, reterr);
+        r = select_place(c, put ? NULL : export_settings, &v, &place, reterr);
         if (r < 0)
                 return r;
         node = node_name(c->master, place->node_id);
@@ -118,20 +120,13 @@ static int open_volume(OperationCall *c, bool put, const char *snapshot, KError 
 }
 
 static int volume_export(OperationCall *c, json_object **ret, KError *reterr) {
-        _cleanup_free_ char *snapshot = NULL;
+        const char *snapshot = NULL;
         json_object *options = NULL;
-        const char *name = NULL;
         int r;
 
         r = json_find_object(c->parameters, "options", &options, reterr);
         if (r > 0)
-                r = json_find_string(options, "snapshot", &name, reterr);
-        if (r > 0) {
-                snapshot = strdup(name);
-                if (!snapshot)
-                        return -ENOMEM;
-                json_object_object_del(options, "snapshot"); /* the others say which place is meant */
-        }
+                r = json_find_string(options, "snapshot", &snapshot, reterr);
         return r < 0 ? r : open_volume(c, /* put= */ false, snapshot, reterr);
 }
 

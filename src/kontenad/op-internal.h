@@ -15,4 +15,5 @@ struct NodeSession;
 int call_instance(OperationCall *c, InstanceRow **ret, struct NodeSession **ret_session, KError *reterr);
 
 /* Parameter "volume", and of its places those that "options" (node, instance) means: at least one. */
-int volume_select(OperationCall *c, VolumeRow **ret, VolumeInstanceRowList *ret_places, KError *reterr);
+int volume_select(OperationCall *c, const char *const *settings, VolumeRow **ret,
+                VolumeInstanceRowList *ret_places, KError *reterr);

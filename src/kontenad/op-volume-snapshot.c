@@ -163,8 +163,9 @@ static int ask(Fan *f, const VolumeInstanceRow *i, const char *snapshot) {
         return 0;
 }
 
-int volume_select(OperationCall *c, VolumeRow **ret, VolumeInstanceRowList *ret_places, KError *reterr) {
-        static const char *const allowed[] = { "node", "instance", NULL };
+int volume_select(OperationCall *c, const char *const *settings, VolumeRow **ret,
+                VolumeInstanceRowList *ret_places, KError *reterr) {
+        static const char *const places_only[] = { "node", "instance", NULL };
         _cleanup_(volume_instance_row_list_done) VolumeInstanceRowList rows = {};
         _cleanup_(volume_row_freep) VolumeRow *v = NULL;
         const char *name, *node = NULL;
@@ -175,7 +176,7 @@ int volume_select(OperationCall *c, VolumeRow **ret, VolumeInstanceRowList *ret_
 
         r = call_string(c, "volume", &name, reterr);
         if (r >= 0)
-                r = call_settings(c, "options", allowed, &options, reterr);
+                r = call_settings(c, "options", settings ?: places_only, &options, reterr);
         if (r >= 0)
                 r = json_find_string(options, "node", &node, reterr);
         if (r >= 0)
@@ -239,7 +240,7 @@ int volume_snapshot(OperationCall *c, json_object **ret, KError *reterr) {
 
         r = json_find_string(c->parameters, "snapshot", &snapshot, reterr);
         if (r >= 0)
-                r = volume_select(c, &v, &places, reterr);
+                r = volume_select(c, NULL, &v, &places, reterr);
         if (r < 0)
                 return r;
 

@@ -21,6 +21,7 @@ typedef struct Bench {
         json_object *result;
         KError error;
         unsigned answers, ended;
+        json_object *asked; /* the parameters of the last call */
 } Bench;
 
 static Bench *bench; /* for the sink */
@@ -121,6 +122,7 @@ static int teardown(void **state) {
                 test_session_answer("over");
         operations_abort(&b->m);
         streams_free(b->m.streams);
+        json_object_put(b->asked);
         json_object_put(b->result);
         kerror_done(&b->error);
         keyring_free(b->m.keyring);
@@ -145,8 +147,9 @@ static void on_done(json_object *result, const KError *error, void *userdata) {
 
 static void call(Bench *b, const char *name, const char *params) {
         b->answers = 0;
-        operation_call(&b->m, &b->caller, operation_find(name), json_tokener_parse(params), true, on_done,
-                        b);
+        json_object_put(b->asked);
+        b->asked = json_tokener_parse(params);
+        operation_call(&b->m, &b->caller, operation_find(name), json_object_get(b->asked), true, on_done, b);
 }
 
 static void assert_refused(Bench *b, const char *name, const char *params, KErrorCode code) {
@@ -236,6 +239,8 @@ static void test_one_place_of_a_volume_is_meant(void **state) {
                         "volume", "web.data-2");
         ASSERT_STREQ(json_object_get_string(json_object_object_get(test_session_last_params(), "snapshot")),
                         "s");
+        ASSERT_STREQ(json_text(json_object_object_get(b->asked, "options")),
+                        "{\"instance\":2,\"snapshot\":\"s\"}"); /* for the audit */
         test_session_answer("busy");
         assert_asked(b, "volume.import",
                         "{\"grid\":\"home\",\"volume\":\"data\",\"options\":{\"node\":\"n1\"}}", "kind",
