@@ -55,8 +55,6 @@
 #define STREAMS_PER_NODE_MAX                 64U
 #define STREAMS_OPENING_MAX                  8U /* at once, on a node; others wait for them */
 #define STREAMS_PER_CALLER_MAX               64U
-/* Of all callers: each takes a match rule at the bus, of which one connection may have 512. */
-#define STREAMS_OF_CALLERS_MAX               256U
 #define EXEC_ARGUMENTS_MAX                   1024U
 #define EXEC_ARGUMENTS_SIZE_MAX              (128U * 1024U) /* of all together; of the environment too */
 

@@ -115,27 +115,33 @@ static void on_opened(NodeSession *session, json_object *result, const KError *e
         s->handler->opened(s, s->userdata);
 }
 
+/* No caller takes what there is from the others, and all of them together not what the master itself needs. */
 static int check_room(Streams *l, const char *node_id, const char *owner, KError *reterr) {
-        unsigned of_node = 0, of_owner = 0, of_callers = 0;
+        unsigned of_node = 0, of_owner = 0, of_owner_on_node = 0, of_callers = 0;
         Stream *s, *next;
 
         HASH_ITER(hh, l->by_number, s, next) {
-                if (streq(s->node_id, node_id))
-                        of_node++;
-                if (owner && streq_ptr(s->owner, owner))
-                        of_owner++;
-                if (s->owner)
-                        of_callers++;
+                bool same_owner = owner && streq_ptr(s->owner, owner),
+                     same_node = streq(s->node_id, node_id);
+
+                of_node += same_node;
+                of_owner += same_owner;
+                of_owner_on_node += same_owner && same_node;
+                of_callers += !!s->owner;
         }
-        if (of_node >= STREAMS_PER_NODE_MAX)
-                return kerror_set(reterr, K_LIMIT_EXCEEDED, "At most %u streams can be open to one node.",
-                                STREAMS_PER_NODE_MAX);
-        if (owner && of_callers >= STREAMS_OF_CALLERS_MAX)
-                return kerror_set(reterr, K_LIMIT_EXCEEDED, "At most %u streams can be open at once.",
-                                STREAMS_OF_CALLERS_MAX);
+        if (of_owner_on_node >= STREAMS_PER_CALLER_ON_NODE_MAX)
+                return kerror_set(reterr, K_LIMIT_EXCEEDED,
+                                "At most %u streams can be open to one node for one caller.",
+                                STREAMS_PER_CALLER_ON_NODE_MAX);
         if (of_owner >= STREAMS_PER_CALLER_MAX)
                 return kerror_set(reterr, K_LIMIT_EXCEEDED, "At most %u streams can be open for one caller.",
                                 STREAMS_PER_CALLER_MAX);
+        if (of_node >= STREAMS_PER_NODE_MAX - (owner ? STREAMS_OF_MASTER : 0))
+                return kerror_set(reterr, K_LIMIT_EXCEEDED, "At most %u streams can be open to one node.",
+                                STREAMS_PER_NODE_MAX - (owner ? STREAMS_OF_MASTER : 0));
+        if (owner && of_callers >= STREAMS_OF_CALLERS_MAX)
+                return kerror_set(reterr, K_LIMIT_EXCEEDED, "At most %u streams can be open for callers.",
+                                STREAMS_OF_CALLERS_MAX);
         return 0;
 }
 

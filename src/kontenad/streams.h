@@ -8,6 +8,11 @@
 #include "macro.h"
 #include "master.h"
 
+/* Of the STREAMS_PER_NODE_MAX of a node. */
+#define STREAMS_PER_CALLER_ON_NODE_MAX 16U
+#define STREAMS_OF_MASTER              4U   /* kept for the master itself */
+#define STREAMS_OF_CALLERS_MAX         256U /* to all nodes, of all callers */
+
 struct NodeSession;
 
 /* The master's end of streams (doc/node-channel.md): bytes both ways between a part of the master and something on a node. Nothing
@@ -31,7 +36,7 @@ int streams_new(Master *m, Streams **ret);
 Streams *streams_free(Streams *l); /* all streams end */
 DEFINE_TRIVIAL_CLEANUP_FUNC(Streams *, streams_free);
 
-/* params, with what the kind needs, are consumed. owner: who it counts for, at most STREAMS_PER_CALLER_MAX at once; NULL: the master itself. */
+/* params, with what the kind needs, are consumed. owner: who it counts for in the limits; NULL: the master itself. */
 int stream_open(Streams *l, struct NodeSession *session, const char *kind, json_object *params,
                 const char *owner, const StreamHandler *handler, void *userdata, Stream **ret,
                 KError *reterr);

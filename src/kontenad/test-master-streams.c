@@ -438,26 +438,60 @@ static void test_a_node_that_lies_is_caught(void **state) {
         ASSERT_EQ(b->end_code, K_NODE_OFFLINE);
 }
 
+static void open_many(Bench *b, unsigned n, unsigned uid, const char *params) {
+        Caller *opener = b->caller;
+        char name[32];
+
+        snprintf(name, sizeof(name), "uid %u", uid);
+        b->caller = caller_new(name, ":1.9");
+        for (unsigned i = 0; i < n; i++) {
+                call(b, "exec.open", json(params));
+                test_session_answer(NULL);
+                ASSERT_EQ(b->error.code, K_OK);
+        }
+        ASSERT_EQ(refused(b, params), K_LIMIT_EXCEEDED);
+        caller_unref(b->caller);
+        b->caller = opener;
+}
+
 static void test_streams_are_counted(void **state) {
-        static const char other_node[] = "{\"grid\":\"home\",\"stack\":\"null\",\"service\":\"web\","
-                                         "\"instance\":2,\"argv\":[\"id\"]}";
-        Caller *opener, *other = caller_new("uid 1001", ":1.9");
+        static const StreamHandler handler = {};
+        const unsigned of_callers = STREAMS_PER_NODE_MAX - STREAMS_OF_MASTER;
+        Stream *own[STREAMS_OF_MASTER], *more;
         Bench *b = *state;
 
-        put_instance(b, "i2", "n2", 2);
-        for (unsigned i = 0; i < STREAMS_PER_NODE_MAX; i++)
-                (void) open_exec(b);
-        opener = b->caller;
-        b->caller = other;
-        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"]}"), K_LIMIT_EXCEEDED); /* of the node */
-        call(b, "exec.open", json(other_node));
-        test_session_answer(NULL);
-        ASSERT_EQ(b->error.code, K_OK);
+        for (unsigned i = 0; i < 3; i++)
+                open_many(b, STREAMS_PER_CALLER_ON_NODE_MAX, 2000 + i, "{" WEB ",\"argv\":[\"id\"]}");
+        open_many(b, of_callers - 3 * STREAMS_PER_CALLER_ON_NODE_MAX, 2003,
+                        "{" WEB ",\"argv\":[\"id\"]}"); /* of the node */
+        for (unsigned i = 0; i < STREAMS_OF_MASTER; i++)
+                ASSERT_OK(stream_open(b->m.streams, test_session("n1"), "volume-get",
+                                json_object_new_object(), NULL, &handler, NULL, own + i, NULL));
+        ASSERT_TRUE(stream_open(b->m.streams, test_session("n1"), "volume-get", json_object_new_object(),
+                                    NULL, &handler, NULL, &more, NULL) < 0);
+        for (unsigned i = 0; i < STREAMS_OF_MASTER; i++)
+                stream_close(own[i]);
+}
 
-        b->caller = opener;
-        ASSERT_EQ(STREAMS_PER_CALLER_MAX, STREAMS_PER_NODE_MAX);
-        ASSERT_EQ(refused(b, other_node), K_LIMIT_EXCEEDED); /* of the caller */
-        caller_unref(other);
+static void test_streams_of_callers_are_counted(void **state) {
+        Bench *b = *state;
+        unsigned n = 0;
+
+        for (unsigned node = 2; node < 7; node++) { /* of a caller */
+                _cleanup_free_ char *id = strprintf("i%u", node), *name = strprintf("n%u", node);
+
+                put_instance(b, id, name, node);
+        }
+        for (unsigned uid = 3000; n < STREAMS_OF_CALLERS_MAX; uid++, n += STREAMS_PER_CALLER_ON_NODE_MAX) {
+                _cleanup_free_ char *params = strprintf(
+                                "{\"grid\":\"home\",\"stack\":\"null\",\"service\":\"web\",\"instance\":%u,"
+                                "\"argv\":[\"id\"]}",
+                                uid % 6 + 1);
+
+                open_many(b, STREAMS_PER_CALLER_ON_NODE_MAX, uid, params);
+        }
+        ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"]}"), K_LIMIT_EXCEEDED);
+        ASSERT_STREQ(kerror_message(&b->error), "At most 256 streams can be open for callers.");
 }
 
 /* From node to node, within the master */
@@ -581,5 +615,6 @@ KONTENA_TESTS(STREAMS_TEST(test_a_command_runs_and_ends),
                 STREAMS_TEST(test_writes_wait_for_the_window), STREAMS_TEST(test_a_stream_is_its_openers),
                 STREAMS_TEST(test_a_caller_that_goes_takes_its_streams_along),
                 STREAMS_TEST(test_a_node_that_lies_is_caught), STREAMS_TEST(test_streams_are_counted),
+                STREAMS_TEST(test_streams_of_callers_are_counted),
                 STREAMS_TEST(test_a_bridge_hands_on_what_there_is_room_for),
                 STREAMS_TEST(test_a_bridge_that_breaks_says_so))

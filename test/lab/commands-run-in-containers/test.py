@@ -189,13 +189,13 @@ def test_nobody_runs_anything_unasked(grid, web):
 
 def test_streams_are_limited(grid, web):
     name, host = web
-    line = f"for i in $(seq 70); do kontenactl exec {name} {SLEEP}6 >> /tmp/refused 2>&1 & done; wait"
+    line = f"for i in $(seq 22); do kontenactl exec {name} {SLEEP}6 >> /tmp/refused 2>&1 & done; wait"
     grid.master.run("rm -f /tmp/refused")
     all_of_them = grid.master.popen(["env", f"KONTENA_GRID={grid.name}", "bash", "-c", line], stdin=subprocess.DEVNULL)
-    wait_until(lambda: len(units(host).splitlines()) == 64 and grid.master.read("/tmp/refused").count("\n") == 6, 30, "64 commands", 0.3)
+    wait_until(lambda: len(units(host).splitlines()) == 16 and grid.master.read("/tmp/refused").count("\n") == 6, 30, "16 commands", 0.3)
     grid.master.run("pkill -f '^kontenactl exec'")
     all_of_them.wait(20)
-    assert grid.master.read("/tmp/refused").count("At most 64 streams") == 6
+    assert grid.master.read("/tmp/refused").count("At most 16 streams") == 6
     nothing_is_left(host, f"{SLEEP}6")
 
 
