@@ -418,6 +418,39 @@ static int finish_if_done(JobRun *run) {
         return finish(run, n_failed > 0 ? "failed" : "succeeded", failures);
 }
 
+/* What began in the future of a clock that was set back would wait until that comes: it begins anew. */
+static int rebase(JobRun *run) {
+        _cleanup_(store_rollbackp) Store *t = NULL;
+        bool any = run->run->created_at > run->now;
+        int r;
+
+        FOREACH_ARRAY(i, run->instances.rows, run->instances.n)
+                any = any || (job_run_owns(run, *i) && (*i)->created_at > run->now);
+        if (!any)
+                return 0;
+
+        r = store_begin(run->store, NULL);
+        if (r < 0)
+                return r;
+        t = run->store;
+        if (run->run->created_at > run->now) {
+                run->run->created_at = run->now;
+                r = store_put_run(run->store, run->run);
+        }
+        FOREACH_ARRAY(i, run->instances.rows, run->instances.n)
+                if (r >= 0 && job_run_owns(run, *i) && (*i)->created_at > run->now) {
+                        (*i)->created_at = run->now;
+                        r = store_put_instance(run->store, *i);
+                }
+        if (r >= 0)
+                r = store_commit(run->store, NULL);
+        if (r < 0)
+                return r;
+
+        t = NULL;
+        return 0;
+}
+
 int run_step(Master *m, RunRow *row, uint64_t now, uint64_t *ret_next, bool *ret_places) {
         _cleanup_(job_run_done) JobRun run = {
                 .master = m, .store = m->store, .run = row, .now = now, .next = USEC_INFINITY
@@ -440,6 +473,9 @@ int run_step(Master *m, RunRow *row, uint64_t now, uint64_t *ret_next, bool *ret
         if (r < 0)
                 return r;
 
+        r = rebase(&run);
+        if (r < 0)
+                return r;
         if (!is_settled(&run)) {
                 *ret_next = run.next;
                 return 0;

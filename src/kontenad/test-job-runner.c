@@ -465,6 +465,34 @@ static void test_clock_set_back_repeats_nothing(void **state) {
         finish(&e);
 }
 
+/* Neither what waits for its next attempt nor what waits for a node waits for the old time to come again. */
+static void test_clock_set_back_stops_no_run(void **state) {
+        _cleanup_(run_row_freep) RunRow *row = NULL;
+        Engine e = {};
+
+        make(&e, 1, "{\"image\": \"bad\", \"type\": \"job\", \"retries\": 1}");
+        ASSERT_OK(request(&e, NULL));
+        play(&e);
+        assert_run(&e, 1, "running", -1, 1, NULL);
+        fake_now -= 365 * DAY;
+        look(&e);
+        pass_time(&e, 2 * USEC_PER_SEC);
+        play(&e);
+        assert_run(&e, 1, "failed", 3, 2, "job-1 on n1: The container exited with status 3");
+        finish(&e);
+
+        make(&e, 1, "{\"image\": \"ok\", \"type\": \"job\", \"affinity\": [\"node==n9\"]}");
+        ASSERT_OK(request(&e, NULL));
+        play(&e);
+        fake_now -= 365 * DAY;
+        look(&e);
+        pass_time(&e, RUN_PLACE_TIMEOUT_USEC);
+        play(&e);
+        row = get_run(&e, 1);
+        ASSERT_STREQ(row->state, "failed");
+        finish(&e);
+}
+
 /* A clock that was a year ahead: there are points before the one that is waited for. */
 static void test_clock_that_was_far_ahead(void **state) {
         Engine e = {};
@@ -851,6 +879,7 @@ KONTENA_TESTS(cmocka_unit_test(test_run_by_hand), cmocka_unit_test(test_what_fai
                 cmocka_unit_test(test_what_was_missed_long_ago_is_left),
                 cmocka_unit_test(test_a_run_under_way_passes_points_over),
                 cmocka_unit_test(test_clock_set_back_repeats_nothing),
+                cmocka_unit_test(test_clock_set_back_stops_no_run),
                 cmocka_unit_test(test_clock_that_was_far_ahead),
                 cmocka_unit_test(test_one_point_never_runs_twice),
                 cmocka_unit_test(test_schedule_that_systemd_does_not_know),
