@@ -500,7 +500,13 @@ static int finish_directories(Unpack *u) {
 
                 if (fd == -ENOENT || fd == -ENOTDIR)
                         continue; /* somebody has taken it away */
-                r = fd < 0 ? fd : tar_metadata_apply(&d->metadata, fd, u->options, &u->stats.n_skipped);
+                r = fd < 0 ? fd : tar_is_kernel_file_system(fd);
+                if (r > 0) { /* its root; what is below was refused */
+                        u->stats.n_skipped++;
+                        continue;
+                }
+                if (r >= 0)
+                        r = tar_metadata_apply(&d->metadata, fd, u->options, &u->stats.n_skipped);
                 if (r < 0)
                         return fail_path(u, r, d->path);
         }
