@@ -308,10 +308,18 @@ static int apply(Unpack *u, struct archive_entry *entry, int fd) {
         return r < 0 ? r : tar_metadata_apply(&m, fd, u->options, &u->stats.n_skipped);
 }
 
+/* What has the name now may be another thing than the one that was made: somebody else may write here. */
 static int apply_at(Unpack *u, struct archive_entry *entry, int parent, const char *name) {
         _cleanup_close_ int fd = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        unsigned type = archive_entry_filetype(entry);
+        struct stat st;
 
-        return fd < 0 ? -errno : apply(u, entry, fd);
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
+        if ((st.st_mode & S_IFMT) != (type & S_IFMT) ||
+                        ((type == AE_IFCHR || type == AE_IFBLK) && st.st_rdev != archive_entry_rdev(entry)))
+                return -EBUSY;
+        return apply(u, entry, fd);
 }
 
 static int write_at(int fd, const void *data, size_t size, off_t offset) {
