@@ -42,17 +42,33 @@ static void volume_stream_freep(VolumeStream **v) {
 }
 
 static void on_committed(VolumeClaim *c, int r, void *userdata) {
-        _cleanup_kerror_ KError error = KERROR_NULL;
         VolumeStream *v = userdata;
 
         v->claim = volume_claim_free(v->claim);
-        if (r < 0)
+        log_info("Volume '%s' was imported.", v->volume);
+        volume_manager_wake(v->manager->volumes);
+        archive_stream_finish(v->archive, &KERROR_NULL);
+}
+
+/* Who has begun to use it meanwhile keeps what is there. */
+static void on_synced(VolumeClaim *c, int r, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        VolumeStream *v = userdata;
+
+        if (r >= 0)
+                r = volume_manager_check(v->manager->volumes, v->volume, /* replace= */ true, &error);
+        if (r >= 0)
+                r = volume_import_commit(c, on_committed, v);
+        if (r == 0)
+                return;
+        if (r > 0) {
+                on_committed(c, 0, v);
+                return;
+        }
+        if (!kerror_is_set(&error))
                 (void) kerror_set_errno(&error, r,
                                 "The new content of volume '%s' cannot take its place: %m.", v->volume);
-        else
-                log_info("Volume '%s' was imported.", v->volume);
-        volume_manager_wake(v->manager->volumes);
-        archive_stream_finish(v->archive, &error);
+        archive_stream_finish(v->archive, &error); /* frees v, which cancels */
 }
 
 static int commit(ArchiveStream *s, void *userdata, KError *reterr) {
@@ -61,7 +77,7 @@ static int commit(ArchiveStream *s, void *userdata, KError *reterr) {
 
         r = volume_manager_check(v->manager->volumes, v->volume, /* replace= */ true, reterr);
         if (r >= 0)
-                r = volume_import_commit(v->claim, on_committed, v);
+                r = volume_import_sync(v->claim, on_synced, v);
         return r < 0 ? r : 1;
 }
 
@@ -148,7 +164,7 @@ static int open_stream(Stream *s, json_object *params, Manager *m, bool put, voi
         if (r < 0)
                 return r;
         if (put)
-                r = volume_import_begin(v->claim, m->event, m->config->volumes_directory,
+                r = volume_import_begin(v->claim, m->event, m->config->volumes_directory, volume,
                                 volume_manager_size_max(m->volumes, volume), on_begun, v);
         else
                 r = start(v, fd, reterr);

@@ -52,7 +52,7 @@ static void begin(Fixture *f, bool exists) {
         assert_int_equal(sigprocmask(SIG_BLOCK, &set, NULL), 0);
         ASSERT_OK(sd_event_new(&f->event));
         ASSERT_OK(volume_claim_new(&f->list, "v", true, &f->claim, NULL));
-        ASSERT_OK(volume_import_begin(f->claim, f->event, f->directory, 0, on_done, f));
+        ASSERT_OK(volume_import_begin(f->claim, f->event, f->directory, "v", 0, on_done, f));
         while (f->calls == 0)
                 ASSERT_OK(sd_event_run(f->event, 10 * USEC_PER_SEC));
         ASSERT_OK(f->result);
@@ -63,6 +63,15 @@ static void end(Fixture *f) {
         sd_event_unref(f->event);
         safe_close(f->fd);
         ASSERT_OK(rm_rf_at(AT_FDCWD, f->directory));
+}
+
+static void sync_to_disk(Fixture *f) {
+        unsigned before = f->calls;
+
+        ASSERT_OK(volume_import_sync(f->claim, on_done, f));
+        while (f->calls == before)
+                ASSERT_OK(sd_event_run(f->event, 10 * USEC_PER_SEC));
+        ASSERT_OK(f->result);
 }
 
 static bool there(Fixture *f, const char *path) {
@@ -86,8 +95,14 @@ static void test_new_content_takes_the_place_of_the_old_at_once(void **state) {
         assert_true(there(&f, "v/old"));
         assert_false(there(&f, "v/new"));
 
-        ASSERT_OK(volume_import_commit(f.claim, on_done, &f));
-        while (f.calls == 1)
+        /* Not before it is asked for once more, and then at once. */
+        sync_to_disk(&f);
+        assert_true(there(&f, "v/old"));
+        assert_false(there(&f, "v/new"));
+        assert_int_equal(volume_import_commit(f.claim, on_done, &f), 0);
+        assert_true(there(&f, "v/new"));
+        assert_false(there(&f, "v/old"));
+        while (f.calls == 2)
                 ASSERT_OK(sd_event_run(f.event, 10 * USEC_PER_SEC));
         ASSERT_OK(f.result);
         assert_true(there(&f, "v/new"));
@@ -103,10 +118,63 @@ static void test_a_volume_that_was_not_there_is_made(void **state) {
 
         begin(&f, false);
         assert_false(there(&f, "v"));
-        ASSERT_OK(volume_import_commit(f.claim, on_done, &f));
-        while (f.calls == 1)
-                ASSERT_OK(sd_event_run(f.event, 10 * USEC_PER_SEC));
+        sync_to_disk(&f);
+        assert_int_equal(volume_import_commit(f.claim, on_done, &f), 0);
         assert_true(there(&f, "v"));
+        while (f.calls == 2)
+                ASSERT_OK(sd_event_run(f.event, 10 * USEC_PER_SEC));
+        end(&f);
+}
+
+/* What another has begun to use stays. */
+static void test_what_is_on_disk_can_still_be_cancelled(void **state) {
+        _cleanup_close_ int fd = -EBADF;
+        Fixture f;
+
+        begin(&f, true);
+        fd = volume_import_open(f.claim);
+        put(fd, "new", "new");
+        sync_to_disk(&f);
+        volume_import_cancel(f.claim);
+        while (f.list)
+                ASSERT_OK(sd_event_run(f.event, 10 * USEC_PER_SEC));
+        ASSERT_EQ(f.calls, 2);
+        assert_true(there(&f, "v/old"));
+        assert_false(there(&f, "v/new"));
+        assert_false(there(&f, ".work/import-v"));
+        end(&f);
+}
+
+static void test_whoever_goes_while_it_waits_for_the_disk_leaves_the_old(void **state) {
+        _cleanup_close_ int fd = -EBADF;
+        Fixture f;
+
+        begin(&f, true);
+        fd = volume_import_open(f.claim);
+        put(fd, "new", "new");
+        ASSERT_OK(volume_import_sync(f.claim, on_done, &f));
+        volume_import_cancel(f.claim);
+        assert_non_null(f.list); /* nobody is killed */
+        while (f.list)
+                ASSERT_OK(sd_event_run(f.event, 10 * USEC_PER_SEC));
+        ASSERT_EQ(f.calls, 1);
+        assert_true(there(&f, "v/old"));
+        assert_false(there(&f, ".work/import-v"));
+        end(&f);
+}
+
+static void test_without_a_place_nothing_is_exchanged(void **state) {
+        Fixture f;
+
+        begin(&f, true);
+        sync_to_disk(&f);
+        assert_int_equal(renameat(f.fd, ".work", f.fd, "away"), 0);
+        assert_int_equal(volume_import_commit(f.claim, on_done, &f), -ENOENT);
+        assert_true(there(&f, "v/old"));
+        volume_import_cancel(f.claim);
+        while (f.list)
+                ASSERT_OK(sd_event_run(f.event, 10 * USEC_PER_SEC));
+        ASSERT_EQ(f.calls, 2);
         end(&f);
 }
 
@@ -147,6 +215,15 @@ static void test_a_daemon_that_is_killed_leaves_the_old(void **state) {
         end(&f);
 }
 
+static int commit(VolumeWork *w) {
+        int r;
+
+        r = volume_work_sync_import(w);
+        if (r >= 0)
+                r = volume_exchange_import(w->directory, w->volume);
+        return r < 0 ? r : volume_work_finish_import(w);
+}
+
 /* Runs all of an import in a process that is killed before its system call number n. True: it came to its end. */
 static bool import_until(VolumeWork *w, unsigned n) {
         bool entering = true;
@@ -168,7 +245,7 @@ static bool import_until(VolumeWork *w, unsigned n) {
                         _exit(3);
                 put(fd, "new", "new");
                 put(fd, "more", "more");
-                _exit(volume_work_commit_import(w) < 0 ? 4 : 0);
+                _exit(commit(w) < 0 ? 4 : 0);
         }
         assert_true(pid > 0);
         assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -218,7 +295,7 @@ static void test_killed_before_each_system_call_it_is_old_or_new(void **state) {
                 assert_true(volume_work_put_aside(f.directory) >= 0);
                 ASSERT_OK(volume_work_clean(&w));
                 ASSERT_OK(volume_work_begin_import(&w));
-                ASSERT_OK(volume_work_commit_import(&w));
+                ASSERT_OK(commit(&w));
                 assert_false(there(&f, "v/old") || there(&f, "v/new"));
                 safe_close(f.fd);
                 ASSERT_OK(rm_rf_at(AT_FDCWD, f.directory));
@@ -247,6 +324,9 @@ static void test_who_is_beside_whom(void **state) {
 
 KONTENA_TESTS(cmocka_unit_test(test_new_content_takes_the_place_of_the_old_at_once),
                 cmocka_unit_test(test_a_volume_that_was_not_there_is_made),
+                cmocka_unit_test(test_what_is_on_disk_can_still_be_cancelled),
+                cmocka_unit_test(test_whoever_goes_while_it_waits_for_the_disk_leaves_the_old),
+                cmocka_unit_test(test_without_a_place_nothing_is_exchanged),
                 cmocka_unit_test(test_a_cancelled_import_leaves_the_old),
                 cmocka_unit_test(test_a_daemon_that_is_killed_leaves_the_old),
                 cmocka_unit_test(test_killed_before_each_system_call_it_is_old_or_new),

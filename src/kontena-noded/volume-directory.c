@@ -314,13 +314,12 @@ static int open_snapshot(int parent, const char *volume, const char *snapshot) {
         return path ? volume_directory_open(parent, path) : -ENOMEM;
 }
 
-/* The volume is the old one or the new one at every moment; the old one lies in .work until the new one has its place. */
-static int exchange(int parent, int works, const char *name, int made, const char *volume, bool exists) {
-        if (syncfs(made) < 0)
-                return -errno;
-        if (renameat2(works, name, parent, volume, exists ? RENAME_EXCHANGE : RENAME_NOREPLACE) < 0)
-                return -errno;
-        return fsync(parent) < 0 ? -errno : 0;
+/* The volume is the old one or the new one at every moment; the old one lies in .work until the new one has its place. Nothing after
+ * the exchange makes it undone: it cannot fail any more. */
+static int exchange(int parent, int works, const char *name, const char *volume, bool exists) {
+        return renameat2(works, name, parent, volume, exists ? RENAME_EXCHANGE : RENAME_NOREPLACE) < 0
+                               ? -errno
+                               : 0;
 }
 
 int volume_work_restore(void *work) {
@@ -346,8 +345,13 @@ int volume_work_restore(void *work) {
         if (made < 0)
                 return made;
         r = volume_copy_tree(snapshot, made);
-        if (r >= 0)
-                r = exchange(parent, works, name, made, w->volume, volume >= 0);
+        if (r >= 0 && syncfs(made) < 0)
+                r = -errno;
+        if (r >= 0) {
+                r = exchange(parent, works, name, w->volume, volume >= 0);
+                if (r >= 0 && fsync(parent) < 0)
+                        return 0; /* either may be there after a power failure: both are kept */
+        }
         (void) rm_rf_at(works, name);
         return r;
 }
@@ -374,30 +378,53 @@ int volume_work_begin_import(void *work) {
         return MIN(made, 0);
 }
 
-int volume_work_commit_import(void *work) {
+int volume_work_sync_import(void *work) {
         VolumeWork *w = work;
-        _cleanup_free_ char *name = strjoin(IMPORT, w->volume);
-        _cleanup_close_ int parent = -EBADF, volume = -EBADF, made = -EBADF, works = -EBADF;
-        int r;
+        _cleanup_free_ char *path = volume_import_path(w->volume);
+        _cleanup_close_ int parent = -EBADF, made = -EBADF;
 
-        if (!name)
+        if (!path)
                 return -ENOMEM;
         parent = open_parent(w->directory);
         if (parent < 0)
                 return parent;
-        volume = volume_directory_open(parent, w->volume);
+        made = volume_directory_open(parent, path);
+        if (made < 0)
+                return made;
+        return syncfs(made) < 0 ? -errno : 0;
+}
+
+int volume_exchange_import(const char *directory, const char *name) {
+        _cleanup_free_ char *work = strjoin(IMPORT, name);
+        _cleanup_close_ int parent = -EBADF, volume = -EBADF, works = -EBADF;
+
+        if (!work)
+                return -ENOMEM;
+        parent = open_parent(directory);
+        if (parent < 0)
+                return parent;
+        volume = volume_directory_open(parent, name);
         if (volume < 0 && volume != -ENOENT)
                 return volume;
         works = volume_directory_open(parent, VOLUME_WORK);
         if (works < 0)
                 return works;
-        made = volume_directory_open(works, name);
-        if (made < 0)
-                return made;
+        return exchange(parent, works, work, name, volume >= 0);
+}
 
-        r = exchange(parent, works, name, made, w->volume, volume >= 0);
-        (void) rm_rf_at(works, name);
-        return r;
+int volume_work_finish_import(void *work) {
+        VolumeWork *w = work;
+        _cleanup_free_ char *path = volume_import_path(w->volume);
+        _cleanup_close_ int parent = -EBADF;
+
+        if (!path)
+                return -ENOMEM;
+        parent = open_parent(w->directory);
+        if (parent < 0)
+                return parent;
+        if (fsync(parent) < 0)
+                return -errno; /* the old one may be there again after a power failure */
+        return rm_rf_at(parent, path);
 }
 
 int volume_work_discard_import(void *work) {

@@ -46,7 +46,10 @@ int volume_work_clean(void *work);           /* what was put aside */
 /* An import: an empty directory in .work that looks like the volume, which it replaces as a whole, or not at all. */
 char *volume_import_path(const char *volume); /* below the directory of volumes */
 int volume_work_begin_import(void *work);
-int volume_work_commit_import(void *work);
+int volume_work_sync_import(void *work);
+/* Not in a job, since nobody may begin to use the volume between the question and this. It waits for no data. */
+int volume_exchange_import(const char *directory, const char *name);
+int volume_work_finish_import(void *work);  /* after the exchange: the old content goes */
 int volume_work_discard_import(void *work); /* also while somebody still writes to it */
 
 /* At the start, before something is made there: 1 when there is something to clean. */

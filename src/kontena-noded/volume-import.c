@@ -16,7 +16,7 @@ struct VolumeClaim {
         bool exclusive;
 
         sd_event *event;
-        char *directory;
+        char *directory, *name; /* what is imported is to be <directory>/<name> */
         uint64_t size_max;
         Job *job;
         bool committing;
@@ -64,6 +64,7 @@ VolumeClaim *volume_claim_free(VolumeClaim *c) {
         job_cancel(c->job);
         sd_event_unref(c->event);
         free(c->directory);
+        free(c->name);
         free(c->volume);
         return mfree(c);
 }
@@ -82,6 +83,19 @@ static void on_discarded(Job *j, int r, void *userdata) {
         volume_claim_free(c);
 }
 
+/* The new content has its place, whatever becomes of the old. */
+static void on_finished(Job *j, int r, void *userdata) {
+        VolumeClaim *c = userdata;
+
+        c->job = NULL;
+        if (r < 0)
+                log_warning_errno(r, "The former content of volume '%s' is left behind: %m", c->volume);
+        if (c->done)
+                c->done(c, 0, c->userdata);
+        else
+                volume_claim_free(c);
+}
+
 static void on_done(Job *j, int r, void *userdata) {
         VolumeClaim *c = userdata;
 
@@ -95,17 +109,18 @@ static void on_done(Job *j, int r, void *userdata) {
 static int start(VolumeClaim *c, job_function_t function, job_done_t done) {
         return job_start(c->event, "kt-import", function,
                         &(VolumeWork){ .directory = c->directory,
-                                        .volume = c->volume,
+                                        .volume = c->name,
                                         .size_max = c->size_max },
                         done, c, &c->job);
 }
 
-int volume_import_begin(VolumeClaim *c, sd_event *event, const char *directory, uint64_t size_max,
-                volume_import_done_t done, void *userdata) {
+int volume_import_begin(VolumeClaim *c, sd_event *event, const char *directory, const char *name,
+                uint64_t size_max, volume_import_done_t done, void *userdata) {
         assert(c->exclusive && !c->event);
 
         c->directory = strdup(directory);
-        if (!c->directory)
+        c->name = strdup(name);
+        if (!c->directory || !c->name)
                 return -ENOMEM;
         c->event = sd_event_ref(event);
         c->size_max = size_max;
@@ -118,20 +133,38 @@ int volume_import_open(VolumeClaim *c) {
         _cleanup_close_ int parent = -EBADF;
         _cleanup_free_ char *path = NULL;
 
-        path = volume_import_path(c->volume);
+        path = volume_import_path(c->name);
         if (!path)
                 return -ENOMEM;
         parent = open(c->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         return parent < 0 ? -errno : volume_directory_open(parent, path);
 }
 
-int volume_import_commit(VolumeClaim *c, volume_import_done_t done, void *userdata) {
+int volume_import_sync(VolumeClaim *c, volume_import_done_t done, void *userdata) {
         assert(!c->job);
 
         c->done = done;
         c->userdata = userdata;
         c->committing = true;
-        return start(c, volume_work_commit_import, on_done);
+        return start(c, volume_work_sync_import, on_done);
+}
+
+int volume_import_commit(VolumeClaim *c, volume_import_done_t done, void *userdata) {
+        int r;
+
+        assert(!c->job);
+
+        r = volume_exchange_import(c->directory, c->name);
+        if (r < 0)
+                return r;
+        c->done = done;
+        c->userdata = userdata;
+        c->committing = true;
+        r = start(c, volume_work_finish_import, on_finished);
+        if (r >= 0)
+                return 0;
+        log_warning_errno(r, "The former content of volume '%s' is left behind: %m", c->volume);
+        return 1;
 }
 
 void volume_import_cancel(VolumeClaim *c) {
