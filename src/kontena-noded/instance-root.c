@@ -153,8 +153,9 @@ static int open_running(const Instance *i, int root, uint32_t *ret_uid_base) {
 
 /* Where something is mounted when it runs. */
 static int add_hidden(InstanceRoot *r, const char *directory) {
-        _cleanup_free_ char *path = strjoin(directory, "/config.json"), *text = NULL;
+        _cleanup_free_ char *path = strjoin(directory, "/config.json");
         _cleanup_json_ json_object *config = NULL;
+        _cleanup_erase_ char *text = NULL; /* secrets may be in its environment */
         json_object *mounts = NULL;
         size_t size;
         int k;

@@ -104,6 +104,11 @@ static int write_environment(
         return r;
 }
 
+static void erase_strv(char **l) {
+        STRV_FOREACH(s, l)
+                erase_memory(*s, strlen(*s));
+}
+
 static int make_env(
                 const RuntimeContainer *c, const ContainerSecrets *secrets, char ***ret, KError *reterr) {
         _cleanup_strv_free_ char **env = NULL;
@@ -116,16 +121,13 @@ static int make_env(
         /* systemd in the machine takes what is there for credentials: LoadCredential=NAME of its units finds them. */
         if (r >= 0 && secrets->directory)
                 r = oci_env_set(&env, "CREDENTIALS_DIRECTORY=/run/secrets", reterr);
-        if (r < 0)
+        if (r < 0) {
+                erase_strv(env);
                 return r;
+        }
 
         *ret = TAKE_PTR(env);
         return 0;
-}
-
-static void erase_strv(char **l) {
-        STRV_FOREACH(s, l)
-                erase_memory(*s, strlen(*s));
 }
 
 static int prepare_with_secrets(

@@ -511,8 +511,9 @@ static int request(StreamExec *e, const StreamExecOptions *o, const int fds[stat
 static int write_process(const StreamExec *e, const StreamExecOptions *o, KError *reterr) {
         _cleanup_(user_identity_done) UserIdentity identity = {};
         _cleanup_json_ json_object *config = NULL, *process = NULL;
-        _cleanup_free_ char *path = NULL, *text = NULL, *target = NULL;
+        _cleanup_free_ char *path = NULL, *target = NULL;
         _cleanup_close_ int root = -EBADF, fd = -EBADF;
+        _cleanup_erase_ char *text = NULL; /* secrets may be in its environment */
         const char *out;
         size_t size;
         int r;
