@@ -66,7 +66,7 @@ int net_check_start(sd_event *event, const char *address, uint16_t port, const c
 
 /* systemd's store of descriptors, of one */
 static int stored = -EBADF;
-static char stored_name[64];
+static char stored_name[64], dropped_name[64];
 
 int fd_store_take(FdStore *s, const char *name) {
         if (stored < 0 || !streq(name, stored_name))
@@ -80,6 +80,7 @@ void fd_store_keep(FdStore *s, const char *name, int fd) {
         (void) snprintf(stored_name, sizeof(stored_name), "%s", name);
 }
 void fd_store_drop(FdStore *s, const char *name) {
+        (void) snprintf(dropped_name, sizeof(dropped_name), "%s", name);
         if (streq(name, stored_name))
                 stored = safe_close(stored);
 }
@@ -437,6 +438,7 @@ static void test_socket_goes_with_its_generation(void **state) {
         pull_finishes(NULL);
         unit_finishes("inactive", NULL);
         ASSERT_STREQ(stored_name, "notify-abc-2");
+        ASSERT_STREQ(dropped_name, "notify-abc-1"); /* or systemd's store fills */
         unit_finishes("active", NULL);
         ASSERT_STREQ(instance_progress(f.i), "waiting for READY=1");
         ASSERT_TRUE(say(&f, 1, "READY=1") < 0);
@@ -450,6 +452,25 @@ static void test_socket_goes_with_its_generation(void **state) {
         settle(&f, 500 * USEC_PER_MSEC);
         ASSERT_TRUE(removed_instance == f.i);
         ASSERT_TRUE(stored < 0);
+        close_fixture(&f);
+}
+
+/* What cannot be understood leaves the container alone, and nobody asks after it. */
+static void test_unreadable_want_ends_the_checks(void **state) {
+        unsigned n;
+        Fixture f;
+
+        open_health_fixture(&f);
+        is_well = true;
+        start(&f, HTTP);
+        run_until_state(&f, INSTANCE_RUNNING);
+        is_well = false;
+        want(&f, 2, 2, ",\"spec\":{\"image\":5}");
+        n = n_asked;
+        settle(&f, 1500 * USEC_PER_MSEC);
+        ASSERT_EQ(n_asked, n);
+        ASSERT_STREQ(instance_health(f.i), "unknown");
+        ASSERT_TRAIL("");
         close_fixture(&f);
 }
 
@@ -475,6 +496,7 @@ int main(void) {
                 cmocka_unit_test(test_others_do_not_speak_for_it),
                 cmocka_unit_test(test_ready_survives_the_daemon),
                 cmocka_unit_test(test_socket_goes_with_its_generation),
+                cmocka_unit_test(test_unreadable_want_ends_the_checks),
         };
 
         return cmocka_run_group_tests(tests, block_children, NULL);

@@ -20,7 +20,8 @@
 #define OTHERS                                                                                              \
         ",\"spec\":{\"image\":\"a:1\",\"hooks\":{\"pre_start\":[{\"name\":\"m\",\"cmd\":\"x\","             \
         "\"instances\":\"2\"}]}}"
-#define GONE ",\"desired\":\"terminated\""
+#define AFTER ",\"spec\":{\"image\":\"a:1\",\"hooks\":{\"post_start\":[{\"name\":\"w\",\"cmd\":\"x\"}]}}"
+#define GONE  ",\"desired\":\"terminated\""
 
 static void run_with_hooks(Fixture *f) {
         open_fixture(f);
@@ -196,6 +197,28 @@ static void test_after_a_crash_pre_start_runs_before_the_start(void **state) {
         close_fixture(&f);
 }
 
+/* What was over with the start before says nothing of the one that came meanwhile. */
+static void test_crash_in_post_start_does_not_skip_the_next(void **state) {
+        Fixture f;
+
+        open_fixture(&f);
+        want(&f, 1, 1, AFTER);
+        pull_finishes(NULL);
+        unit_finishes("active", NULL);
+        ASSERT_TRUE(endswith(trail, "post_start@1-1 "));
+        trail[0] = '\0';
+        container_dies(1, 3, "exit-code");
+        settle(&f, 100 * USEC_PER_MSEC);
+        ASSERT_TRAIL("restart ");
+        unit_finishes("active", NULL);
+        ASSERT_TRAIL(""); /* one stage at a time */
+        hooks_finish("The post_start hook 'w' was stopped.");
+        ASSERT_TRAIL("post_start@1-2 ");
+        hooks_finish(NULL);
+        ASSERT_TRAIL("");
+        close_fixture(&f);
+}
+
 static void test_restart_runs_none(void **state) {
         Fixture f;
 
@@ -312,6 +335,7 @@ int main(void) {
                 cmocka_unit_test(test_stop_and_removal),
                 cmocka_unit_test(test_removal_ends_a_hook_that_runs),
                 cmocka_unit_test(test_after_a_crash_pre_start_runs_before_the_start),
+                cmocka_unit_test(test_crash_in_post_start_does_not_skip_the_next),
                 cmocka_unit_test(test_restart_runs_none),
                 cmocka_unit_test(test_killed_daemon_goes_on_with_the_stage),
                 cmocka_unit_test(test_oneshot_is_remembered_and_told),
