@@ -116,7 +116,7 @@ static int open_process(
         r = same_directory(fd, root);
         if (r == 0)
                 r = -ESRCH;
-        else if (r > 0 && i->want && i->want->spec->runtime == RUNTIME_NSPAWN)
+        else if (r > 0 && i->host->machines && instance_present_runtime(i) == i->host->machines)
                 r = read_uid_base(process, ret_uid_base);
         return r < 0 ? r : TAKE_FD(fd);
 }

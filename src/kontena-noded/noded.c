@@ -19,6 +19,7 @@
 #include "secrets.h"
 #include "stream-provider.h"
 #include "streams.h"
+#include "volume-import.h"
 #include "volume-manager.h"
 
 #define REPORT_USEC        (60 * USEC_PER_SEC)
@@ -523,6 +524,7 @@ Manager *manager_free(Manager *m) {
         leave_free(m->leave);
         m->face = bus_face_free(m->face);
         m->streams = streams_free(m->streams); /* an import gives back the volume */
+        volume_claims_free(&m->instance_claims);
         volume_manager_free(m->volumes);
         log_streams_free(m->logs);
         channel_free(m->channel);

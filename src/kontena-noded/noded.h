@@ -45,9 +45,11 @@ struct Manager {
         LogStreams *logs;
         struct Streams *streams;
         struct VolumeManager *volumes;
-        struct FdStore *fds;            /* what systemd holds for us */
-        struct Secrets *secrets;        /* NULL: the key cannot be had */
-        ImageQuestion *image_questions; /* of the master, not yet answered */
+        struct VolumeClaim
+                        *instance_claims; /* whose volumes without a name are copied, by the instance's id */
+        struct FdStore *fds;              /* what systemd holds for us */
+        struct Secrets *secrets;          /* NULL: the key cannot be had */
+        ImageQuestion *image_questions;   /* of the master, not yet answered */
 
         InstanceHost host;
         InstanceEntry *instances; /* by id */

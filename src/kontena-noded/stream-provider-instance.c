@@ -1,35 +1,36 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <fcntl.h>
-#include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "archive-stream.h"
 #include "file-util.h"
-#include "job.h"
 #include "json-util.h"
 #include "stream-provider.h"
 #include "string-util.h"
 #include "volume-directory.h"
+#include "volume-import.h"
 
 /* The volumes without a name of a stateful instance that is stopped: kinds "instance-get" and "instance-put", for its move to another
- * node. They are in <instance>/volumes (volumes.h); what is put becomes that when it is whole. */
-#define VOLUMES     "volumes"
-#define VOLUMES_NEW "volumes.new"
+ * node. They are in <instance>/volumes (volumes.h); what is put becomes that when it is whole, and the instance is stopped still. */
+#define VOLUMES "volumes"
 
 typedef struct InstanceStream {
         Stream *stream;
         Manager *manager;
-        char *directory; /* of the instance */
-        Job *job;
+        char *id, *directory; /* of the instance */
+        VolumeClaim *claim;
         ArchiveStream *archive; /* NULL until the directory is there */
+        bool put;
 } InstanceStream;
 
 static void instance_stream_free(void *p) {
         InstanceStream *s = p;
 
         archive_stream_free(s->archive);
-        job_cancel(s->job);
+        if (s->claim && s->put)
+                volume_import_cancel(s->claim);
+        else
+                volume_claim_free(s->claim);
+        free(s->id);
         free(s->directory);
         free(s);
 }
@@ -39,80 +40,70 @@ static void instance_stream_freep(InstanceStream **s) {
                 instance_stream_free(*s);
 }
 
-static int start(InstanceStream *s, int fd, bool put, archive_stream_commit_t commit, KError *reterr) {
-        return archive_stream_start(s->stream,
-                        &(ArchiveRunOptions){ .bus = s->manager->bus,
-                                        .event = s->manager->event,
-                                        .fds = &fd,
-                                        .n_fds = 1,
-                                        .unpack = put,
-                                        .volume = true },
-                        commit, s, &s->archive, reterr);
+static int check_stopped(Manager *m, const char *id, KError *reterr) {
+        const Instance *i = manager_find_instance(m, id);
+
+        if (!i)
+                return kerror_set(reterr, K_NO_SUCH_INSTANCE, "There is no instance '%.64s' here.", id);
+        if (instance_state_of(i) != INSTANCE_STOPPED)
+                return kerror_set(reterr, K_CONFLICT, "Instance '%s' is not stopped.", id);
+        return 0;
 }
 
-/* In a child. What an earlier attempt has left goes first. */
-static int make_place(void *arg) {
-        const char *directory = arg;
-        _cleanup_close_ int fd = -EBADF;
-        int r;
+static void on_committed(VolumeClaim *c, int r, void *userdata) {
+        InstanceStream *s = userdata;
 
-        r = mkdir_p(directory, 0700);
-        if (r < 0)
-                return r;
-        fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-                return -errno;
-        r = rm_rf_at(fd, VOLUMES_NEW);
-        if (r < 0)
-                return r;
-        return mkdirat(fd, VOLUMES_NEW, 0755) < 0 ? -errno : 0;
+        s->claim = volume_claim_free(s->claim);
+        archive_stream_finish(s->archive, &KERROR_NULL);
 }
 
-/* In a child: on disk first, then in place. */
-static int put_in_place(void *arg) {
-        const char *directory = arg;
-        _cleanup_close_ int fd = -EBADF;
-
-        fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 || syncfs(fd) < 0)
-                return -errno;
-        if (renameat2(fd, VOLUMES_NEW, fd, VOLUMES, RENAME_NOREPLACE) >= 0)
-                return fsync(fd) < 0 ? -errno : 0;
-        if (errno != EEXIST || renameat2(fd, VOLUMES_NEW, fd, VOLUMES, RENAME_EXCHANGE) < 0 || fsync(fd) < 0)
-                return -errno;
-        return rm_rf_at(fd, VOLUMES_NEW);
-}
-
-static void on_in_place(Job *j, int r, void *userdata) {
+static void on_synced(VolumeClaim *c, int r, void *userdata) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         InstanceStream *s = userdata;
 
-        s->job = NULL;
-        if (r < 0)
+        if (r >= 0)
+                r = check_stopped(s->manager, s->id, &error);
+        if (r >= 0)
+                r = volume_import_commit(c, on_committed, s);
+        if (r == 0)
+                return;
+        if (r > 0) {
+                on_committed(c, 0, s);
+                return;
+        }
+        if (!kerror_is_set(&error))
                 (void) kerror_set_errno(&error, r, "The data cannot take their place: %m.");
-        archive_stream_finish(s->archive, &error);
+        archive_stream_finish(s->archive, &error); /* frees s, which cancels */
 }
 
 static int commit(ArchiveStream *a, void *userdata, KError *reterr) {
         InstanceStream *s = userdata;
         int r;
 
-        r = job_start(s->manager->event, "kt-put", put_in_place, s->directory, on_in_place, s, &s->job);
+        r = volume_import_sync(s->claim, on_synced, s);
         return r < 0 ? r : 1;
 }
 
-static void on_place(Job *j, int r, void *userdata) {
+static int start(InstanceStream *s, int fd, KError *reterr) {
+        return archive_stream_start(s->stream,
+                        &(ArchiveRunOptions){ .bus = s->manager->bus,
+                                        .event = s->manager->event,
+                                        .fds = &fd,
+                                        .n_fds = 1,
+                                        .unpack = s->put,
+                                        .volume = true },
+                        s->put ? commit : NULL, s, &s->archive, reterr);
+}
+
+static void on_begun(VolumeClaim *c, int r, void *userdata) {
         _cleanup_kerror_ KError error = KERROR_NULL;
-        _cleanup_close_ int parent = -EBADF, fd = -EBADF;
+        _cleanup_close_ int fd = -EBADF;
         InstanceStream *s = userdata;
 
-        s->job = NULL;
-        if (r >= 0) {
-                parent = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                r = fd = parent < 0 ? -errno : volume_directory_open(parent, VOLUMES_NEW);
-        }
         if (r >= 0)
-                r = start(s, fd, /* put= */ true, commit, &error);
+                r = fd = volume_import_open(c);
+        if (r >= 0)
+                r = start(s, fd, &error);
         if (r >= 0)
                 return;
         if (!kerror_is_set(&error))
@@ -130,37 +121,39 @@ static int begin_get(InstanceStream *s, KError *reterr) {
                 return kerror_set(reterr, K_NO_SUCH_VOLUME, "The instance has no volumes of its own.");
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The volumes of the instance cannot be opened: %m.");
-        return start(s, fd, /* put= */ false, NULL, reterr);
+        return start(s, fd, reterr);
 }
 
 static int open_stream(
                 Stream *stream, json_object *params, Manager *m, bool put, void **ret, KError *reterr) {
         _cleanup_(instance_stream_freep) InstanceStream *s = NULL;
-        Instance *i;
         const char *id;
         int r;
 
         r = json_get_string(params, "id", &id, reterr);
+        if (r >= 0)
+                r = check_stopped(m, id, reterr);
         if (r < 0)
                 return r;
-        i = manager_find_instance(m, id);
-        if (!i)
-                return kerror_set(reterr, K_NO_SUCH_INSTANCE, "There is no instance '%.64s' here.", id);
-        if (instance_state_of(i) != INSTANCE_STOPPED)
-                return kerror_set(reterr, K_CONFLICT, "Instance '%s' is not stopped.", id);
 
         s = new0(InstanceStream, 1);
         if (!s)
                 return -ENOMEM;
         s->stream = stream;
         s->manager = m;
+        s->put = put;
+        s->id = strdup(id);
         s->directory = strjoin(m->host.state_directory, "/", id);
-        if (!s->directory)
+        if (!s->id || !s->directory)
                 return -ENOMEM;
-        if (put)
-                r = job_start(m->event, "kt-place", make_place, s->directory, on_place, s, &s->job);
-        else
-                r = begin_get(s, reterr);
+        r = put ? mkdir_p(s->directory, 0700) : 0;
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "There is no place for the data: %m.");
+        r = volume_claim_new(&m->instance_claims, id, /* exclusive= */ put, &s->claim, reterr);
+        if (r >= 0)
+                r = put ? volume_import_begin(s->claim, m->event, s->directory, VOLUMES, /* size_max= */ 0,
+                                          on_begun, s)
+                        : begin_get(s, reterr);
         if (r < 0)
                 return r;
 
