@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("-f", "--follow", action="store_true")
     sub = command(do_down, "down", "end it and leave nothing: no process, mount, link, namespace or file")
     sub.add_argument("--all", action="store_true", help="every lab on this machine, and the cache")
-    command(do_bench, "bench", "measure deploys against Docker Swarm; more options are those of bench.py")
+    command(do_bench, "bench", "measure deploys against Docker Swarm (options of bench.py), or with --load [N] many nodes on one master (load.py)")
 
     sub = command(do_boot, "boot", "boot hosts only, without a grid")
     hosts(sub, "*", f"default: {' '.join(DEFAULT_HOSTS)}")
@@ -214,6 +214,7 @@ def do_bench(args: argparse.Namespace, lab: Lab) -> int:
     beside = Lab("bench")
     beside.down()
     build_and_stage(args, beside)
-    bench = REPOSITORY / "test" / "bench" / "bench.py"
+    load = any(a == "--load" or a.startswith("--load=") for a in args.more)
+    bench = REPOSITORY / "test" / "bench" / ("load.py" if load else "bench.py")
     env = tool_environment({"KONTENA_LAB_NAME": beside.name})
     return subprocess.call(["/usr/bin/python3", bench, *args.more], env=env)

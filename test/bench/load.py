@@ -1,0 +1,254 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A thousand nodes on one master: what they cost it.
+
+The master is a host of its own with nothing but kontenad. Beside it a host on which load-nodes holds simulated nodes: each has
+its own key, TLS connection and WebSocket, joins with the grid's token, says hello, reports each minute, answers pings, and tells
+its instances to run as soon as they are wanted. A grid has at most 254 nodes, so there are several. Each node has ten
+instances: ten services with one instance on every node.
+
+At each size: memory (what kontenad has resident over what it had with empty grids, for each node), CPU while nothing happens,
+the time of calls over the bus while nothing happens, and then kontenad is restarted: how long until all nodes are back (from its
+end until the last node.hello is answered; nodes come after a random time of at most a second, then two, and so on, as real ones
+do), what CPU that took, and how long calls take meanwhile.
+
+    ./lab bench --load               100, 250, 500 and 1000 nodes
+    ./lab bench --load 300           the same up to 300
+"""
+
+import argparse
+import json
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+
+from kontenalab import console  # noqa: E402
+from kontenalab.build import Build  # noqa: E402
+from kontenalab.grid import Grid  # noqa: E402
+from kontenalab.host import Host  # noqa: E402
+from kontenalab.lab import Lab  # noqa: E402
+from kontenalab.process import wait_until  # noqa: E402
+
+SIZES = (100, 250, 500, 1000)
+SERVICES = 10
+NODES_PER_GRID = 250
+DEADLINE = 900
+QUIET_SECONDS = 20
+TARGETS = {"node_kb": 64, "back_seconds": 10, "median_ms": 5}
+
+
+@dataclass
+class Figures:
+    nodes: int
+    instances: int
+    rss_kb: int
+    node_kb: float              # with its ten instances
+    cpu_percent: float          # of one core, nothing happens
+    quiet: dict[str, Any]       # microseconds of calls
+    back_seconds: float         # until all nodes are back
+    back_cpu_seconds: float
+    meanwhile: dict[str, Any]
+    rss_back_kb: int            # of the fresh process
+
+
+class Batch:
+    """One load-nodes: nodes of one grid. Its output is read by a thread."""
+
+    def __init__(self, host: Host, grid: Grid, name: str, count: int, log: Path):
+        self.count = count
+        self.states: list[dict[str, int]] = []
+        self.log = log.open("ab")
+        self.process = host.popen(
+            ["/run/load-nodes", grid.master.address, "9292", name, str(count)], stdin=-1, stdout=-1, stderr=self.log
+        )
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(grid.token().encode() + b"\n")
+        self.process.stdin.close()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.states.append(json.loads(line))
+
+    @property
+    def state(self) -> dict[str, int]:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"load-nodes ended with {self.process.returncode}; see {self.log.name}")
+        return self.states[-1] if self.states else {"ready": 0, "running": 0, "time": 0}
+
+    def back_since(self, usec: int) -> int:
+        """When all of it were there again; 0: not yet."""
+        later = [s for s in list(self.states) if s["time"] > usec]
+        return later[-1]["time"] if later and later[-1]["ready"] == self.count else 0
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+        self.log.close()
+
+
+class Bench:
+    def __init__(self, lab: Lab, log: Path):
+        self.lab = lab
+        self.log = log
+        self.master, self.host = lab.boot(["master", "node1"])
+        programs = Build().directory / "test" / "bench"
+        self.master.push(programs / "load-api", "/run/load-api")
+        self.host.push(programs / "load-nodes", "/run/load-nodes")
+        self.grids: list[Grid] = []
+        self.batches: list[Batch] = []
+        self.empty_kb = 0
+
+    @property
+    def nodes(self) -> int:
+        return sum(b.count for b in self.batches)
+
+    def make_grids(self, nodes: int) -> None:
+        self.master.run("systemctl enable --now kontenad.service")
+        for number in range(-(-nodes // NODES_PER_GRID)):
+            grid = Grid(self.lab, f"load{number + 1}")
+            grid.ctl("grid", "create", grid.name, f"--subnet=10.{100 + number}.0.0/16", f"--supernet=10.{64 + number}.0.0/16")
+            for service in range(SERVICES):
+                grid.ctl("service", "create", "--strategy=daemon", f"s{service}", "registry:5000/busybox", "--", "sleep", "infinity")
+            self.grids.append(grid)
+        time.sleep(2)
+        self.empty_kb = self.rss()
+
+    def grow(self, nodes: int) -> None:
+        touched: list[Grid] = []
+        while self.nodes < nodes:
+            grid = self.grids[self.nodes // NODES_PER_GRID]
+            count = min(nodes - self.nodes, NODES_PER_GRID - self.nodes % NODES_PER_GRID)
+            self.batches.append(Batch(self.host, grid, f"n{len(self.batches)}", count, self.log))
+            touched.append(grid)
+            # The next ones join when these are there: the machine that simulates is not what is measured.
+            wait_until(lambda: self.total("ready") == self.nodes, DEADLINE, f"{self.nodes} nodes ready", 0.2)
+        for grid in touched:
+            for service in range(SERVICES):
+                grid.ctl("service", "deploy", "--no-wait", f"s{service}")
+        wanted = self.nodes * SERVICES
+        wait_until(lambda: self.total("running") == wanted, DEADLINE, f"{wanted} instances", 0.5)
+        for grid in touched:
+            wait_until(lambda: self.deployed(grid), DEADLINE, f"deploys of {grid.name}", 1)
+
+    def deployed(self, grid: Grid) -> bool:
+        return all(s.get("state") == "running" for s in grid.json("service", "list"))
+
+    def total(self, key: str) -> int:
+        return sum(b.state[key] for b in self.batches)
+
+    # The master
+
+    def rss(self) -> int:
+        shown = self.master.run('grep VmRSS "/proc/$(systemctl show -P MainPID kontenad)/status"').stdout
+        return int(shown.split()[1])
+
+    def cpu(self) -> float:
+        shown = self.master.run('cat "/proc/$(systemctl show -P MainPID kontenad)/stat"; getconf CLK_TCK').stdout.split("\n")
+        fields = shown[0].rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / int(shown[1])
+
+    def calls(self, seconds: float) -> dict[str, Any]:
+        run = self.master.run(["/run/load-api", self.grids[0].name, "s0", str(int(seconds * 1000))], timeout=seconds + 60)
+        return json.loads(run.stdout)
+
+    def measure(self) -> Figures:
+        time.sleep(5)  # events and rows that are still being written
+        rss = self.rss()
+        before = self.cpu()
+        time.sleep(QUIET_SECONDS)
+        cpu = (self.cpu() - before) / QUIET_SECONDS * 100
+        quiet = self.calls(5)
+
+        ended = int(float(self.master.run("systemctl stop kontenad; date +%s.%N; systemctl start kontenad").stdout) * 1e6)
+        found: list[dict[str, Any]] = []
+        caller = threading.Thread(target=lambda: found.append(self.calls(8)))
+        caller.start()
+        wait_until(lambda: all(b.back_since(ended) for b in self.batches), DEADLINE, "all nodes back", 0.1)
+        spent = self.cpu()
+        caller.join()
+        back = max(b.back_since(ended) for b in self.batches)
+        time.sleep(2)
+        return Figures(
+            self.nodes, self.total("running"), rss, round((rss - self.empty_kb) / self.nodes, 1), round(cpu, 2), quiet,
+            round((back - ended) / 1e6, 2), spent, found[0] if found else {}, self.rss(),
+        )  # fmt: skip
+
+
+def report(figures: list[Figures], empty_kb: int) -> None:
+    console.say("")
+    console.say(f"kontenad alone, grids without nodes: {empty_kb} kB resident. Times of calls: median/p99, ms.")
+    heads = ("nodes", "inst.", "RSS MB", "kB/node", "CPU %", "ListServices", "GetService", "back s", "CPU s", "List. then", "Get. then")
+    console.say("".join(f"{h:>14}" if " " in h or len(h) > 8 else f"{h:>9}" for h in heads))
+
+    def times(calls: dict[str, Any], name: str) -> str:
+        c = calls.get(name)
+        return f"{c['median'] / 1000:.1f}/{c['p99'] / 1000:.1f}" if c else "-"
+
+    for f in figures:
+        cells = (str(f.nodes), str(f.instances), f"{f.rss_kb / 1024:.1f}", f"{f.node_kb:.1f}", f"{f.cpu_percent:.2f}",
+                 times(f.quiet, "ListServices"), times(f.quiet, "GetService"), f"{f.back_seconds:.2f}", f"{f.back_cpu_seconds:.2f}",
+                 times(f.meanwhile, "ListServices"), times(f.meanwhile, "GetService"))  # fmt: skip
+        console.say("".join(f"{c:>14}" if " " in h or len(h) > 8 else f"{c:>9}" for c, h in zip(cells, heads, strict=True)))
+    first, last = figures[0], figures[-1]
+    if first is not last:
+        console.say(f"From {first.nodes} to {last.nodes} nodes ({last.nodes / first.nodes:.1f} times as many):")
+        for name, a, b in (
+            ("memory of nodes", first.rss_kb - empty_kb, last.rss_kb - empty_kb),
+            ("CPU when quiet", first.cpu_percent, last.cpu_percent),
+            ("time until all are back", first.back_seconds, last.back_seconds),
+            ("CPU for that", first.back_cpu_seconds, last.back_cpu_seconds),
+        ):
+            console.say(f"  {name:26}{b / a:8.1f} times" if a > 0 else f"  {name:26}       -")
+    median = max(last.meanwhile[c]["median"] for c in last.meanwhile) / 1000 if last.meanwhile else 0
+    for name, value, unit, aim in (
+        ("memory of a node", last.node_kb, "kB", TARGETS["node_kb"]),
+        ("all back", last.back_seconds, "s", TARGETS["back_seconds"]),
+        ("median answer meanwhile", median, "ms", TARGETS["median_ms"]),
+    ):
+        console.say(f"  {name:26}{value:8.1f} {unit}, aim {aim} {unit}: {'met' if value < aim else 'MISSED'}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--load", type=int, nargs="?", const=1000, default=1000, metavar="N")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--keep", action="store_true", help="leave the hosts running afterwards")
+    args = parser.parse_args()
+    if args.load < 1:
+        parser.error("at least one node")
+    sizes = [*(s for s in SIZES if s < args.load), args.load]
+
+    lab = Lab()
+    figures: list[Figures] = []
+    bench = None
+    try:
+        bench = Bench(lab, lab.directory / "load-nodes.log")
+        with console.step("Grids and services"):
+            bench.make_grids(args.load)
+        for size in sizes:
+            with console.step(f"{size} nodes, {size * SERVICES} instances"):
+                bench.grow(size)
+            with console.step("Measuring"):
+                figures.append(bench.measure())
+            if args.json:
+                args.json.write_text(json.dumps([asdict(f) for f in figures], indent=1) + "\n")
+    finally:
+        if bench:
+            for batch in bench.batches:
+                batch.end()
+        if not args.keep:
+            lab.down()
+    report(figures, bench.empty_kb)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
