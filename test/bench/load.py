@@ -114,7 +114,7 @@ class Bench:
         self.master.run("systemctl enable --now kontenad.service")
         for number in range(-(-nodes // NODES_PER_GRID)):
             grid = Grid(self.lab, f"load{number + 1}")
-            grid.ctl("grid", "create", grid.name, f"--subnet=10.{100 + number}.0.0/16", f"--supernet=10.{64 + number}.0.0/16")
+            grid.ctl("grid", "create", grid.name, f"--subnet=10.{81 + number}.0.0/16")
             for service in range(SERVICES):
                 grid.ctl("service", "create", "--strategy=daemon", f"s{service}", "registry:5000/busybox", "--", "sleep", "infinity")
             self.grids.append(grid)
