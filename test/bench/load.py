@@ -14,6 +14,7 @@ do), what CPU that took, and how long calls take meanwhile.
 
     ./lab bench --load               100, 250, 500 and 1000 nodes
     ./lab bench --load 300           the same up to 300
+    ./lab bench --load --nodes-per-grid 100      in ten grids instead of four
 """
 
 import argparse
@@ -37,7 +38,6 @@ from kontenalab.process import wait_until  # noqa: E402
 
 SIZES = (100, 250, 500, 1000)
 SERVICES = 10
-NODES_PER_GRID = 250
 DEADLINE = 900
 QUIET_SECONDS = 20
 TARGETS = {"node_kb": 64, "back_seconds": 10, "median_ms": 5}
@@ -95,8 +95,9 @@ class Batch:
 
 
 class Bench:
-    def __init__(self, lab: Lab, log: Path):
+    def __init__(self, lab: Lab, log: Path, nodes_per_grid: int):
         self.lab = lab
+        self.nodes_per_grid = nodes_per_grid
         self.log = log
         self.master, self.host = lab.boot(["master", "node1"])
         programs = Build().directory / "test" / "bench"
@@ -112,7 +113,7 @@ class Bench:
 
     def make_grids(self, nodes: int) -> None:
         self.master.run("systemctl enable --now kontenad.service")
-        for number in range(-(-nodes // NODES_PER_GRID)):
+        for number in range(-(-nodes // self.nodes_per_grid)):
             grid = Grid(self.lab, f"load{number + 1}")
             grid.ctl("grid", "create", grid.name, f"--subnet=10.{81 + number}.0.0/16")
             for service in range(SERVICES):
@@ -124,8 +125,8 @@ class Bench:
     def grow(self, nodes: int) -> None:
         touched: list[Grid] = []
         while self.nodes < nodes:
-            grid = self.grids[self.nodes // NODES_PER_GRID]
-            count = min(nodes - self.nodes, NODES_PER_GRID - self.nodes % NODES_PER_GRID)
+            grid = self.grids[self.nodes // self.nodes_per_grid]
+            count = min(nodes - self.nodes, self.nodes_per_grid - self.nodes % self.nodes_per_grid)
             self.batches.append(Batch(self.host, grid, f"n{len(self.batches)}", count, self.log))
             touched.append(grid)
             # The next ones join when these are there: the machine that simulates is not what is measured.
@@ -219,18 +220,19 @@ def report(figures: list[Figures], empty_kb: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--load", type=int, nargs="?", const=1000, default=1000, metavar="N")
+    parser.add_argument("--nodes-per-grid", type=int, default=250, metavar="N", help="at most 254")
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--keep", action="store_true", help="leave the hosts running afterwards")
     args = parser.parse_args()
-    if args.load < 1:
-        parser.error("at least one node")
+    if args.load < 1 or not 1 <= args.nodes_per_grid <= 254 or args.load > 14 * args.nodes_per_grid:
+        parser.error("at least one node, at most 254 in a grid and 14 grids")
     sizes = [*(s for s in SIZES if s < args.load), args.load]
 
     lab = Lab()
     figures: list[Figures] = []
     bench = None
     try:
-        bench = Bench(lab, lab.directory / "load-nodes.log")
+        bench = Bench(lab, lab.directory / "load-nodes.log", args.nodes_per_grid)
         with console.step("Grids and services"):
             bench.make_grids(args.load)
         for size in sizes:
