@@ -57,7 +57,8 @@ static void set_over(Instance *i, HookStage stage) {
         if (stage == HOOK_PRE_START)
                 i->record.pre_started = true;
         else if (stage == HOOK_POST_START)
-                i->record.post_start_epoch = i->hook_epoch;
+                i->record.post_start_epoch = MAX(
+                                i->record.post_start_epoch, i->hook_epoch); /* skipped since, by a restart */
         else
                 i->record.pre_stop_epoch = i->hook_epoch;
 }
