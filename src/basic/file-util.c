@@ -66,6 +66,23 @@ int loop_write(int fd, const void *buffer, size_t n) {
         return 0;
 }
 
+int loop_pwrite(int fd, const void *buffer, size_t n, off_t offset) {
+        const uint8_t *p = buffer;
+
+        while (n > 0) {
+                ssize_t k = pwrite(fd, p, n, offset);
+
+                if (k < 0 && errno == EINTR)
+                        continue;
+                if (k < 0)
+                        return -errno;
+                p += k;
+                offset += k;
+                n -= (size_t) k;
+        }
+        return 0;
+}
+
 int read_file_at(int dir_fd, const char *path, size_t max, char **ret, size_t *ret_size) {
         _cleanup_close_ int fd = -EBADF;
         _cleanup_free_ char *buffer = NULL;

@@ -23,6 +23,7 @@ int fd_set_nonblock(int fd, bool nonblock);
 /* Whole loops around read(2) and write(2). loop_read returns the bytes got before end of file. */
 ssize_t loop_read(int fd, void *buffer, size_t n);
 int loop_write(int fd, const void *buffer, size_t n);
+int loop_pwrite(int fd, const void *buffer, size_t n, off_t offset);
 
 /* Reads a whole file of at most max bytes; -EFBIG above. ret gets a NUL behind the content. dir_fd may be
  * AT_FDCWD. */

@@ -322,23 +322,6 @@ static int apply_at(Unpack *u, struct archive_entry *entry, int parent, const ch
         return apply(u, entry, fd);
 }
 
-static int write_at(int fd, const void *data, size_t size, off_t offset) {
-        const uint8_t *p = data;
-
-        while (size > 0) {
-                ssize_t k = pwrite(fd, p, size, offset);
-
-                if (k < 0 && errno == EINTR)
-                        continue;
-                if (k < 0)
-                        return -errno;
-                p += k;
-                offset += k;
-                size -= (size_t) k;
-        }
-        return 0;
-}
-
 static int count_size(Unpack *u, size_t size) {
         uint64_t max = u->options->size_max;
 
@@ -377,7 +360,7 @@ static int write_content(Unpack *u, int fd, int64_t size, const char *path) {
                                         u->reterr, K_INVALID_ARGUMENT, "'%s' is longer than it says", path);
                 r = count_size(u, n_data);
                 if (r >= 0)
-                        r = write_at(fd, data, n_data, offset);
+                        r = loop_pwrite(fd, data, n_data, offset);
                 if (r >= 0 && n % PROGRESS_BLOCKS == 0)
                         r = report_progress(u);
                 if (r < 0)

@@ -227,24 +227,6 @@ static int count_size(Unpack *u, uint64_t size) {
         return 0;
 }
 
-static int write_block(int fd, const void *data, size_t size, off_t offset) {
-        const uint8_t *p = data;
-
-        while (size > 0) {
-                ssize_t k = pwrite(fd, p, size, offset);
-
-                if (k < 0 && errno == EINTR)
-                        continue;
-                if (k < 0)
-                        return -errno;
-                p += k;
-                offset += k;
-                size -= (size_t) k;
-        }
-
-        return 0;
-}
-
 static int report_progress_of(Unpack *u) {
         if (!u->options->progress)
                 return 0;
@@ -276,7 +258,7 @@ static int unpack_content(Unpack *u, int fd, int64_t size, const char *path) {
                         return fail_archive(u, u->tar);
                 if (offset < 0 || n_data > (uint64_t) size || offset > size - (int64_t) n_data)
                         return kerror_set(u->reterr, K_IMAGE, "'%s' is longer than it says", path);
-                r = write_block(fd, data, n_data, offset);
+                r = loop_pwrite(fd, data, n_data, offset);
                 if (r < 0)
                         return fail_path(u, r, path);
                 r = n % PROGRESS_ENTRIES == 0 ? report_progress_of(u) : 0;
