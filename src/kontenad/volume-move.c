@@ -10,7 +10,7 @@ static int for_each(Store *s, const VolumeMove *m, each_t each, void *userdata) 
         _cleanup_strv_free_ char **names = NULL;
         int r;
 
-        r = volume_named_in_spec(m->spec, &names);
+        r = volume_named_in_spec(m->spec, /* writable_only= */ false, &names);
         if (r < 0)
                 return r;
         STRV_FOREACH(n, names) {
@@ -101,7 +101,7 @@ static int is_shared(Store *s, const VolumeMove *m, const VolumeRow *v, const ch
                 if ((*i)->desired == INSTANCE_TERMINATED ||
                                 (streq((*i)->service_id, m->service_id) && (*i)->number == m->number))
                         continue;
-                r = volume_named_in_spec((*i)->spec, &names);
+                r = volume_named_in_spec((*i)->spec, /* writable_only= */ false, &names);
                 if (r < 0)
                         return r;
                 if (strv_contains(names, v->name))

@@ -50,7 +50,7 @@ int volume_list_names(char *const *volumes, bool writable_only, char ***ret) {
         return 0;
 }
 
-static int named_volumes_of_spec(json_object *spec, bool writable_only, char ***ret) {
+int volume_named_in_spec(json_object *spec, bool writable_only, char ***ret) {
         _cleanup_strv_free_ char **volumes = NULL;
         int r;
 
@@ -58,10 +58,6 @@ static int named_volumes_of_spec(json_object *spec, bool writable_only, char ***
         if (r < 0)
                 return r;
         return volume_list_names(volumes, writable_only, ret);
-}
-
-int volume_named_in_spec(json_object *spec, char ***ret) {
-        return named_volumes_of_spec(spec, /* writable_only= */ false, ret);
 }
 
 static int unknown_volume(const char *name, KError *reterr) {
@@ -166,7 +162,7 @@ int volume_attach(Store *s, const char *grid_id, const char *stack, const char *
         assert(s);
         assert(node_id);
 
-        r = named_volumes_of_spec(spec, false, &names);
+        r = volume_named_in_spec(spec, false, &names);
         if (r < 0)
                 return r;
 
@@ -183,7 +179,7 @@ int volume_has_instance_scope_writer(Store *s, const char *grid_id, json_object 
 
         assert(s);
 
-        r = named_volumes_of_spec(spec, true, &names);
+        r = volume_named_in_spec(spec, true, &names);
         if (r < 0)
                 return r;
         STRV_FOREACH(n, names) {
@@ -204,7 +200,7 @@ int volume_add_to_instance(Store *s, const char *grid_id, const char *stack, con
         _cleanup_strv_free_ char **names = NULL;
         int r;
 
-        r = named_volumes_of_spec(row->spec, false, &names);
+        r = volume_named_in_spec(row->spec, false, &names);
         if (r < 0 || !names)
                 return r;
         volumes = json_object_new_object();
@@ -393,7 +389,7 @@ int volume_list_services(Store *s, const VolumeRow *v, char ***ret) {
         FOREACH_ARRAY(row, services.rows, services.n) {
                 _cleanup_strv_free_ char **names = NULL;
 
-                r = named_volumes_of_spec((*row)->spec, false, &names);
+                r = volume_named_in_spec((*row)->spec, false, &names);
                 if (r >= 0 && strv_contains(names, v->name))
                         r = streq((*row)->stack, STACK_NULL)
                                             ? strv_extend(&l, (*row)->name)
@@ -451,7 +447,7 @@ int volume_upgrade(Master *m, KError *reterr) {
         FOREACH_ARRAY(row, services.rows, services.n) {
                 _cleanup_strv_free_ char **names = NULL;
 
-                r = named_volumes_of_spec((*row)->spec, false, &names);
+                r = volume_named_in_spec((*row)->spec, false, &names);
                 if (r == -ENOMEM)
                         return r;
                 STRV_FOREACH(n, names) {

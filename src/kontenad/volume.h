@@ -21,7 +21,7 @@ char *volume_name_on_node(const VolumeRow *v, const char *stack, const char *ser
 /* Names of the named volumes among a spec's entries, each once. */
 int volume_list_names(char *const *volumes, bool writable_only, char ***ret);
 /* Names of the named volumes of a spec, each once. */
-int volume_named_in_spec(json_object *spec, char ***ret);
+int volume_named_in_spec(json_object *spec, bool writable_only, char ***ret);
 
 /* Every named volume of a spec is one of the grid, and stays one. volumes: as in the spec. */
 int volume_check_spec(Store *s, const char *grid_id, char *const *volumes, KError *reterr);
