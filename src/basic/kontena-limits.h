@@ -51,10 +51,15 @@
 /* Streams of the node channel */
 #define STREAM_WINDOW                        (256U * 1024U) /* on the way, of one stream in one direction */
 #define STREAM_DATA_MAX                      (64U * 1024U)  /* in one message */
+#define STREAM_FRAME_COST                    256U  /* of the window, for each message beside its data */
+#define STREAM_FRAMES_UNCOUNTED_MAX          4096U /* on the way from a node that does not count them */
 #define STREAM_OPEN_TIMEOUT_USEC             (30U * 1000000U)
 #define STREAMS_PER_NODE_MAX                 64U
 #define STREAMS_OPENING_MAX                  8U /* at once, on a node; others wait for them */
 #define STREAMS_PER_CALLER_MAX               64U
+#define STREAMS_PER_CALLER_ON_NODE_MAX       16U
+#define STREAMS_OF_MASTER                    4U   /* of those of a node, kept for the master itself */
+#define STREAMS_OF_CALLERS_MAX               256U /* to all nodes, of all callers */
 #define EXEC_ARGUMENTS_MAX                   1024U
 #define EXEC_ARGUMENTS_SIZE_MAX              (128U * 1024U) /* of all together; of the environment too */
 

@@ -6,6 +6,7 @@
 #include "json-util.h"
 #include "log.h"
 #include "stream-frame.h"
+#include "stream-window.h"
 #include "string-util.h"
 
 struct Stream {
@@ -16,8 +17,8 @@ struct Stream {
         json_object *params; /* of stream.open, while others are opened first */
         void *p;             /* the provider's; NULL before open() has returned */
 
-        size_t room;     /* bytes that may still be sent to the master */
-        size_t received; /* and not yet given back to it */
+        StreamWindow window; /* open when it was answered */
+        bool counts_frames;  /* the master does */
         bool input_over;
         bool over[STREAM_CHANNELS]; /* channels of ours */
         UT_hash_handle hh;
@@ -95,8 +96,8 @@ static void refuse(Stream *s, const KError *error) {
 }
 
 void stream_opened(Stream *s) {
+        _cleanup_json_ json_object *result = NULL;
         uint64_t request = s->request;
-        json_object *result;
         int r;
 
         if (request == 0)
@@ -104,15 +105,18 @@ void stream_opened(Stream *s) {
 
         s->request = 0;
         result = json_object_new_object();
-        r = result ? s->streams->handler.reply(request, result, s->streams->handler.userdata) : -ENOMEM;
+        r = result ? 0 : -ENOMEM;
+        if (r >= 0 && s->counts_frames)
+                r = json_add_u64(result, "frame_cost", STREAM_FRAME_COST);
+        r = r >= 0 ? s->streams->handler.reply(request, TAKE_PTR(result), s->streams->handler.userdata) : r;
         if (r < 0 && r != -ENOTCONN)
                 log_warning_errno(r, "The master cannot be answered: %m");
-        s->room = STREAM_WINDOW;
+        stream_window_open(&s->window, s->counts_frames);
         start_waiting(s->streams);
 }
 
 size_t stream_room(const Stream *s) {
-        return s->room;
+        return stream_window_room(&s->window);
 }
 
 static int send_frame(Stream *s, unsigned channel, const void *data, size_t size) {
@@ -126,13 +130,13 @@ static int send_frame(Stream *s, unsigned channel, const void *data, size_t size
 }
 
 int stream_send(Stream *s, unsigned channel, const void *data, size_t size) {
-        assert(size <= MIN(s->room, (size_t) STREAM_DATA_MAX));
+        assert(size <= MIN(stream_room(s), (size_t) STREAM_DATA_MAX));
 
         if (size == 0)
                 return 0;
         if (s->over[channel])
                 return -EPIPE;
-        s->room -= size;
+        stream_window_sent(&s->window, size);
         return send_frame(s, channel, data, size);
 }
 
@@ -145,14 +149,16 @@ int stream_send_end(Stream *s, unsigned channel) {
 
 void stream_credit(Stream *s, size_t size) {
         _cleanup_json_ json_object *params = NULL;
+        size_t cost = 0;
+        int r;
 
-        assert(size <= s->received);
+        r = stream_window_take(&s->window, size, &cost);
+        assert(r >= 0);
 
-        if (size == 0)
+        if (r < 0 || cost == 0)
                 return;
-        s->received -= size;
         params = number_json(s);
-        if (params && json_add_u64(params, "bytes", size) >= 0)
+        if (params && json_add_u64(params, "bytes", cost) >= 0)
                 notify(s, "stream.credit", TAKE_PTR(params));
         else
                 notify(s, "stream.credit", NULL);
@@ -243,11 +249,13 @@ static void start_waiting(Streams *l) {
 static int open_stream(Streams *l, uint64_t id, json_object *params, KError *reterr) {
         const StreamProvider *provider;
         const char *kind;
-        uint64_t number;
+        uint64_t number, frame_cost = 0;
         Stream *s;
         int r;
 
         r = json_get_u64(params, "stream", &number, reterr);
+        if (r >= 0)
+                r = json_find_u64(params, "frame_cost", &frame_cost, reterr);
         if (r >= 0)
                 r = json_get_string(params, "kind", &kind, reterr);
         if (r < 0)
@@ -271,6 +279,7 @@ static int open_stream(Streams *l, uint64_t id, json_object *params, KError *ret
         s->number = (uint32_t) number;
         s->request = id;
         s->provider = provider;
+        s->counts_frames = frame_cost == STREAM_FRAME_COST; /* another rule: as if it had none */
         s->params = json_object_get(params);
         HASH_ADD(hh, l->by_number, number, sizeof(s->number), s);
         if (!s->hh.tbl) {
@@ -311,16 +320,15 @@ static void method_close(Stream *s, json_object *params) {
 }
 
 static void method_credit(Stream *s, json_object *params) {
-        bool waited = s->room == 0;
+        bool waited = stream_room(s) == 0;
         uint64_t bytes;
 
         if (s->request != 0 || json_get_u64(params, "bytes", &bytes, NULL) < 0 ||
-                        bytes > STREAM_WINDOW - s->room) {
+                        stream_window_refill(&s->window, bytes) < 0) {
                 fail(s, "More was given back than was sent.");
                 return;
         }
-        s->room += bytes;
-        if (waited && s->room > 0 && s->provider->ready)
+        if (waited && stream_room(s) > 0 && s->provider->ready)
                 s->provider->ready(s->p);
 }
 
@@ -394,12 +402,10 @@ void streams_binary(Streams *l, const void *data, size_t size) {
                 s->input_over = true;
                 if (s->provider->end_input)
                         s->provider->end_input(s->p);
-        } else if (f.size > STREAM_WINDOW - s->received)
+        } else if (stream_window_receive(&s->window, f.size) < 0)
                 fail(s, "More was sent than there is room for.");
-        else {
-                s->received += f.size;
+        else
                 s->provider->write(s->p, f.data, f.size);
-        }
 }
 
 void streams_close_all(Streams *l) {

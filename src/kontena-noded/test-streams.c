@@ -309,6 +309,39 @@ static void test_the_window_holds_both_ways(void **state) {
         ASSERT_TRUE(startswith(m->said, "stream.end {\"stream\":2"));
 }
 
+static void test_frames_count_where_the_master_counts_them(void **state) {
+        Machine *m = *state;
+        unsigned n;
+
+        method(m, "stream.open", "{\"stream\": 1, \"kind\": \"echo\", \"frame_cost\": 256}");
+        stream_opened(m->last->stream);
+        ASSERT_STREQ(m->said, "reply {\"frame_cost\":256}");
+        for (n = 0; stream_room(m->last->stream) > 0; n++)
+                ASSERT_OK(stream_send(m->last->stream, 1, "x", 1));
+        ASSERT_EQ(n, STREAM_WINDOW / (1 + STREAM_FRAME_COST) - 1); /* the last crumb is not sent */
+        method(m, "stream.credit", "{\"stream\": 1, \"bytes\": 257}");
+        assert_int_equal(m->last->readies, 1);
+
+        for (n = 0; n < STREAM_WINDOW / (1 + STREAM_FRAME_COST); n++)
+                binary(m, 1, 0, 1);
+        assert_int_equal(freed, 0);
+        stream_credit(m->last->stream, 1);
+        ASSERT_STREQ(m->said, "stream.credit {\"stream\":1,\"bytes\":257}");
+        binary(m, 1, 0, 1);
+        assert_int_equal(freed, 0);
+        binary(m, 1, 0, 1);
+        assert_int_equal(freed, 1);
+        ASSERT_TRUE(startswith(m->said, "stream.end {\"stream\":1,\"status\":-1,\"error\":{\"code\":"
+                                        "\"io.kontena.Error.InvalidArgument\""));
+
+        /* A rule that this node does not know is none that it can keep. */
+        method(m, "stream.open", "{\"stream\": 1, \"kind\": \"echo\", \"frame_cost\": 1024}");
+        stream_opened(m->last->stream);
+        ASSERT_STREQ(m->said, "reply {}");
+        method(m, "stream.open", "{\"stream\": 2, \"kind\": \"echo\", \"frame_cost\": \"x\"}");
+        ASSERT_STREQ(m->said, "io.kontena.Error.InvalidArgument -");
+}
+
 static void test_junk_harms_nobody(void **state) {
         Machine *m = *state;
 
@@ -524,6 +557,7 @@ static void test_pump_serves_one_descriptor_both_ways(void **state) {
 
 KONTENA_TESTS(STREAMS_TEST(test_opens_runs_and_ends), STREAMS_TEST(test_refuses_what_cannot_be),
                 STREAMS_TEST(test_few_are_opened_at_once), STREAMS_TEST(test_the_window_holds_both_ways),
+                STREAMS_TEST(test_frames_count_where_the_master_counts_them),
                 STREAMS_TEST(test_junk_harms_nobody), STREAMS_TEST(test_pump_keeps_every_byte),
                 STREAMS_TEST(test_pump_stops_reading_without_room),
                 STREAMS_TEST(test_pump_serves_one_descriptor_both_ways))

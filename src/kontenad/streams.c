@@ -7,6 +7,7 @@
 #include "log.h"
 #include "node-session.h"
 #include "stream-frame.h"
+#include "stream-window.h"
 #include "string-util.h"
 
 struct Stream {
@@ -19,8 +20,7 @@ struct Stream {
 
         bool listed, opened, input_over;
         bool over[STREAM_CHANNELS];
-        size_t room;     /* bytes that the node still takes */
-        size_t received; /* from the node, and not yet given back */
+        StreamWindow window;
         UT_hash_handle hh;
 };
 
@@ -97,9 +97,16 @@ static void end_with(Stream *s, KErrorCode code, const char *sentence) {
         end(s, -1, &error);
 }
 
+/* What the node has is to end as well. */
+static void break_off(Stream *s, const char *sentence) {
+        (void) notify(s, "stream.close", json_object_new_object());
+        end_with(s, K_INTERNAL, sentence);
+}
+
 static void on_opened(NodeSession *session, json_object *result, const KError *error, void *userdata) {
         _cleanup_free_ Opening *o = userdata;
         Stream *s = find(o->master->streams, session, o->number);
+        uint64_t frame_cost = 0;
 
         if (!s)
                 return;
@@ -110,8 +117,14 @@ static void on_opened(NodeSession *session, json_object *result, const KError *e
                 return;
         }
 
+        /* A node before that counts bytes alone, and answers nothing. */
+        if (result && (json_find_u64(result, "frame_cost", &frame_cost, NULL) < 0 ||
+                                      (frame_cost != 0 && frame_cost != STREAM_FRAME_COST))) {
+                break_off(s, "The node counts what it sends in a way of its own.");
+                return;
+        }
         s->opened = true;
-        s->room = STREAM_WINDOW;
+        stream_window_open(&s->window, frame_cost > 0);
         s->handler->opened(s, s->userdata);
 }
 
@@ -158,6 +171,8 @@ static int ask(Stream *s, NodeSession *session, const char *kind, json_object *p
         r = json_add_u64(o, "stream", s->number);
         if (r >= 0)
                 r = json_add_string(o, "kind", kind);
+        if (r >= 0)
+                r = json_add_u64(o, "frame_cost", STREAM_FRAME_COST);
         if (r >= 0)
                 r = session_call(session, "stream.open", TAKE_PTR(o), STREAM_OPEN_TIMEOUT_USEC, on_opened,
                                 opening);
@@ -228,7 +243,7 @@ Stream *stream_close(Stream *s) {
 }
 
 size_t stream_room(const Stream *s) {
-        return s->input_over ? 0 : s->room;
+        return s->opened && !s->input_over ? stream_window_room(&s->window) : 0;
 }
 
 const char *stream_node_id(const Stream *s) {
@@ -252,7 +267,7 @@ int stream_write(Stream *s, const void *data, size_t size) {
                 r = session_send_binary(session, head, sizeof(head), p, n);
                 if (r < 0)
                         return r;
-                s->room -= n;
+                stream_window_sent(&s->window, n);
                 p += n;
                 size -= n;
         }
@@ -298,17 +313,16 @@ int stream_signal(Stream *s, const char *name) {
 
 int stream_credit(Stream *s, size_t size) {
         _cleanup_json_ json_object *params = NULL;
+        size_t cost;
         int r;
 
-        if (size > s->received)
-                return -ERANGE;
-        if (size == 0)
-                return 0;
-        s->received -= size;
+        r = stream_window_take(&s->window, size, &cost);
+        if (r < 0 || cost == 0)
+                return r;
         params = json_object_new_object();
         if (!params)
                 return -ENOMEM;
-        r = json_add_u64(params, "bytes", size);
+        r = json_add_u64(params, "bytes", cost);
         return r < 0 ? r : notify(s, "stream.credit", TAKE_PTR(params));
 }
 
@@ -331,10 +345,15 @@ int streams_binary(Master *m, NodeSession *session, const void *data, size_t siz
         s = find(m->streams, session, f.stream);
         if (!s) /* was closed, and the node does not know yet */
                 return 0;
-        if (!s->opened || f.channel == 0 || s->over[f.channel] || f.size > STREAM_WINDOW - s->received)
+        if (!s->opened || f.channel == 0 || s->over[f.channel] ||
+                        stream_window_receive(&s->window, f.size) < 0)
                 return -EBADMSG;
+        if (s->window.frame_cost == 0 && s->window.frames > STREAM_FRAMES_UNCOUNTED_MAX) {
+                break_off(s, "The node sends more small pieces than can be held; it is of an older "
+                             "version.");
+                return 0;
+        }
 
-        s->received += f.size;
         s->over[f.channel] = f.size == 0;
         s->handler->data(s, f.channel, f.data, f.size, s->userdata);
         return 0;
@@ -343,10 +362,10 @@ int streams_binary(Master *m, NodeSession *session, const void *data, size_t siz
 static int method_credit(Stream *s, json_object *params) {
         uint64_t bytes;
 
-        if (!s->opened || json_get_u64(params, "bytes", &bytes, NULL) < 0 || bytes > STREAM_WINDOW - s->room)
+        if (!s->opened || json_get_u64(params, "bytes", &bytes, NULL) < 0 ||
+                        stream_window_refill(&s->window, bytes) < 0)
                 return -EBADMSG;
-        s->room += bytes;
-        if (bytes > 0 && !s->input_over && s->handler->writable)
+        if (bytes > 0 && stream_room(s) > 0 && s->handler->writable)
                 s->handler->writable(s, s->userdata);
         return 0;
 }

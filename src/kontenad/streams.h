@@ -8,11 +8,6 @@
 #include "macro.h"
 #include "master.h"
 
-/* Of the STREAMS_PER_NODE_MAX of a node. */
-#define STREAMS_PER_CALLER_ON_NODE_MAX 16U
-#define STREAMS_OF_MASTER              4U   /* kept for the master itself */
-#define STREAMS_OF_CALLERS_MAX         256U /* to all nodes, of all callers */
-
 struct NodeSession;
 
 /* The master's end of streams (doc/node-channel.md): bytes both ways between a part of the master and something on a node. Nothing
@@ -24,8 +19,8 @@ typedef struct Stream Stream;
 typedef struct StreamHandler {
         /* It runs: from now on there is room, and data may come. Once, unless it ends before. */
         void (*opened)(Stream *s, void *userdata);
-        /* channel 1 or 2. size 0: that channel has ended. What is taken is given back with stream_credit(), now or later; the node sends at
-         * most STREAM_WINDOW more than that. */
+        /* channel 1 or 2. size 0: that channel has ended. What is taken is given back with stream_credit(), now or later, all of it when
+         * nothing is left: the node sends at most STREAM_WINDOW more than that, less where it comes in small pieces. */
         void (*data)(Stream *s, unsigned channel, const void *data, size_t size, void *userdata);
         void (*writable)(Stream *s, void *userdata); /* there is more room; may be NULL */
         /* Once, last; the stream is gone. error NULL: it came to its end, with that status. */

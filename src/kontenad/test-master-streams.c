@@ -370,6 +370,72 @@ static void test_writes_wait_for_the_window(void **state) {
         ASSERT_EQ(test_session_bytes() - before, STREAM_WINDOW + 350);
 }
 
+static void answer_cost(unsigned cost) {
+        _cleanup_free_ char *text = strprintf("{\"frame_cost\":%u}", cost);
+
+        test_session_answer_with(json(text));
+}
+
+static void test_small_frames_fill_the_window(void **state) {
+        Bench *b = *state;
+        uint32_t number = ask(b);
+        uint64_t bytes;
+        size_t n, before;
+
+        ASSERT_OK(json_get_u64(test_session_last_params(), "frame_cost", &bytes, NULL));
+        ASSERT_EQ(bytes, STREAM_FRAME_COST);
+        answer_cost(STREAM_FRAME_COST);
+        ASSERT_EQ(b->error.code, K_OK);
+        for (n = 0; from_node(b, number, 1, 1) >= 0; n++)
+                ;
+        ASSERT_EQ(n, STREAM_WINDOW / (1 + STREAM_FRAME_COST));
+        ASSERT_EQ(b->bytes, n);
+
+        /* Who takes it counts bytes, and the node gets back what they were worth. */
+        call(b, "stream.credit", of_stream(b, "bytes", json_object_new_int64((int64_t) n)));
+        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_STREQ(test_session_last_method(), "stream.credit");
+        ASSERT_OK(json_get_u64(test_session_last_params(), "bytes", &bytes, NULL));
+        ASSERT_EQ(bytes, n * (1 + STREAM_FRAME_COST));
+        for (unsigned i = 0; i < 3; i++)
+                ASSERT_OK(from_node(b, number, 1 + i % 2, STREAM_DATA_MAX));
+        ASSERT_ERROR(from_node(b, number, 2, STREAM_DATA_MAX), EBADMSG);
+
+        before = test_session_bytes();
+        for (n = 0; n < 3; n++)
+                write_to(b, STREAM_DATA_MAX);
+        write_to(b, STREAM_DATA_MAX);
+        ASSERT_EQ(b->answers, 0);
+        ASSERT_EQ(test_session_bytes() - before, STREAM_WINDOW - 4 * STREAM_FRAME_COST);
+        ASSERT_EQ(node_says(b, "stream.credit", "{\"stream\":%u,\"bytes\":511}", number), 1);
+        ASSERT_EQ(b->answers, 0); /* a crumb */
+        ASSERT_EQ(node_says(b, "stream.credit", "{\"stream\":%u,\"bytes\":65281}", number), 1);
+        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(test_session_bytes() - before, 4 * STREAM_DATA_MAX);
+}
+
+static void test_an_older_node_sends_small_frames_within_reason(void **state) {
+        Bench *b = *state;
+        uint32_t number = open_exec(b);
+
+        for (unsigned n = 0; n < STREAM_FRAMES_UNCOUNTED_MAX; n++)
+                ASSERT_OK(from_node(b, number, 1, 1));
+        call(b, "stream.credit", of_stream(b, "bytes", json_object_new_int(1)));
+        ASSERT_OK(from_node(b, number, 1, 1));
+        ASSERT_EQ(b->ends, 0);
+        ASSERT_OK(from_node(b, number, 1, 1));
+        ASSERT_EQ(b->ends, 1);
+        ASSERT_EQ(b->end_code, K_INTERNAL);
+        ASSERT_EQ(b->bytes, STREAM_FRAMES_UNCOUNTED_MAX + 1);
+        ASSERT_STREQ(test_session_last_method(), "stream.close");
+
+        number = ask(b);
+        answer_cost(STREAM_FRAME_COST - 1); /* a rule that nobody asked for */
+        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(b->error.code, K_INTERNAL);
+        ASSERT_STREQ(test_session_last_method(), "stream.close");
+}
+
 static void test_a_stream_is_its_openers(void **state) {
         Caller *other = caller_new("uid 1000", ":1.8"), *opener;
         Bench *b = *state;
@@ -560,6 +626,33 @@ static void test_a_bridge_hands_on_what_there_is_room_for(void **state) {
         ASSERT_EQ(moved.error.code, K_OK);
 }
 
+/* Crumbs from one side, which is given back all that they cost there when the other has room again: none waits for the other. */
+static void test_a_bridge_takes_small_frames(void **state) {
+        Bench *b = *state;
+        StreamBridge *bridge;
+        uint64_t bytes;
+        Moved moved = {};
+        uint32_t to = build_bridge(b, &moved, &bridge), from = to + 1;
+        size_t n, sent;
+
+        answer_cost(STREAM_FRAME_COST);
+        answer_cost(STREAM_FRAME_COST);
+        for (sent = 0; stream_bridge_bytes(bridge) == sent; sent++)
+                ASSERT_OK(from_node(b, from, 1, 1));
+        for (n = 1; from_node(b, from, 1, 1) >= 0; n++)
+                sent++;
+        ASSERT_EQ(n, STREAM_WINDOW / (1 + STREAM_FRAME_COST));
+        ASSERT_EQ(stream_bridge_bytes(bridge), sent - n);
+        ASSERT_EQ(node_of(b, "n2", "stream.credit", "{\"stream\":%u,\"bytes\":%zu}", to,
+                                  (sent - n) * (1 + STREAM_FRAME_COST)),
+                        1);
+        ASSERT_STREQ(test_session_last_method(), "stream.credit");
+        ASSERT_OK(json_get_u64(test_session_last_params(), "bytes", &bytes, NULL));
+        ASSERT_EQ(bytes, n * (1 + STREAM_FRAME_COST));
+        ASSERT_EQ(stream_bridge_bytes(bridge), sent);
+        stream_bridge_free(bridge);
+}
+
 static void test_a_bridge_that_breaks_says_so(void **state) {
         Bench *b = *state;
         StreamBridge *bridge;
@@ -612,9 +705,13 @@ static void test_a_bridge_that_breaks_says_so(void **state) {
 KONTENA_TESTS(STREAMS_TEST(test_a_command_runs_and_ends),
                 STREAMS_TEST(test_secrets_of_a_command_are_in_no_audit),
                 STREAMS_TEST(test_what_cannot_be_run_is_refused),
-                STREAMS_TEST(test_writes_wait_for_the_window), STREAMS_TEST(test_a_stream_is_its_openers),
+                STREAMS_TEST(test_writes_wait_for_the_window),
+                STREAMS_TEST(test_small_frames_fill_the_window),
+                STREAMS_TEST(test_an_older_node_sends_small_frames_within_reason),
+                STREAMS_TEST(test_a_stream_is_its_openers),
                 STREAMS_TEST(test_a_caller_that_goes_takes_its_streams_along),
                 STREAMS_TEST(test_a_node_that_lies_is_caught), STREAMS_TEST(test_streams_are_counted),
                 STREAMS_TEST(test_streams_of_callers_are_counted),
                 STREAMS_TEST(test_a_bridge_hands_on_what_there_is_room_for),
+                STREAMS_TEST(test_a_bridge_takes_small_frames),
                 STREAMS_TEST(test_a_bridge_that_breaks_says_so))

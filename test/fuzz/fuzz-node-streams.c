@@ -23,7 +23,7 @@ struct NodeSession {
 typedef struct Reader {
         Stream *stream;
         bool opened, over[STREAM_CHANNELS];
-        size_t kept;
+        size_t kept, frames;
 } Reader;
 
 static NodeSession the_session;
@@ -81,7 +81,9 @@ static void on_data(Stream *s, unsigned channel, const void *data, size_t size, 
         assert(!r->over[channel]);
         r->over[channel] = size == 0;
         r->kept += size;
+        r->frames += size > 0;
         assert(r->kept <= STREAM_WINDOW);
+        assert(r->frames <= STREAM_FRAMES_UNCOUNTED_MAX);
 }
 
 static void on_writable(Stream *s, void *userdata) {
@@ -95,15 +97,21 @@ static void on_ended(Stream *s, int status, const KError *error, void *userdata)
         *r = (Reader){};
 }
 
-static void answer(bool well) {
+static void answer(bool well, bool counts) {
         _cleanup_kerror_ KError error = KERROR_NULL;
+        _cleanup_json_ json_object *result = NULL;
 
         if (n_calls == 0)
                 return;
+        if (counts) {
+                result = json_object_new_object();
+                assert(result && json_add_u64(result, "frame_cost", STREAM_FRAME_COST) >= 0);
+        }
         if (!well)
                 (void) kerror_set(&error, K_TIMEOUT, "No answer.");
         n_calls--;
-        calls[n_calls].done(&the_session, NULL, well ? NULL : &error, calls[n_calls].userdata);
+        calls[n_calls].done(
+                        &the_session, well ? result : NULL, well ? NULL : &error, calls[n_calls].userdata);
 }
 
 static void say(Master *m, const char *method, const uint8_t *data, size_t size) {
@@ -131,7 +139,7 @@ static void use(Master *m, Reader *r, uint8_t how) {
         case 1:
                 assert(stream_credit(r->stream, r->kept + 1) == -ERANGE);
                 assert(stream_credit(r->stream, r->kept) == 0);
-                r->kept = 0;
+                r->kept = r->frames = 0;
                 break;
         case 2:
                 (void) stream_end_input(r->stream);
@@ -170,7 +178,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                         say(&m, "stream.end", p, n);
                         break;
                 case 4:
-                        answer(data[0] & 0x20);
+                        answer(data[0] & 0x20, data[0] & 0x40);
                         break;
                 case 5:
                         streams_session_gone(&m, &the_session);
@@ -186,6 +194,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         FOREACH_ARRAY(r, readers, STREAMS)
                 assert(!r->stream);
         while (n_calls > 0)
-                answer(true);
+                answer(true, false);
         return 0;
 }
