@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "volume-directory.h"
+#include "volume-work.h"
 
 #include <fcntl.h>
 #include <linux/capability.h>

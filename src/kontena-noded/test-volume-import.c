@@ -13,6 +13,7 @@
 #include "string-util.h"
 #include "test.h"
 #include "volume-directory.h"
+#include "volume-work.h"
 
 typedef struct Fixture {
         char directory[40];

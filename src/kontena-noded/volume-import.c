@@ -9,6 +9,7 @@
 #include "log.h"
 #include "string-util.h"
 #include "volume-directory.h"
+#include "volume-work.h"
 
 struct VolumeClaim {
         VolumeClaim **list;

@@ -4,20 +4,16 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <uthash.h>
-#include <utlist.h>
 
 #include "file-util.h"
-#include "job.h"
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "log.h"
 #include "string-util.h"
 #include "volume-directory.h"
-#include "volume-freeze.h"
-#include "volume-import.h"
+#include "volume-manager-internal.h"
 #include "volume-quota.h"
-#include "volume-snapshots.h"
+#include "volume-work.h"
 
 #define LOOK_DELAY_USEC       (200 * USEC_PER_MSEC)
 #define LOOK_INTERVAL_USEC    (60 * USEC_PER_SEC)
@@ -25,58 +21,8 @@
 /* A tree that is counted file by file is counted rarely: at most 2 % of the time is spent on it. */
 #define MEASURE_INTERVAL_USEC (10 * 60 * USEC_PER_SEC)
 #define MEASURE_SHARE         50U
-/* The master waits for 600 s. */
-#define SNAPSHOT_MAX_USEC     (570 * USEC_PER_SEC)
-#define IN_USE                "Volume '%s' is in use; stop the service first ('kontenactl service stop')."
 /* Growing by less is not worth a message. */
 #define USED_STEP             (1024U * 1024U)
-
-typedef struct Entry {
-        char *name;
-        uint64_t size_max;
-        bool named, remove; /* by the desired state */
-        bool removed;
-
-        bool present;
-        KError error;
-        bool counted; /* by a quota */
-        uint64_t used, measured_at, measure_took;
-
-        /* told */
-        const char *told_state;
-        char *told_error;
-        uint64_t told_used;
-        UT_hash_handle hh;
-} Entry;
-
-/* One "volume.snapshot" under way; one at a time for each volume. */
-typedef struct Snapshot {
-        VolumeManager *manager;
-        uint64_t request;
-        char *volume, *snapshot;
-        uint64_t size_max;
-        job_function_t function;
-        Freeze *freeze;
-        Job *job;
-        sd_event_source *timeout;
-        struct Snapshot *prev, *next;
-} Snapshot;
-
-struct VolumeManager {
-        sd_event *event;
-        VolumeManagerConfig config;
-        char *directory;
-        Freezer *freezer; /* NULL: without a bus */
-        Entry *entries;
-        Snapshot *snapshots;
-        VolumeClaim *claims;
-
-        sd_event_source *look;
-        Job *cleaning, *removal, *measure;
-        char *removing, *measuring; /* names */
-        uint64_t measure_started, removal_not_before;
-        uint64_t *shared_size;
-};
 
 void volume_users_done(VolumeUsers *u) {
         u->units = strv_free(u->units);
@@ -86,7 +32,7 @@ bool volume_manager_holds(const VolumeManager *m, const char *unit) {
         return m->freezer && freezer_holds(m->freezer, unit);
 }
 
-static void entry_free(VolumeManager *m, Entry *e) {
+static void entry_free(VolumeManager *m, VolumeEntry *e) {
         HASH_DEL(m->entries, e);
         kerror_done(&e->error);
         free(e->told_error);
@@ -94,8 +40,8 @@ static void entry_free(VolumeManager *m, Entry *e) {
         free(e);
 }
 
-static Entry *find_entry(VolumeManager *m, const char *name) {
-        Entry *e = NULL;
+VolumeEntry *volume_manager_find_entry(VolumeManager *m, const char *name) {
+        VolumeEntry *e = NULL;
 
         HASH_FIND_STR(m->entries, name, e);
         return e;
@@ -120,7 +66,7 @@ void volume_manager_wake(VolumeManager *m) {
 
 /* What there is */
 
-static const char *entry_state(const Entry *e) {
+static const char *entry_state(const VolumeEntry *e) {
         if (kerror_is_set(&e->error))
                 return "error";
         if (e->remove)
@@ -128,13 +74,13 @@ static const char *entry_state(const Entry *e) {
         return e->present ? "present" : NULL;
 }
 
-static void set_error(Entry *e, KError *error) {
+static void set_error(VolumeEntry *e, KError *error) {
         if (!e->told_error || !streq(e->told_error, kerror_message(error)))
                 log_warning("Volume '%s': %s", e->name, kerror_message(error));
         kerror_move(&e->error, error);
 }
 
-static void look_at(VolumeManager *m, Entry *e) {
+static void look_at(VolumeManager *m, VolumeEntry *e) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         _cleanup_close_ int fd = -EBADF;
         uint64_t used, size_max;
@@ -167,7 +113,7 @@ static void look_at(VolumeManager *m, Entry *e) {
 
 static void on_measured(Job *j, int r, void *userdata) {
         VolumeManager *m = userdata;
-        Entry *e = find_entry(m, m->measuring);
+        VolumeEntry *e = volume_manager_find_entry(m, m->measuring);
 
         m->measure = NULL;
         m->measuring = mfree(m->measuring);
@@ -182,7 +128,7 @@ static void on_measured(Job *j, int r, void *userdata) {
         volume_manager_wake(m);
 }
 
-static bool measure_is_due(const Entry *e) {
+static bool measure_is_due(const VolumeEntry *e) {
         if (!e->present || e->counted || e->remove)
                 return false;
         return e->measured_at == 0 ||
@@ -190,7 +136,7 @@ static bool measure_is_due(const Entry *e) {
                                e->measured_at + MAX(MEASURE_INTERVAL_USEC, e->measure_took * MEASURE_SHARE);
 }
 
-static void start_measure(VolumeManager *m, const Entry *e) {
+static void start_measure(VolumeManager *m, const VolumeEntry *e) {
         int r;
 
         m->measuring = strdup(e->name);
@@ -212,7 +158,7 @@ static void start_measure(VolumeManager *m, const Entry *e) {
 
 static void on_removed(Job *j, int r, void *userdata) {
         VolumeManager *m = userdata;
-        Entry *e = find_entry(m, m->removing);
+        VolumeEntry *e = volume_manager_find_entry(m, m->removing);
 
         m->removal = NULL;
         if (r < 0) {
@@ -233,19 +179,10 @@ static void on_removed(Job *j, int r, void *userdata) {
         volume_manager_wake(m);
 }
 
-static Snapshot *find_snapshot(VolumeManager *m, const char *volume) {
-        Snapshot *s;
-
-        DL_FOREACH(m->snapshots, s)
-                if (streq(s->volume, volume))
-                        return s;
-        return NULL;
-}
-
-static bool may_remove(VolumeManager *m, const Entry *e) {
+static bool may_remove(VolumeManager *m, const VolumeEntry *e) {
         _cleanup_(volume_users_done) VolumeUsers users = {};
 
-        if (!e->remove || e->removed || find_snapshot(m, e->name) ||
+        if (!e->remove || e->removed || snapshot_request_find(m, e->name) ||
                         volume_claim_find(m->claims, e->name, false))
                 return false;
         if (m->config.users(e->name, &users, m->config.userdata) < 0)
@@ -253,7 +190,7 @@ static bool may_remove(VolumeManager *m, const Entry *e) {
         return !users.wanted && strv_length(users.units) == 0;
 }
 
-static void start_removal(VolumeManager *m, const Entry *e) {
+static void start_removal(VolumeManager *m, const VolumeEntry *e) {
         int r;
 
         m->removing = strdup(e->name);
@@ -272,7 +209,7 @@ static void start_removal(VolumeManager *m, const Entry *e) {
 
 /* Telling */
 
-static int describe(const Entry *e, json_object **ret) {
+static int describe(const VolumeEntry *e, json_object **ret) {
         _cleanup_json_ json_object *o = json_object_new_object(), *error = NULL;
         int r;
 
@@ -302,7 +239,7 @@ static int describe(const Entry *e, json_object **ret) {
         return 0;
 }
 
-static bool is_told(const Entry *e) {
+static bool is_told(const VolumeEntry *e) {
         uint64_t difference = e->used > e->told_used ? e->used - e->told_used : e->told_used - e->used;
         const char *error = kerror_is_set(&e->error) ? kerror_message(&e->error) : NULL;
 
@@ -312,7 +249,7 @@ static bool is_told(const Entry *e) {
                difference < USED_STEP;
 }
 
-static void mark_told(Entry *e) {
+static void mark_told(VolumeEntry *e) {
         e->told_state = entry_state(e);
         e->told_used = e->used;
         (void) free_and_strdup(&e->told_error, kerror_is_set(&e->error) ? kerror_message(&e->error) : NULL);
@@ -320,7 +257,7 @@ static void mark_told(Entry *e) {
 
 static void tell(VolumeManager *m) {
         _cleanup_json_ json_object *volumes = json_object_new_object();
-        Entry *e, *next;
+        VolumeEntry *e, *next;
 
         if (!volumes) {
                 (void) log_oom();
@@ -343,7 +280,7 @@ static void tell(VolumeManager *m) {
 
         json_object_object_foreach(volumes, name, value) {
                 (void) value;
-                e = find_entry(m, name);
+                e = volume_manager_find_entry(m, name);
                 if (e)
                         mark_told(e);
         }
@@ -351,7 +288,7 @@ static void tell(VolumeManager *m) {
 
 int volume_manager_status(VolumeManager *m, json_object **ret) {
         _cleanup_json_ json_object *volumes = json_object_new_object();
-        Entry *e, *next;
+        VolumeEntry *e, *next;
 
         if (!volumes)
                 return -ENOMEM;
@@ -373,24 +310,17 @@ int volume_manager_status(VolumeManager *m, json_object **ret) {
 }
 
 void volume_manager_connected(VolumeManager *m) {
-        Entry *e, *next;
+        VolumeEntry *e, *next;
 
         HASH_ITER(hh, m->entries, e, next)
                 e->told_state = NULL;
         volume_manager_wake(m);
 }
 
-void volume_manager_disconnected(VolumeManager *m) {
-        Snapshot *s;
-
-        DL_FOREACH(m->snapshots, s)
-                s->request = 0;
-}
-
 static int on_look(sd_event_source *s, uint64_t usec, void *userdata) {
         VolumeManager *m = userdata;
         uint64_t now = now_monotonic();
-        Entry *e, *next;
+        VolumeEntry *e, *next;
 
         HASH_ITER(hh, m->entries, e, next) {
                 if (e->remove) {
@@ -408,7 +338,7 @@ static int on_look(sd_event_source *s, uint64_t usec, void *userdata) {
 }
 
 int volume_manager_set(VolumeManager *m, json_object *volumes) {
-        Entry *e, *next;
+        VolumeEntry *e, *next;
 
         if (!volumes)
                 return 0;
@@ -427,9 +357,9 @@ int volume_manager_set(VolumeManager *m, json_object *volumes) {
                                         kerror_message(&error));
                         continue;
                 }
-                e = find_entry(m, name);
+                e = volume_manager_find_entry(m, name);
                 if (!e) {
-                        e = new0(Entry, 1);
+                        e = new0(VolumeEntry, 1);
                         if (!e)
                                 return -ENOMEM;
                         e->name = strdup(name);
@@ -457,138 +387,30 @@ int volume_manager_set(VolumeManager *m, json_object *volumes) {
         return 0;
 }
 
-/* Snapshots */
-
-static Snapshot *snapshot_free(Snapshot *s) {
-        if (!s)
-                return NULL;
-
-        job_cancel(s->job);
-        freeze_end(s->freeze);
-        sd_event_source_disable_unref(s->timeout);
-        if (s->prev)
-                DL_DELETE(s->manager->snapshots, s);
-        free(s->volume);
-        free(s->snapshot);
-        return mfree(s);
-}
-DEFINE_TRIVIAL_CLEANUP_FUNC(Snapshot *, snapshot_free);
-
-static void answer(VolumeManager *m, uint64_t request, const char *volume, KError *error) {
-        json_object *result = NULL;
-
-        if (!kerror_is_set(error)) {
-                int r = volume_snapshots_describe(m->directory, volume, &result);
-
-                if (r < 0)
-                        (void) kerror_set_errno(error, r, "The snapshots of volume '%s' cannot be read: %m.",
-                                        volume);
-        }
-        m->config.answer(request, result, error, m->config.userdata);
-}
-
-static void snapshot_finish(Snapshot *s, KError *error) {
-        _cleanup_free_ char *volume = TAKE_PTR(s->volume);
-        VolumeManager *m = s->manager;
-        uint64_t request = s->request;
-
-        if (kerror_is_set(error))
-                log_warning("%s", kerror_message(error));
-        snapshot_free(s); /* thaws, before anybody is told */
-        if (request > 0)
-                answer(m, request, volume, error);
-        volume_manager_wake(m);
-}
-
-static void snapshot_job_done(Job *j, int r, void *userdata) {
-        _cleanup_kerror_ KError error = KERROR_NULL;
-        Snapshot *s = userdata;
-
-        s->job = NULL;
-        if (r == -EEXIST)
-                (void) kerror_set(&error, K_ALREADY_EXISTS, "Volume '%s' has a snapshot '%s' already.",
-                                s->volume, s->snapshot);
-        else if (r == -ENOENT && s->function == volume_work_restore)
-                (void) kerror_set(&error, K_NO_SUCH_VOLUME, "Volume '%s' has no snapshot '%s' on this node.",
-                                s->volume, s->snapshot);
-        else if (r == -ENOENT)
-                (void) kerror_set(&error, K_NO_SUCH_VOLUME, "There is no volume '%s' on this node.",
-                                s->volume);
-        else if (r == -EOPNOTSUPP && s->size_max > 0)
-                (void) volume_quota_explain(s->manager->directory, s->volume, s->size_max, &error);
-        else if (r < 0)
-                (void) kerror_set_errno(
-                                &error, r, "Snapshot '%s' of volume '%s': %m.", s->snapshot, s->volume);
-        else
-                log_info("Snapshot '%s' of volume '%s' was %s.", s->snapshot, s->volume,
-                                s->function == volume_work_snapshot  ? "made"
-                                : s->function == volume_work_restore ? "restored"
-                                                                     : "removed");
-        snapshot_finish(s, &error);
-}
-
-static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
-        _cleanup_kerror_ KError error = KERROR_NULL;
-        Snapshot *s = userdata;
-
-        (void) kerror_set(&error, K_TIMEOUT, "Snapshot '%s' of volume '%s' takes too long and was given up.",
-                        s->snapshot, s->volume);
-        snapshot_finish(s, &error);
-        return 0;
-}
-
-static void start_work(Snapshot *s) {
-        _cleanup_kerror_ KError error = KERROR_NULL;
-        int r;
-
-        r = job_start(s->manager->event, "kt-snapshot", s->function,
-                        &(VolumeWork){ .directory = s->manager->directory,
-                                        .volume = s->volume,
-                                        .snapshot = s->snapshot,
-                                        .size_max = s->size_max },
-                        snapshot_job_done, s, &s->job);
-        if (r >= 0)
-                return;
-        (void) kerror_set_errno(&error, r, "Cannot start a process: %m.");
-        snapshot_finish(s, &error);
-}
-
-static void on_frozen(Freeze *z, const KError *error, void *userdata) {
-        _cleanup_kerror_ KError copy = KERROR_NULL;
-        Snapshot *s = userdata;
-
-        if (!error) {
-                start_work(s);
-                return;
-        }
-        (void) kerror_set(&copy, error->code, "%s", kerror_message(error));
-        snapshot_finish(s, &copy);
-}
-
 VolumeClaim **volume_manager_claims(VolumeManager *m) {
         return &m->claims;
 }
 
 uint64_t volume_manager_size_max(VolumeManager *m, const char *volume) {
-        const Entry *e = find_entry(m, volume);
+        const VolumeEntry *e = volume_manager_find_entry(m, volume);
 
         return e ? e->size_max : 0;
 }
 
 int volume_manager_check(VolumeManager *m, const char *volume, bool replace, KError *reterr) {
         _cleanup_(volume_users_done) VolumeUsers users = {};
-        const Entry *e;
+        const VolumeEntry *e;
         int r;
 
         r = volume_name_validate(volume, reterr);
         if (r < 0)
                 return r;
-        e = find_entry(m, volume);
+        e = volume_manager_find_entry(m, volume);
         if (!e || e->removed)
                 return kerror_set(reterr, K_NO_SUCH_VOLUME, "There is no volume '%s' on this node.", volume);
         if (e->remove)
                 return kerror_set(reterr, K_CONFLICT, "Volume '%s' is being removed.", volume);
-        if (find_snapshot(m, volume))
+        if (snapshot_request_find(m, volume))
                 return kerror_set(reterr, K_CONFLICT,
                                 "Something is being done with the snapshots of volume '%s'.", volume);
         if (!replace)
@@ -597,114 +419,8 @@ int volume_manager_check(VolumeManager *m, const char *volume, bool replace, KEr
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Who uses volume '%s' cannot be found out: %m.", volume);
         if (users.wanted || strv_length(users.units) > 0)
-                return kerror_set(reterr, K_IN_USE, IN_USE, volume);
+                return kerror_set(reterr, K_IN_USE, VOLUME_IN_USE, volume);
         return 0;
-}
-
-static int check_snapshot(VolumeManager *m, const char *volume, const char *action, const char *snapshot,
-                VolumeUsers *ret_users, KError *reterr) {
-        _cleanup_(volume_snapshot_list_done) VolumeSnapshotList l = {};
-        Entry *e = find_entry(m, volume);
-        int r;
-
-        r = volume_name_validate(volume, reterr);
-        if (r >= 0)
-                r = volume_name_validate(snapshot, reterr);
-        if (r < 0)
-                return r;
-        if (find_snapshot(m, volume))
-                return kerror_set(reterr, K_CONFLICT,
-                                "Something is being done with the snapshots of volume '%s'.", volume);
-        if (volume_claim_find(m->claims, volume, streq(action, "create")))
-                return kerror_set(reterr, K_CONFLICT, "Volume '%s' is being exported or imported.", volume);
-        if (e && e->remove)
-                return kerror_set(reterr, K_CONFLICT, "Volume '%s' is being removed.", volume);
-        r = m->config.users(volume, ret_users, m->config.userdata);
-        if (r < 0)
-                return kerror_set_errno(reterr, r, "Who uses volume '%s' cannot be found out: %m.", volume);
-
-        if (streq(action, "create")) {
-                r = volume_list_snapshots(m->directory, volume, &l);
-                if (r >= 0 && l.n >= VOLUME_SNAPSHOTS_MAX)
-                        return kerror_set(reterr, K_LIMIT_EXCEEDED,
-                                        "Volume '%s' has %zu snapshots, more are not possible.", volume,
-                                        l.n);
-        } else if (streq(action, "restore") && (ret_users->wanted || strv_length(ret_users->units) > 0))
-                return kerror_set(reterr, K_IN_USE, IN_USE, volume);
-        return 0;
-}
-
-static int begin_snapshot(VolumeManager *m, uint64_t request, const char *volume, const char *action,
-                const char *snapshot, char *const *units, KError *reterr) {
-        _cleanup_(snapshot_freep) Snapshot *s = NULL;
-        const Entry *e = find_entry(m, volume);
-        int r;
-
-        s = new0(Snapshot, 1);
-        if (!s)
-                return -ENOMEM;
-        s->manager = m;
-        s->request = request;
-        s->size_max = e ? e->size_max : 0;
-        s->volume = strdup(volume);
-        s->snapshot = strdup(snapshot);
-        s->function = streq(action, "create")    ? volume_work_snapshot
-                      : streq(action, "restore") ? volume_work_restore
-                                                 : volume_work_remove_snapshot;
-        if (!s->volume || !s->snapshot)
-                return -ENOMEM;
-        r = sd_event_add_time_relative(
-                        m->event, &s->timeout, CLOCK_MONOTONIC, SNAPSHOT_MAX_USEC, 0, on_timeout, s);
-        if (r < 0)
-                return r;
-
-        if (s->function == volume_work_snapshot && m->freezer)
-                r = freeze_start(m->freezer, units, on_frozen, s, &s->freeze);
-        else
-                r = job_start(m->event, "kt-snapshot", s->function,
-                                &(VolumeWork){ .directory = m->directory,
-                                                .volume = s->volume,
-                                                .snapshot = s->snapshot,
-                                                .size_max = s->size_max },
-                                snapshot_job_done, s, &s->job);
-        if (r < 0)
-                return kerror_set_errno(reterr, r, "Snapshot '%s' of volume '%s': %m.", snapshot, volume);
-
-        DL_APPEND(m->snapshots, s);
-        s = NULL;
-        return 0;
-}
-
-void volume_manager_snapshot(VolumeManager *m, uint64_t request, json_object *params) {
-        _cleanup_(volume_users_done) VolumeUsers users = {};
-        const char *volume, *action, *snapshot = NULL;
-        _cleanup_kerror_ KError error = KERROR_NULL;
-        int r;
-
-        r = json_get_string(params, "volume", &volume, &error);
-        if (r >= 0)
-                r = json_get_string(params, "action", &action, &error);
-        if (r >= 0)
-                r = volume_name_validate(volume, &error);
-        if (r >= 0 && !STR_IN_SET(action, "create", "restore", "remove", "list"))
-                r = kerror_set(&error, K_NOT_SUPPORTED, "This node does not know how to '%.64s' snapshots.",
-                                action);
-        if (r >= 0 && !streq(action, "list")) {
-                r = json_get_string(params, "snapshot", &snapshot, &error);
-                if (r >= 0)
-                        r = check_snapshot(m, volume, action, snapshot, &users, &error);
-                if (r >= 0)
-                        r = begin_snapshot(m, request, volume, action, snapshot, users.units, &error);
-                if (r >= 0)
-                        return;
-        }
-
-        if (r < 0 && !kerror_is_set(&error))
-                (void) kerror_set_errno(&error, r, "The snapshots cannot be looked after: %m.");
-        if (kerror_is_set(&error))
-                m->config.answer(request, NULL, &error, m->config.userdata);
-        else
-                answer(m, request, volume, &error);
 }
 
 static void on_cleaned(Job *j, int r, void *userdata) {
@@ -765,13 +481,13 @@ int volume_manager_new(
 }
 
 VolumeManager *volume_manager_free(VolumeManager *m) {
-        Entry *e, *next;
+        VolumeEntry *e, *next;
 
         if (!m)
                 return NULL;
 
         while (m->snapshots)
-                snapshot_free(m->snapshots);
+                snapshot_request_free(m->snapshots);
         volume_claims_free(&m->claims);
         job_cancel(m->cleaning);
         job_cancel(m->removal);
