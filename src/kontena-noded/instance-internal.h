@@ -17,7 +17,10 @@
 /* Shared by instance.c (what it is, what it shows), instance-step.c (what to do next), instance-start.c (making and starting
  * a container) and instance-health.c (when it is up). */
 
-#define RETRY_USEC (30ULL * 1000000ULL)
+#define RETRY_USEC           (30ULL * 1000000ULL)
+
+/* Who ends sooner after the first start has never run. */
+#define INSTANCE_SETTLE_USEC (3ULL * 1000000ULL)
 
 /* What an operation on the unit was for. */
 typedef enum InstanceOperation {
@@ -115,6 +118,9 @@ int instance_watch_unit(Instance *i, const char *name);
 
 int instance_operate(Instance *i, InstanceOperation operation, KError *reterr); /* SyncStep */
 char *instance_describe_end(const Instance *i, const UnitState *s);             /* "exited with status 3" */
+
+/* instance-settle.c: it runs and it is the right one. */
+int instance_settle(Instance *i, KError *reterr); /* SyncStep */
 
 /* instance-run.c: of a job. */
 bool instance_runs_once(const Instance *i);

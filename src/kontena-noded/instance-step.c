@@ -14,11 +14,6 @@
 /* systemd sends SIGKILL after the grace period; what lies beyond is systemd's own slowness. */
 #define STOP_SLACK_USEC (60 * USEC_PER_SEC)
 
-/* Who ends sooner after the first start has never run. */
-#define SETTLE_USEC     (3 * USEC_PER_SEC)
-
-#define PROBATION_USEC  (1 * USEC_PER_SEC)
-
 int instance_watch_unit(Instance *i, const char *name) {
         int r;
 
@@ -104,7 +99,7 @@ char *instance_describe_end(const Instance *i, const UnitState *s) {
 static void handle_crash(Instance *i, const UnitState *s) {
         uint64_t delay, uptime = now_monotonic() - i->running_since;
         bool oom = streq_ptr(s->result, "oom-kill"), reboot = instance_has_rebooted(i, s);
-        bool first = i->record.restarts == 0 && uptime < SETTLE_USEC && !reboot;
+        bool first = i->record.restarts == 0 && uptime < INSTANCE_SETTLE_USEC && !reboot;
         _cleanup_free_ char *end = NULL, *awaited = instance_awaits(i);
         int r;
 
@@ -357,94 +352,6 @@ static int pull(Instance *i, KError *reterr) {
         return SYNC_WAIT;
 }
 
-static void on_probe_done(Probe *p, const KError *error, void *userdata) {
-        Instance *i = userdata;
-
-        i->probe = NULL;
-        if (error) {
-                _cleanup_kerror_ KError copy = KERROR_NULL;
-
-                (void) kerror_set(&copy, error->code, "%s", kerror_message(error));
-                instance_read_log_tail(i);
-                instance_fail(i, &copy);
-                return;
-        }
-        i->port_open = true;
-        instance_step(i);
-}
-
-static int on_stable(sd_event_source *s, uint64_t usec, void *userdata) {
-        Instance *i = userdata;
-
-        i->stable = sd_event_source_disable_unref(i->stable);
-        instance_step(i);
-        return 0;
-}
-
-/* Where nothing but its staying says that a container is up: one that has failed by ending must stay for a while before it counts
- * again, and one that is to take the place of another, which works, for a moment. */
-static uint64_t staying_time(const Instance *i) {
-        if (i->failed && i->backoff.crashes > 0)
-                return SETTLE_USEC;
-        return i->want->incoming ? PROBATION_USEC : 0;
-}
-
-/* It runs and it is the right one. */
-static int settle(Instance *i, KError *reterr) {
-        char text[64];
-        int r;
-
-        if (i->probe || i->stable)
-                return SYNC_WAIT;
-        r = instance_run_hooks(i, HOOK_POST_START, reterr);
-        if (r != SYNC_DONE)
-                return r;
-        if (!i->record.ready && !i->port_open && i->want->spec->wait_for_port > 0) {
-                r = probe_start(i->host->event, i->want->address, i->want->spec->wait_for_port,
-                                WAIT_FOR_PORT_TIMEOUT_USEC, on_probe_done, i, &i->probe);
-                if (r < 0)
-                        return kerror_set_errno(reterr, r, "Cannot wait for port %u: %m",
-                                        i->want->spec->wait_for_port);
-                snprintf(text, sizeof(text), "waiting for port %u", i->want->spec->wait_for_port);
-                instance_set_state(i, INSTANCE_STARTING, text);
-                return SYNC_WAIT;
-        }
-
-        r = instance_health_settle(i, reterr);
-        if (r != SYNC_DONE)
-                return r;
-        if (!i->record.ready) {
-                i->record.ready = i->record.proven = true;
-                i->unsaved = true;
-        }
-        if (!instance_says_when_up(i)) {
-                uint64_t uptime = now_monotonic() - i->running_since, wanted = staying_time(i);
-
-                if (uptime < wanted) {
-                        r = sd_event_add_time_relative(i->host->event, &i->stable, CLOCK_MONOTONIC,
-                                        wanted - uptime, USEC_PER_SEC / 10, on_stable, i);
-                        return r < 0 ? r : SYNC_WAIT;
-                }
-        }
-        if (i->want->incoming && !i->published && !i->want->spec->host_network) {
-                r = instance_publish(i, reterr);
-                if (r < 0)
-                        return r;
-        }
-        if (i->failed || kerror_is_set(&i->error)) {
-                i->failed = false;
-                kerror_done(&i->error);
-                i->host->changed(i, i->host->userdata);
-        }
-        instance_forget_log_tail(i);
-        i->image = image_unref(i->image);
-        i->volumes = volume_plan_free(i->volumes);
-        if (!i->swept) /* a daemon before us ended too soon for it */
-                instance_remove_old_generations(i);
-        instance_set_state(i, INSTANCE_RUNNING, NULL);
-        return SYNC_DONE;
-}
-
 /* The container is there but does not run. */
 static int start_again(Instance *i, KError *reterr) {
         int r;
@@ -647,7 +554,7 @@ static int step_run(Instance *i, KError *reterr) {
                         i->record.service_rev != w->service_rev || !streq_ptr(i->record.address, w->address))
                 return deploy(i, reterr);
         if (running)
-                return settle(i, reterr);
+                return instance_settle(i, reterr);
         if (i->revive || !gone)
                 return SYNC_WAIT;
         return start_again(i, reterr);
