@@ -6,7 +6,10 @@
 #include "kontena-limits.h"
 #include "log.h"
 
-#define PROBATION_USEC (1 * USEC_PER_SEC)
+#define PROBATION_USEC  (1 * USEC_PER_SEC)
+
+/* Its process is gone, which systemd has not said yet. */
+#define LOOK_AGAIN_USEC (100 * USEC_PER_MSEC)
 
 static void on_probe_done(Probe *p, const KError *error, void *userdata) {
         Instance *i = userdata;
@@ -33,19 +36,42 @@ static int on_stable(sd_event_source *s, uint64_t usec, void *userdata) {
 }
 
 /* Where nothing but its staying says that a container is up: one that has failed by ending must stay for a while before it counts
- * again, and one that is to take the place of another, which works, for a moment. */
+ * again, and a new one for a moment. */
 static uint64_t staying_time(const Instance *i) {
         if (i->failed && i->backoff.crashes > 0)
                 return INSTANCE_SETTLE_USEC;
-        return i->want->incoming ? PROBATION_USEC : 0;
+        return i->record.proven ? 0 : PROBATION_USEC;
+}
+
+/* SyncStep: it has stayed. On a busy machine what systemd has to say of its end may come late: that is heard first, and the
+ * process itself is looked at. */
+static int watch_it_stay(Instance *i) {
+        uint64_t uptime = now_monotonic() - i->running_since, wanted = staying_time(i), left;
+        int r;
+
+        if (wanted == 0)
+                return SYNC_DONE;
+        left = uptime < wanted ? wanted - uptime : LOOK_AGAIN_USEC;
+        if (uptime >= wanted && unit_main_process_is_alive(i->unit))
+                return SYNC_DONE;
+
+        r = sd_event_add_time_relative(
+                        i->host->event, &i->stable, CLOCK_MONOTONIC, left, USEC_PER_SEC / 10, on_stable, i);
+        if (r >= 0)
+                r = sd_event_source_set_priority(i->stable, SD_EVENT_PRIORITY_IDLE);
+        if (r < 0) {
+                i->stable = sd_event_source_disable_unref(i->stable);
+                return r;
+        }
+        return SYNC_WAIT;
 }
 
 /* It runs and it is the right one. */
 int instance_settle(Instance *i, KError *reterr) {
         char text[64];
-        int r;
+        int r, stays;
 
-        if (i->probe || i->stable)
+        if (i->probe)
                 return SYNC_WAIT;
         r = instance_run_hooks(i, HOOK_POST_START, reterr);
         if (r != SYNC_DONE)
@@ -65,18 +91,20 @@ int instance_settle(Instance *i, KError *reterr) {
         if (r != SYNC_DONE)
                 return r;
         if (!i->record.ready) {
-                i->record.ready = i->record.proven = true;
+                i->record.ready = true;
                 i->unsaved = true;
         }
-        if (!instance_says_when_up(i)) {
-                uint64_t uptime = now_monotonic() - i->running_since, wanted = staying_time(i);
-
-                if (uptime < wanted) {
-                        r = sd_event_add_time_relative(i->host->event, &i->stable, CLOCK_MONOTONIC,
-                                        wanted - uptime, USEC_PER_SEC / 10, on_stable, i);
-                        return r < 0 ? r : SYNC_WAIT;
-                }
+        stays = instance_says_when_up(i) ? SYNC_DONE : watch_it_stay(i);
+        if (stays < 0)
+                return stays;
+        if (stays == SYNC_DONE && !i->record.proven) {
+                i->record.proven = true;
+                i->unsaved = true;
+                i->host->changed(i, i->host->userdata);
         }
+        /* Any other serves meanwhile, but no deploy takes it for done, see instance_status(). */
+        if (stays != SYNC_DONE && (i->failed || i->want->incoming))
+                return stays;
         if (i->want->incoming && !i->published && !i->want->spec->host_network) {
                 r = instance_publish(i, reterr);
                 if (r < 0)
@@ -93,5 +121,5 @@ int instance_settle(Instance *i, KError *reterr) {
         if (!i->swept) /* a daemon before us ended too soon for it */
                 instance_remove_old_generations(i);
         instance_set_state(i, INSTANCE_RUNNING, NULL);
-        return SYNC_DONE;
+        return stays;
 }

@@ -416,6 +416,11 @@ static int add_error(json_object *o, const KError *error) {
         return r;
 }
 
+/* Until it has stayed for a moment the deploy that has started it has no outcome. */
+static bool is_on_probation(const Instance *i) {
+        return i->state == INSTANCE_RUNNING && !i->record.proven && !instance_runs_once(i);
+}
+
 int instance_status(const Instance *i, json_object **ret) {
         _cleanup_json_ json_object *o = json_object_new_object();
         int r;
@@ -424,7 +429,7 @@ int instance_status(const Instance *i, json_object **ret) {
                 return -ENOMEM;
         r = json_add_string(o, "id", i->id);
         if (r >= 0)
-                r = json_add_u64(o, "deploy_rev", instance_deploy_rev(i));
+                r = json_add_u64(o, "deploy_rev", is_on_probation(i) ? 0 : instance_deploy_rev(i));
         if (r >= 0)
                 r = json_add_u64(o, "service_rev", i->record.service_rev);
         if (r >= 0)

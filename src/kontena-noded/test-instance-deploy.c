@@ -4,6 +4,7 @@
 
 #include "file-util.h"
 #include "instance.h"
+#include "json-util.h"
 #include "test-instance-machine.h"
 
 #define PORTS  ",\"spec\":{\"image\":\"a:1\",\"ports\":[{\"node_port\":80,\"container_port\":80}]}"
@@ -32,6 +33,68 @@ static void test_newcomer_is_published_when_it_is_up(void **state) {
         ASSERT_TRAIL("");
         ASSERT_EQ(instance_state_of(f.i), INSTANCE_RUNNING);
         close_fixture(&f);
+}
+
+static uint64_t told_deploy_rev(Fixture *f) {
+        _cleanup_json_ json_object *o = NULL;
+        uint64_t rev;
+
+        ASSERT_OK(instance_status(f->i, &o));
+        ASSERT_OK(json_get_u64(o, "deploy_rev", &rev, NULL));
+        return rev;
+}
+
+/* Nothing says that it is up but that it stays: it serves at once, and is told as the deploy's outcome later. */
+static void test_deploy_has_no_outcome_until_its_container_has_stayed(void **state) {
+        uint64_t start;
+        Fixture f;
+
+        open_fixture(&f);
+        want(&f, 1, 1, "");
+        pull_finishes(NULL);
+        start = now_monotonic();
+        unit_finishes("active", NULL);
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_RUNNING);
+        ASSERT_EQ(told_deploy_rev(&f), 0);
+        n_changed = 0;
+        for (uint64_t end = start + 5 * USEC_PER_SEC; n_changed == 0 && now_monotonic() < end;)
+                settle(&f, 100 * USEC_PER_MSEC);
+        ASSERT_TRUE(now_monotonic() - start >= USEC_PER_SEC);
+        ASSERT_EQ(told_deploy_rev(&f), 1);
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_RUNNING);
+
+        /* Its next start shows nothing new. */
+        container_dies(CLD_EXITED, 1, "exit-code");
+        trail[0] = '\0';
+        for (uint64_t end = now_monotonic() + 5 * USEC_PER_SEC; trail[0] == '\0' && now_monotonic() < end;)
+                settle(&f, 100 * USEC_PER_MSEC);
+        ASSERT_TRAIL("restart ");
+        close_fixture(&f);
+}
+
+/* However late systemd, or we, come to see its end. */
+static void test_brief_one_is_never_told_as_running(void **state) {
+        for (int late = 0; late < 2; late++) {
+                Fixture f;
+
+                open_fixture(&f);
+                want(&f, 1, 1, "");
+                pull_finishes(NULL);
+                unit_finishes("active", NULL);
+                if (late) {
+                        main_process_is_alive = false;
+                        for (uint64_t end = now_monotonic() + 3 * USEC_PER_SEC / 2; now_monotonic() < end;)
+                                settle(&f, 10 * USEC_PER_MSEC);
+                }
+                ASSERT_EQ(told_deploy_rev(&f), 0);
+                container_dies(CLD_EXITED, 3, "exit-code");
+                settle(&f, 0);
+                ASSERT_EQ(told_deploy_rev(&f), 1);
+                ASSERT_EQ(instance_state_of(f.i), INSTANCE_FAILED);
+                ASSERT_STREQ(instance_error(f.i),
+                                "The container exited with status 3 right after its start.");
+                close_fixture(&f);
+        }
 }
 
 static void test_drain_ends_by_itself(void **state) {
@@ -225,6 +288,8 @@ KONTENA_TESTS(cmocka_unit_test(test_who_is_killed_after_the_grace_is_named),
                 cmocka_unit_test(test_machine_without_nspawn),
                 cmocka_unit_test(test_boot_is_cut_short_by_what_is_wanted_now),
                 cmocka_unit_test(test_newcomer_is_published_when_it_is_up),
+                cmocka_unit_test(test_deploy_has_no_outcome_until_its_container_has_stayed),
+                cmocka_unit_test(test_brief_one_is_never_told_as_running),
                 cmocka_unit_test(test_drain_ends_by_itself), cmocka_unit_test(test_drain_is_cut_short),
                 cmocka_unit_test(test_digest_that_is_here_asks_nobody),
                 cmocka_unit_test(test_policy_missing_asks_nobody))

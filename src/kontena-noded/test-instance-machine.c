@@ -74,6 +74,10 @@ const char *unit_name(const Unit *u) {
 const UnitState *unit_state(const Unit *u) {
         return &u->state;
 }
+bool main_process_is_alive = true;
+bool unit_main_process_is_alive(const Unit *u) {
+        return main_process_is_alive;
+}
 bool unit_is_busy(const Unit *u) {
         return u->done;
 }
@@ -473,6 +477,7 @@ void open_fixture(Fixture *f) {
         image_tag[0] = '1';
         prepare_error = failure_text = root_error = NULL;
         removed_instance = NULL;
+        main_process_is_alive = true;
         events[0] = '\0';
         the_pull.done = NULL;
 }

@@ -29,6 +29,7 @@ extern char image_tag[2];
 extern Instance *removed_instance;
 extern Unit *the_unit;
 extern uint32_t next_pid;
+extern bool main_process_is_alive;
 extern const char *prepare_error;
 extern const char *failure_text;
 extern const char *root_error; /* of a machine */

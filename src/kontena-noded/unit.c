@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "unit.h"
 
+#include <errno.h>
+#include <poll.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
 #include <uthash.h>
 
 #include "file-util.h"
@@ -51,6 +55,18 @@ static void unit_state_done(UnitState *s) {
 
 bool unit_state_is_running(const UnitState *s) {
         return s->known && s->main_pid > 0 && STR_IN_SET(s->active_state, "active", "reloading");
+}
+
+bool unit_main_process_is_alive(const Unit *u) {
+        _cleanup_close_ int fd = -EBADF;
+
+        if (u->state.main_pid == 0)
+                return false;
+        fd = pidfd_open((pid_t) u->state.main_pid, 0);
+        if (fd < 0)
+                return errno != ESRCH;
+        /* Readable: it has ended, and perhaps waits for systemd to take its status. */
+        return poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 0) <= 0;
 }
 
 bool unit_state_is_gone(const UnitState *s) {

@@ -41,6 +41,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Unit *, unit_free);
 
 const char *unit_name(const Unit *u);
 const UnitState *unit_state(const Unit *u);
+bool unit_main_process_is_alive(
+                const Unit *u);   /* of the machine, not of systemd, which may not have noticed */
 bool unit_is_busy(const Unit *u); /* an operation is under way */
 
 /* One operation at a time. done is never called from inside. timeout_usec bounds the whole. */
