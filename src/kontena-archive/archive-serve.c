@@ -3,6 +3,7 @@
 
 #include <endian.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/fsuid.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -20,6 +21,8 @@ typedef struct Serve {
         int fd;
         int fds[ARCHIVE_DESCRIPTORS_MAX];
         size_t n_fds;
+        TarPlace hidden[ARCHIVE_DESCRIPTORS_MAX]; /* what the descriptors but the first are */
+        size_t n_hidden;
         uint8_t *buffer; /* one frame */
         size_t allocated;
         bool input_over;
@@ -60,6 +63,13 @@ static int take_descriptors(Serve *s) {
                 return -EBADMSG;
         s->n_fds = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
         memcpy(s->fds, CMSG_DATA(c), s->n_fds * sizeof(int));
+        for (size_t i = 1; i < s->n_fds; i++) {
+                int r = tar_place(s->fds[i], s->hidden + s->n_hidden);
+
+                if (r < 0)
+                        return r;
+                s->n_hidden++;
+        }
         return s->n_fds > 0 ? 0 : -EBADMSG;
 }
 
@@ -160,12 +170,23 @@ static int say_ready(Serve *s) {
         return write_frame(s, FRAME_STATUS, "{}", 2);
 }
 
+/* What has nothing to write does not see that nobody reads any more. */
+static int on_progress(uint64_t bytes, void *userdata) {
+        struct pollfd p = { .fd = ((Serve *) userdata)->fd };
+
+        return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) ? -EPIPE : 0;
+}
+
 static int pack(Serve *s, KError *reterr) {
-        TarRoot root = { .fd = s->fds[0], .hidden = s->fds + 1, .n_hidden = s->n_fds - 1 };
+        TarRoot root = { .fd = s->fds[0], .hidden = s->hidden, .n_hidden = s->n_hidden };
         TarOptions o = { .owner = TAR_OWNER_KEEP,
                 .devices = s->volume,
                 .one_device = s->volume,
-                .uid_base = (uint32_t) s->uid_base };
+                .uid_base = (uint32_t) s->uid_base,
+                .hidden = s->hidden,
+                .n_hidden = s->n_hidden,
+                .progress = on_progress,
+                .userdata = s };
         _cleanup_free_ char *name = NULL, *as = NULL;
         _cleanup_close_ int fd = -EBADF;
         int r;
@@ -184,7 +205,7 @@ static int pack(Serve *s, KError *reterr) {
 }
 
 static int unpack(Serve *s, KError *reterr) {
-        TarRoot root = { .fd = s->fds[0], .hidden = s->fds + 1, .n_hidden = s->n_fds - 1 };
+        TarRoot root = { .fd = s->fds[0], .hidden = s->hidden, .n_hidden = s->n_hidden };
         TarOptions o = {
                 .owner = streq(s->owner, "keep") ? TAR_OWNER_KEEP : TAR_OWNER_ROOT,
                 .devices = s->volume,
@@ -192,6 +213,8 @@ static int unpack(Serve *s, KError *reterr) {
                 .private = s->volume,
                 .root_too = s->volume,
                 .uid_base = (uint32_t) s->uid_base,
+                .hidden = s->hidden,
+                .n_hidden = s->n_hidden,
         };
         _cleanup_close_ int fd = -EBADF;
         _cleanup_free_ char *rename = NULL;

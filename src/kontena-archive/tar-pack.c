@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <locale.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <uthash.h>
 
@@ -18,6 +19,9 @@
 #define BLOCK_SIZE      (64U * 1024U)
 #define LAST_BLOCK_SIZE 10240U /* what other archivers end with */
 #define READ_SIZE       (256U * 1024U)
+/* Zeros of which no page is ever there: nobody looks at those of a hole. A file may be of exabytes. */
+#define ZEROS_SIZE      (UINT64_C(1) << 30)
+#define ZEROS_PROGRESS  1024U
 
 /* A file with several names that was packed under the first. */
 typedef struct Linked {
@@ -38,8 +42,8 @@ typedef struct Pack {
         bool over;
         char path[IMAGE_PATH_MAX + NAME_MAX + 2]; /* in the archive, of what is being packed */
         size_t path_length;
-        uint8_t *buffer; /* READ_SIZE */
-        uint8_t *zeros;  /* READ_SIZE */
+        uint8_t *buffer;      /* READ_SIZE */
+        const uint8_t *zeros; /* ZEROS_SIZE; NULL before */
         Linked *linked;
         TarStats stats;
         KError *reterr;
@@ -57,7 +61,8 @@ static void pack_done(Pack *p) {
                 free(l);
         }
         free(p->buffer);
-        free(p->zeros);
+        if (p->zeros)
+                (void) munmap((void *) (uintptr_t) p->zeros, ZEROS_SIZE);
 }
 
 static int fail_pack(Pack *p, int error) {
@@ -120,6 +125,10 @@ static int look_up_link(Pack *p, const struct stat *st, struct archive_entry *en
         return r;
 }
 
+static int report_progress(Pack *p) {
+        return p->options->progress ? p->options->progress(p->stats.size, p->options->userdata) : 0;
+}
+
 static int count_size(Pack *p, uint64_t size) {
         const TarOptions *o = p->options;
 
@@ -127,7 +136,7 @@ static int count_size(Pack *p, uint64_t size) {
         if (o->size_max > 0 && p->stats.size > o->size_max)
                 return kerror_set(p->reterr, K_LIMIT_EXCEEDED, "there are more than %llu bytes in it",
                                 (unsigned long long) o->size_max);
-        return o->progress ? o->progress(p->stats.size, o->userdata) : 0;
+        return report_progress(p);
 }
 
 /* Where data is, if there are holes. The list is as it was when the entry began, whatever is written meanwhile. */
@@ -176,30 +185,47 @@ static int write_data(Pack *p, const void *data, size_t size) {
         return 0;
 }
 
-/* From offset on: zeros of holes are not in the archive, but its writer counts them. */
-static int write_part(Pack *p, int fd, int64_t offset, int64_t size, bool hole) {
+/* Zeros of holes are not in the archive, but its writer counts them. */
+static int write_hole(Pack *p, int64_t size) {
+        for (unsigned n = 0; size > 0; n++) {
+                size_t part = (size_t) MIN(size, (int64_t) ZEROS_SIZE);
+                int r;
+
+                r = write_data(p, p->zeros, part);
+                if (r >= 0 && n % ZEROS_PROGRESS == 0)
+                        r = report_progress(p);
+                if (r < 0)
+                        return r;
+                size -= (int64_t) part;
+        }
+        return 0;
+}
+
+/* From offset on. */
+static int write_part(Pack *p, int fd, int64_t offset, int64_t size) {
+        bool shorter = false;
+
         while (size > 0) {
                 size_t want = (size_t) MIN(size, (int64_t) READ_SIZE);
                 ssize_t n = 0;
                 int r;
 
-                if (!hole) {
+                if (!shorter) {
                         n = pread(fd, p->buffer, want, offset);
                         if (n < 0 && errno == EINTR)
                                 continue;
                         if (n < 0)
                                 return fail_pack(p, -errno);
-                        if (n == 0) {
+                        if (n == 0) { /* filled up */
                                 p->stats.n_changed++;
-                                hole = true;
-                        } else {
-                                r = count_size(p, (uint64_t) n);
-                                if (r < 0)
-                                        return r;
+                                shorter = true;
+                                memset(p->buffer, 0, READ_SIZE);
                         }
                 }
-                n = n > 0 ? n : (ssize_t) want;
-                r = write_data(p, hole ? p->zeros : p->buffer, (size_t) n);
+                r = shorter ? report_progress(p) : count_size(p, (uint64_t) n);
+                n = shorter ? (ssize_t) want : n;
+                if (r >= 0)
+                        r = write_data(p, p->buffer, (size_t) n);
                 if (r < 0)
                         return r;
                 offset += n;
@@ -213,16 +239,16 @@ static int write_content(Pack *p, int fd, const struct stat *st, struct archive_
         int r;
 
         if (archive_entry_sparse_reset(entry) == 0)
-                return write_part(p, fd, 0, st->st_size, false);
+                return write_part(p, fd, 0, st->st_size);
         while (archive_entry_sparse_next(entry, &offset, &length) == ARCHIVE_OK) {
-                r = write_part(p, fd, at, offset - at, true);
+                r = write_hole(p, offset - at);
                 if (r >= 0)
-                        r = write_part(p, fd, offset, length, false);
+                        r = write_part(p, fd, offset, length);
                 if (r < 0)
                         return r;
                 at = offset + length;
         }
-        return write_part(p, fd, at, st->st_size - at, true);
+        return write_hole(p, st->st_size - at);
 }
 
 static int read_link(int fd, struct archive_entry *entry) {
@@ -242,6 +268,13 @@ static bool is_wanted(const Pack *p, const struct stat *st) {
                 return true;
         return p->options->devices &&
                (S_ISFIFO(st->st_mode) || S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode));
+}
+
+static bool is_hidden(const Pack *p, const struct stat *st) {
+        FOREACH_ARRAY(h, p->options->hidden, p->options->n_hidden)
+                if (h->device == st->st_dev && h->inode == st->st_ino)
+                        return true;
+        return false;
 }
 
 /* All but the content. fd is an O_PATH one, and file another for reading, for files. */
@@ -345,6 +378,10 @@ static int pack_one(Pack *p, int parent, const char *name, dev_t device, unsigne
                 p->stats.n_skipped++;
                 return 0;
         }
+        if (S_ISDIR(st.st_mode) && is_hidden(p, &st)) {
+                p->stats.n_skipped++;
+                return 0;
+        }
         if (st.st_dev != device) {
                 r = p->options->one_device ? 1 : tar_is_kernel_file_system(fd);
                 if (r < 0)
@@ -379,11 +416,16 @@ static int pack_one(Pack *p, int parent, const char *name, dev_t device, unsigne
 }
 
 static int open_archive(Pack *p) {
+        void *zeros;
+
         p->archive = archive_write_new();
         p->buffer = malloc(READ_SIZE);
-        p->zeros = calloc(1, READ_SIZE);
-        if (!p->archive || !p->buffer || !p->zeros)
+        if (!p->archive || !p->buffer)
                 return -ENOMEM;
+        zeros = mmap(NULL, ZEROS_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (zeros == MAP_FAILED)
+                return -errno;
+        p->zeros = zeros;
         if (archive_write_set_format_pax(p->archive) != ARCHIVE_OK ||
                         archive_write_add_filter_none(p->archive) != ARCHIVE_OK ||
                         archive_write_set_options(p->archive, "xattrheader=SCHILY") != ARCHIVE_OK ||

@@ -91,36 +91,41 @@ static int open_in(const TarRoot *root, int fd, const char *path, int flags) {
         return r < 0 ? -errno : r;
 }
 
-static int same_file(int a, int b) {
-        struct stat x, y;
+int tar_place(int fd, TarPlace *ret) {
+        struct stat st;
 
-        if (fstat(a, &x) < 0 || fstat(b, &y) < 0)
+        if (fstat(fd, &st) < 0)
                 return -errno;
-        return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+        *ret = (TarPlace){ .device = st.st_dev, .inode = st.st_ino };
+        return 0;
 }
 
-/* Is the directory, or one above it, one of those that are hidden? */
-static int check_hidden(const TarRoot *root, int fd, const char *path, KError *reterr) {
+static bool same_place(const TarPlace *a, const TarPlace *b) {
+        return a->device == b->device && a->inode == b->inode;
+}
+
+int tar_is_hidden(const TarPlace *hidden, size_t n, int fd, int top_fd) {
         _cleanup_close_ int at = -EBADF;
+        TarPlace top, place;
         int r;
 
-        if (root->n_hidden == 0)
+        if (n == 0)
                 return 0;
+        r = tar_place(top_fd, &top);
+        if (r < 0)
+                return r;
         at = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
         for (unsigned depth = 0; at >= 0 && depth <= IMAGE_PATH_MAX; depth++) {
                 int up;
 
-                for (size_t i = 0; i < root->n_hidden; i++) {
-                        r = same_file(root->hidden[i], at);
-                        if (r > 0)
-                                return kerror_set(reterr, K_CONFLICT,
-                                                "'%s' is in a volume, which is not there while the instance "
-                                                "does not run.",
-                                                path);
-                }
-                r = same_file(root->fd, at);
-                if (r != 0)
-                        return MIN(r, 0);
+                r = tar_place(at, &place);
+                if (r < 0)
+                        return r;
+                FOREACH_ARRAY(h, hidden, n)
+                        if (same_place(h, &place))
+                                return 1;
+                if (same_place(&top, &place))
+                        return 0;
                 up = openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
                 safe_close(at);
                 at = up;
@@ -141,7 +146,11 @@ static int open_directory(
                 return kerror_set(reterr, K_NOT_SUPPORTED,
                                 "'%s' is in a file system of the kernel, which is not copied.", full);
         if (r >= 0)
-                r = check_hidden(root, fd, full, reterr);
+                r = tar_is_hidden(root->hidden, root->n_hidden, fd, root->fd);
+        if (r > 0)
+                return kerror_set(reterr, K_CONFLICT,
+                                "'%s' is in a volume, which is not there while the instance does not run.",
+                                full);
         if (r < 0)
                 return r;
 

@@ -3,6 +3,7 @@
 
 #include "kerror.h"
 #include "macro.h"
+#include "tar.h"
 
 /* Where "cp" reads and writes. */
 
@@ -14,8 +15,8 @@ bool tar_path_wants_directory(const char *path) _pure_;
 /* Opens what path, as seen by a process whose root is root_fd, means, or with AT_FDCWD as we see it ourselves: links lead to
  * elsewhere below that root only. */
 typedef struct TarRoot {
-        int fd;            /* AT_FDCWD: ours */
-        const int *hidden; /* directories that others are mounted over when it runs: not for reading, not for writing */
+        int fd;                 /* AT_FDCWD: ours */
+        const TarPlace *hidden; /* as in TarOptions: not for reading, not for writing */
         size_t n_hidden;
 } TarRoot;
 
@@ -29,6 +30,10 @@ int tar_source_open(const TarRoot *root, const char *path, bool follow, int *ret
  * *ret_rename is for TarOptions, NULL where nothing is renamed. Returns 1 if the path is a directory that is there. */
 int tar_target_open(const TarRoot *root, const char *path, const char *name, int *ret_fd, char **ret_rename,
                 KError *reterr);
+
+int tar_place(int fd, TarPlace *ret);
+/* 1: the directory, or one above it, up to top_fd that it is in, is one of them. */
+int tar_is_hidden(const TarPlace *hidden, size_t n, int fd, int top_fd);
 
 /* 1: a file system whose files are the kernel's own answers. */
 int tar_is_kernel_file_system(int fd);

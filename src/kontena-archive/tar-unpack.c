@@ -171,6 +171,19 @@ static int open_directory(const Unpack *u, int fd, const char *path) {
         return r;
 }
 
+static int fail_hidden(Unpack *u, const char *path) {
+        return kerror_set(u->reterr, K_CONFLICT,
+                        "'%s' is in a volume, which is not there while the instance does not run", path);
+}
+
+/* The directory or one above it, in the one that is unpacked into. */
+static int check_hidden(Unpack *u, int fd, const char *path) {
+        int r;
+
+        r = tar_is_hidden(u->options->hidden, u->options->n_hidden, fd, u->root_fd);
+        return r > 0 ? fail_hidden(u, path) : r;
+}
+
 static int make_parents(Unpack *u, const char *path) {
         _cleanup_close_ int fd = -EBADF;
         _cleanup_free_ char *copy = strdup(path);
@@ -186,6 +199,10 @@ static int make_parents(Unpack *u, const char *path) {
                         *slash = '\0';
                 child = open_directory(u, fd, p);
                 if (child == -ENOENT) {
+                        int q = check_hidden(u, fd, path);
+
+                        if (q < 0)
+                                return q;
                         if (mkdirat(fd, p, 0755) < 0 && errno != EEXIST)
                                 return -errno;
                         child = open_directory(u, fd, p);
@@ -233,6 +250,9 @@ static int enter_parent(Unpack *u, const char *path, bool make, int *ret_fd, con
                                         path);
                 if (fd < 0)
                         return fd;
+                r = check_hidden(u, fd, path);
+                if (r < 0)
+                        return r;
                 if (fstat(fd, &st) < 0)
                         return -errno;
                 r = st.st_dev == u->device ? 0 : tar_is_kernel_file_system(fd);
@@ -415,7 +435,7 @@ static int make_hard_link(
         if (!directory)
                 return -ENOMEM;
         fd = open_directory(u, u->root_fd, directory);
-        r = fd;
+        r = fd < 0 ? fd : check_hidden(u, fd, target);
         if (r >= 0 && fstatat(fd, slash ? slash + 1 : target, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 r = -errno;
         if (r == -ENOENT || r == -ENOTDIR || (r >= 0 && S_ISDIR(st.st_mode)))
@@ -474,6 +494,9 @@ static int unpack_directory(Unpack *u, struct archive_entry *entry, const char *
                         if (!S_ISDIR(st.st_mode))
                                 return kerror_set(u->reterr, K_CONFLICT,
                                                 "'%s' is not a directory and is not replaced by one", path);
+                        FOREACH_ARRAY(h, u->options->hidden, u->options->n_hidden)
+                                if (h->device == st.st_dev && h->inode == st.st_ino)
+                                        return fail_hidden(u, path);
                 }
         } else if (!u->options->root_too)
                 return 0;

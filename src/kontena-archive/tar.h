@@ -23,6 +23,12 @@ typedef enum TarOwner {
 #define TAR_USERS  65536U
 #define TAR_NOBODY 65534U /* whoever is outside of that */
 
+/* A directory, by what it is and not by where. */
+typedef struct TarPlace {
+        dev_t device;
+        ino_t inode;
+} TarPlace;
+
 typedef struct TarOptions {
         TarOwner owner;
         bool devices;    /* devices and FIFOs, too; else they are left out */
@@ -34,9 +40,12 @@ typedef struct TarOptions {
         const char *rename;
         /* Users of the tree are so much more than those of the archive: it is a user namespace's. Then there are TAR_USERS of them. 0: the same. */
         uint32_t uid_base;
+        /* Directories that others are mounted over when it runs: left out, and nothing is put there, however deep they are. */
+        const TarPlace *hidden;
+        size_t n_hidden;
         uint64_t size_max;    /* bytes of files; 0: no limit but the disk's */
         uint64_t entries_max; /* 0: TAR_ENTRIES_MAX */
-        /* Bytes of files so far, now and then; negative ends it. May be NULL. */
+        /* Bytes of files so far, now and then, also while there are only holes; negative ends it. May be NULL. */
         int (*progress)(uint64_t bytes, void *userdata);
         void *userdata;
 } TarOptions;

@@ -217,6 +217,74 @@ static void test_a_socket_that_ends_is_no_end(void **state) {
         place_done(&p);
 }
 
+/* The volume of an instance that does not run is not there, wherever it is in what is copied. */
+static void test_volumes_below_are_left_alone(void **state) {
+        _cleanup_close_ int data = -EBADF, app = -EBADF;
+        _cleanup_free_ char *archive = NULL;
+        struct stat st;
+        size_t size;
+        Place p;
+
+        if (geteuid() != 0)
+                skip();
+        place_init(&p);
+        assert_int_equal(mkdirat(p.fd, "app", 0755), 0);
+        app = openat(p.fd, "app", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_int_equal(mkdirat(app, "data", 0755), 0);
+        data = openat(app, "data", O_PATH | O_CLOEXEC);
+        put(app, "f", "content");
+        assert_int_equal(mkdirat(app, "data/below", 0755), 0);
+        put(app, "data/g", "hidden");
+
+        /* Packed as it is, then without what is hidden. */
+        start(&p, &p.fd, 1, "{\"mode\":\"pack\",\"path\":\"/app\"}");
+        receive(&p);
+        archive = TAKE_PTR(p.archive);
+        size = p.size;
+        assert_non_null(memmem(archive, size, "app/data/g", 10));
+        assert_int_equal(stop(&p), 0);
+        start(&p, (int[]){ p.fd, data }, 2, "{\"mode\":\"pack\",\"path\":\"/app\"}");
+        receive(&p);
+        assert_null(error_of(&p));
+        assert_non_null(memmem(p.archive, p.size, "app/f", 5));
+        assert_null(memmem(p.archive, p.size, "app/data", 8));
+        assert_int_equal(stop(&p), 0);
+
+        assert_int_equal(unlinkat(app, "data/g", 0), 0);
+        start(&p, (int[]){ p.fd, data }, 2, "{\"mode\":\"unpack\",\"path\":\"/\",\"name\":\"app\"}");
+        send_frame(&p, FRAME_BINARY, archive, MIN(size, (size_t) 65536));
+        send_frame(&p, FRAME_CLOSE, NULL, 0);
+        receive(&p);
+        assert_non_null(error_of(&p));
+        assert_true(strstr(error_of(&p), "'app/data' is in a volume, which"));
+        assert_int_equal(stop(&p), EXIT_FAILURE);
+        assert_int_equal(fstatat(app, "data/g", &st, 0), -1);
+        place_done(&p);
+}
+
+/* It writes nothing for a long time, and nobody waits for it any more. */
+static void test_who_packs_holes_sees_that_nobody_reads(void **state) {
+        char path[] = "/dev/shm/test-archive-XXXXXX";
+        _cleanup_close_ int dir = -EBADF, fd = -EBADF;
+        Place p = { .socket = -EBADF };
+
+        assert_non_null(mkdtemp(path));
+        dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        fd = openat(dir, "huge", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+        assert_true(dir >= 0 && fd >= 0);
+        if (ftruncate(fd, INT64_MAX) < 0) {
+                ASSERT_OK(rm_rf_at(AT_FDCWD, path));
+                skip();
+        }
+        start(&p, &dir, 1, "{\"mode\":\"pack\",\"path\":\"/\"}");
+        (void) alarm(20);
+        assert_int_equal(stop(&p), EXIT_FAILURE);
+        (void) alarm(0);
+        ASSERT_OK(rm_rf_at(AT_FDCWD, path));
+}
+
 KONTENA_TESTS(cmocka_unit_test(test_a_file_goes_out_and_in),
                 cmocka_unit_test(test_what_is_not_there_is_told_before_anything_is_sent),
-                cmocka_unit_test(test_a_socket_that_ends_is_no_end))
+                cmocka_unit_test(test_a_socket_that_ends_is_no_end),
+                cmocka_unit_test(test_volumes_below_are_left_alone),
+                cmocka_unit_test(test_who_packs_holes_sees_that_nobody_reads))

@@ -162,6 +162,7 @@ static void test_volumes_that_are_not_there_are_not_copied(void **state) {
         _cleanup_close_ int hidden = -EBADF;
         _cleanup_kerror_ KError e = KERROR_NULL;
         _cleanup_free_ char *rename = NULL;
+        TarPlace place;
         TarRoot root;
         Place p;
         int fd;
@@ -170,7 +171,8 @@ static void test_volumes_that_are_not_there_are_not_copied(void **state) {
         safe_close(make(p.a, "data"));
         safe_close(make(p.a, "data/below"));
         hidden = openat(p.a, "data", O_PATH | O_CLOEXEC);
-        root = (TarRoot){ .fd = p.a, .hidden = &hidden, .n_hidden = 1 };
+        ASSERT_OK(tar_place(hidden, &place));
+        root = (TarRoot){ .fd = p.a, .hidden = &place, .n_hidden = 1 };
         ASSERT_ERROR(tar_target_open(&root, "/data/below/x", "n", &fd, &rename, &e), ESTALE);
         kerror_done(&e);
         ASSERT_ERROR(tar_target_open(&root, "/data", "n", &fd, &rename, &e), ESTALE);

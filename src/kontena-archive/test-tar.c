@@ -226,8 +226,8 @@ static void test_round_trip_keeps_everything(void **state) {
         assert_int_equal(fchmodat(sub, "sticky", 01777, 0), 0);
 
         fd = openat(p.a, "sparse", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-        assert_int_equal(ftruncate(fd, 300 * 1024 * 1024), 0);
-        assert_int_equal(pwrite(fd, "middle", 6, 100 * 1024 * 1024 + 7), 6);
+        assert_int_equal(ftruncate(fd, 1100 * 1024 * 1024), 0);
+        assert_int_equal(pwrite(fd, "middle", 6, 1030 * 1024 * 1024 + 7), 6);
         safe_close(fd);
         fd = openat(p.a, "all-hole", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
         assert_int_equal(ftruncate(fd, 5000000), 0);
@@ -495,6 +495,57 @@ static void test_hostile_archives_do_not_leave(void **state) {
         print_message("%u hostile archives refused\n", n);
 }
 
+/* Over what is hidden something else is mounted when it runs. */
+static void test_nothing_comes_into_what_is_hidden(void **state) {
+        static const Item cases[][2] = {
+                { { AE_IFREG, "d/volume/x", "bad" } },
+                { { AE_IFREG, "d/volume/new/x", "bad" } },
+                { { AE_IFREG, "d/volume/below/x", "bad" } },
+                { { AE_IFREG, "d/volume/below/new/x", "bad" } },
+                { { AE_IFDIR, "d/volume", NULL } },
+                { { AE_IFDIR, "d/volume/new", NULL } },
+                { { AE_IFLNK, "d/volume/below/x", "y" } },
+                { { 0, "h", "d/volume/below/secret" } },
+                { { AE_IFREG, "d/f", "x" }, { 0, "d/volume/h", "d/f" } },
+        };
+
+        FOREACH_ARRAY(c, cases, ELEMENTSOF(cases)) {
+                _cleanup_close_ int d = -EBADF, volume = -EBADF, below = -EBADF;
+                _cleanup_kerror_ KError e = KERROR_NULL;
+                TarPlace hidden[2];
+                TarOptions o = self;
+                struct stat before, st;
+                TarStats stats;
+                Place p;
+
+                place_init(&p);
+                d = make(p.b, "d");
+                volume = make(d, "volume");
+                below = make(volume, "below");
+                put(below, "secret", "secret", 0600);
+                assert_int_equal(fstat(volume, &before), 0);
+                hidden[0] = (TarPlace){ .device = before.st_dev, .inode = 1 };
+                hidden[1] = (TarPlace){ .device = before.st_dev, .inode = before.st_ino };
+                make_archive(&p, *c, (*c)[1].path ? 2 : 1);
+
+                o.hidden = hidden;
+                o.n_hidden = 2;
+                ASSERT_ERROR(unpack(&p, &o, &stats, &e), ESTALE);
+                ASSERT_EQ(e.code, K_CONFLICT);
+                assert_true(strstr(kerror_message(&e), "is in a volume"));
+                ASSERT_EQ(count(volume), 1);
+                ASSERT_EQ(count(below), 1);
+                assert_int_equal(fstat(volume, &st), 0);
+                ASSERT_EQ(st.st_mtim.tv_sec, before.st_mtim.tv_sec);
+                assert_missing(p.b, "h");
+
+                o.n_hidden = 1;
+                kerror_done(&e);
+                ASSERT_OK(unpack(&p, &o, &stats, &e));
+                place_done(&p);
+        }
+}
+
 static void test_absolute_names_are_below_the_directory(void **state) {
         static const Item items[] = { { AE_IFREG, "/etc/passwd", "mine" } };
         TarStats stats;
@@ -736,6 +787,7 @@ KONTENA_TESTS(cmocka_unit_test(test_round_trip_keeps_everything),
                 cmocka_unit_test(test_a_cut_archive_is_never_whole),
                 cmocka_unit_test(test_an_empty_stream_is_no_archive),
                 cmocka_unit_test(test_hostile_archives_do_not_leave),
+                cmocka_unit_test(test_nothing_comes_into_what_is_hidden),
                 cmocka_unit_test(test_absolute_names_are_below_the_directory),
                 cmocka_unit_test(test_only_what_was_asked_for_comes),
                 cmocka_unit_test(test_a_file_is_replaced_as_a_whole),

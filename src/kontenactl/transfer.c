@@ -2,6 +2,7 @@
 #include "transfer.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,7 +33,13 @@ static bool shows(const Transfer *t) {
 int transfer_progress(uint64_t bytes, void *userdata) {
         uint64_t now = now_monotonic(), took;
         Transfer *t = userdata;
+        struct pollfd p = { .fd = t->fd };
 
+        /* Holes are long and nothing is written of them: is anybody there to read? */
+        if (poll(&p, 1, 0) > 0 && (p.revents & POLLERR)) {
+                t->cut = true;
+                return -EPIPE;
+        }
         if (!shows(t) || now < t->started + SHOW_AFTER_USEC || now < t->shown + SHOW_EVERY_USEC)
                 return 0;
         took = now - t->started;
