@@ -123,6 +123,7 @@ static int copy_out(Copy *x, KError *reterr) {
                                 &(CtlStreamOptions){ .input = -EBADF,
                                                 .output = STDOUT_FILENO,
                                                 .error = STDERR_FILENO,
+                                                .error_is_text = true,
                                                 .close_on_signal = true },
                                 reterr);
 
@@ -173,6 +174,7 @@ static int copy_in(Copy *x, KError *reterr) {
                                 &(CtlStreamOptions){ .input = STDIN_FILENO,
                                                 .output = -EBADF,
                                                 .error = STDERR_FILENO,
+                                                .error_is_text = true,
                                                 .close_on_signal = true },
                                 reterr);
 

@@ -21,9 +21,11 @@
 typedef struct Output {
         struct CtlStream *stream;
         int fd;
-        bool regular;
+        bool regular, is_text;
         uint8_t *data;
-        size_t start, size;
+        size_t start, size, allocated;
+        size_t owed; /* of what came, not yet taken: as many as size, but for text */
+        TextEscaper escaper;
         sd_event_source *source;
 } Output;
 
@@ -88,6 +90,11 @@ static void give_credit(CtlStream *s) {
         s->taken = 0;
 }
 
+static void take(Output *o, size_t size) {
+        o->owed -= size;
+        o->stream->taken += size;
+}
+
 /* What it takes now. A negative errno: nobody reads it any more. */
 static int write_output(Output *o) {
         while (o->size > 0) {
@@ -104,10 +111,12 @@ static int write_output(Output *o) {
                         return -errno;
                 o->start += (size_t) n;
                 o->size -= (size_t) n;
-                o->stream->taken += (size_t) n;
+                if (!o->is_text)
+                        take(o, (size_t) n);
         }
 
         o->start = 0;
+        take(o, o->owed);
         return 0;
 }
 
@@ -135,6 +144,18 @@ static int on_writable(sd_event_source *source, int fd, uint32_t revents, void *
         return flush(userdata);
 }
 
+/* Of text more may come out than came. */
+static void make_room(Output *o, size_t size) {
+        size_t n = o->is_text ? TEXT_ESCAPED_SIZE(size) : size;
+
+        assert(n <= o->allocated - o->size);
+
+        if (o->start + o->size + n > o->allocated) {
+                memmove(o->data, o->data + o->start, o->size);
+                o->start = 0;
+        }
+}
+
 static int on_data(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         CtlStream *s = userdata;
         const void *data;
@@ -157,14 +178,16 @@ static int on_data(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
                 return 0;
         }
 
-        if (size > STREAM_WINDOW - o->size)
+        if (size > STREAM_WINDOW - o->owed)
                 return stop(s, kerror_set(&s->error, K_INTERNAL, "The master sends more than it may."));
-        if (o->start + o->size + size > STREAM_WINDOW) {
-                memmove(o->data, o->data + o->start, o->size);
-                o->start = 0;
+        make_room(o, size);
+        o->owed += size;
+        if (o->is_text)
+                o->size += text_escaper_feed(&o->escaper, data, size, (char *) o->data + o->start + o->size);
+        else {
+                memcpy(o->data + o->start + o->size, data, size);
+                o->size += size;
         }
-        memcpy(o->data + o->start + o->size, data, size);
-        o->size += size;
         return flush(o);
 }
 
@@ -173,6 +196,7 @@ static int on_ended(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         CtlStream *s = userdata;
         KErrorCode code;
         int32_t status;
+        Output *o;
 
         if (sd_bus_message_read(m, "siss", &id, &status, &name, &message) < 0 || !s->id ||
                         !streq(id, s->id) || s->ended)
@@ -185,6 +209,12 @@ static int on_ended(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
                 (void) kerror_set(&s->error, code > K_OK ? code : K_INTERNAL, "%s", message);
         }
         s->readable = sd_event_source_disable_unref(s->readable);
+        o = s->outputs + 2;
+        if (o->is_text) {
+                make_room(o, 0);
+                o->size += text_escaper_end(&o->escaper, (char *) o->data + o->start + o->size);
+                return flush(o);
+        }
         return all_written(s) ? stop(s, 0) : 0;
 }
 
@@ -321,7 +351,10 @@ static int add_descriptors(CtlStream *s) {
 
                 if (o->fd < 0)
                         continue;
-                o->data = malloc(STREAM_WINDOW);
+                /* Of what is taken already, a part of a character may still be held. */
+                o->allocated = o->is_text ? TEXT_ESCAPED_SIZE(STREAM_WINDOW + sizeof(o->escaper.held))
+                                          : STREAM_WINDOW;
+                o->data = malloc(o->allocated);
                 if (!o->data)
                         return -ENOMEM;
                 r = sd_event_add_io(s->c->event, &o->source, o->fd, EPOLLOUT, on_writable, o);
@@ -409,7 +442,9 @@ int ctl_stream_run(Ctl *c, sd_bus_message *open, const CtlStreamOptions *o, KErr
         s->o = o;
         s->input = o->input;
         s->outputs[1] = (Output){ .stream = s, .fd = o->output };
-        s->outputs[2] = (Output){ .stream = s, .fd = o->error };
+        s->outputs[2] = (Output){
+                .stream = s, .fd = o->error, .is_text = o->error_is_text && o->error >= 0
+        };
 
         r = open_it(s, open, reterr);
         if (r >= 0)

@@ -9,6 +9,7 @@ typedef struct CtlStreamOptions {
         int input, output,
                         error; /* -EBADF: there is none; an input that is none has ended. They stay the caller's. */
         bool close_on_signal; /* nobody there would take a signal: it ends the stream, and the status is 128 + its number */
+        bool error_is_text; /* sentences for people: nothing in them drives a terminal */
         bool terminal; /* it has a terminal there: of ours, if input is one, keys go there as they are typed, and its size with them */
 } CtlStreamOptions;
 

@@ -6,10 +6,10 @@
  *    "errors": {"RemoveNode": ["io.kontena.Error.InUse", "sentence"]},
  *    "properties": {"/path": {"Version": ["s", "2.0.0"]}},
  *    "steps": [{"after_ms": 10, "set": {...}}, {"finish": ["success", ""]}, {"logs": [...], "end": true},
- *              {"event": {...}}, {"exit": true}],
+ *              {"event": {...}}, {"exit": true}, {"data": [2, [104, 105]]}, {"credited": 2}, {"ended": 0}],
  *    "early": true}                                                all steps before the call that starts them is answered
  *
- * Steps begin with a call of DeployService, ScaleService, OpenLogs or ListEvents; with "at_once" when the name is had. */
+ * Steps begin with a call of DeployService, ScaleService, OpenLogs, ListEvents or ExportVolume; "credited" waits for it; with "at_once" when the name is had. */
 #include <stdio.h>
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
@@ -22,7 +22,7 @@
 
 #define DEPLOY_PATH  MASTER_PATH "/deploy/d1"
 #define DEPLOY_IFACE "io.kontena.Master1.Deploy"
-#define INPUT_MAX    (1024U * 1024U)
+#define INPUT_MAX    (8U * 1024U * 1024U)
 
 typedef struct Fake {
         sd_bus *bus;
@@ -31,6 +31,7 @@ typedef struct Fake {
         FILE *record;
         char *client;
         size_t step;
+        uint64_t credited; /* bytes of streams */
 } Fake;
 
 static const struct {
@@ -135,6 +136,34 @@ static int emit_event(Fake *f, json_object *event) {
         return r < 0 ? r : sd_bus_send(f->bus, m, NULL);
 }
 
+static int emit_stream(Fake *f, json_object *data, json_object *status) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        json_object *bytes = data ? json_object_array_get_idx(data, 1) : NULL;
+        uint8_t buffer[4096];
+        size_t n = 0;
+        int r;
+
+        r = sd_bus_message_new_signal(
+                        f->bus, &m, MASTER_PATH, MASTER_MANAGER, data ? "StreamData" : "StreamEnded");
+        if (r >= 0)
+                r = sd_bus_message_set_destination(m, f->client);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", "stream1");
+        if (r < 0)
+                return r;
+        if (!data)
+                r = sd_bus_message_append(m, "iss", (int32_t) json_object_get_int(status), "", "");
+        else {
+                r = sd_bus_message_append(
+                                m, "u", (uint32_t) json_object_get_int(json_object_array_get_idx(data, 0)));
+                for (; n < MIN(json_object_array_length(bytes), sizeof(buffer)); n++)
+                        buffer[n] = (uint8_t) json_object_get_int(json_object_array_get_idx(bytes, n));
+                if (r >= 0)
+                        r = sd_bus_message_append_array(m, 'y', buffer, n);
+        }
+        return r < 0 ? r : sd_bus_send(f->bus, m, NULL);
+}
+
 /* Returns 1 when there is a next step. */
 static int play(Fake *f) {
         json_object *steps = json_object_object_get(f->input, "steps"), *step, *set, *finish;
@@ -163,6 +192,9 @@ static int play(Fake *f) {
                 r = emit_logs(f, step);
         else if (json_object_object_get(step, "event"))
                 r = emit_event(f, json_object_object_get(step, "event"));
+        else if (json_object_object_get(step, "data") || json_object_object_get(step, "ended"))
+                r = emit_stream(f, json_object_object_get(step, "data"),
+                                json_object_object_get(step, "ended"));
         else if (json_object_object_get(step, "exit")) {
                 (void) sd_bus_flush(f->bus);
                 r = sd_event_exit(f->event, 0);
@@ -181,11 +213,14 @@ static int on_time(sd_event_source *s, uint64_t usec, void *userdata) {
 }
 
 static int schedule(Fake *f) {
-        json_object *steps = json_object_object_get(f->input, "steps"), *after;
+        json_object *steps = json_object_object_get(f->input, "steps"), *step, *after;
 
         if (!steps || f->step >= json_object_array_length(steps))
                 return 0;
-        after = json_object_object_get(json_object_array_get_idx(steps, f->step), "after_ms");
+        step = json_object_array_get_idx(steps, f->step);
+        if ((uint64_t) json_object_get_int64(json_object_object_get(step, "credited")) > f->credited)
+                return 0;
+        after = json_object_object_get(step, "after_ms");
         return sd_event_add_time_relative(f->event, NULL, CLOCK_MONOTONIC,
                         (uint64_t) json_object_get_int64(after) * USEC_PER_MSEC, 1, on_time, f);
 }
@@ -199,6 +234,25 @@ static int begin(Fake *f) {
                 r = play(f);
         while (r > 0);
         return r;
+}
+
+/* A step may wait for it. */
+static int take_credit(Fake *f, sd_bus_message *m) {
+        uint64_t before = f->credited, wanted;
+        json_object *steps = json_object_object_get(f->input, "steps");
+        const char *stream;
+        uint32_t bytes;
+        int r;
+
+        r = sd_bus_message_rewind(m, true);
+        if (r >= 0)
+                r = sd_bus_message_read(m, "su", &stream, &bytes);
+        if (r < 0)
+                return r;
+        f->credited += bytes;
+        wanted = (uint64_t) json_object_get_int64(
+                        json_object_object_get(json_object_array_get_idx(steps, f->step), "credited"));
+        return wanted > before && wanted <= f->credited ? schedule(f) : 0;
 }
 
 static void write_down(Fake *f, sd_bus_message *m) {
@@ -269,10 +323,16 @@ static int on_call(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
                                 json_object_get_string(json_object_array_get_idx(error, 0)), "%s",
                                 json_object_get_string(json_object_array_get_idx(error, 1)));
 
-        if (STR_IN_SET(member, "DeployService", "ScaleService", "OpenLogs", "ListEvents") && f->step == 0) {
+        if (STR_IN_SET(member, "DeployService", "ScaleService", "OpenLogs", "ListEvents", "ExportVolume") &&
+                        f->step == 0) {
                 r = begin(f);
                 if (r < 0)
                         return r;
+        }
+
+        if (streq(member, "CreditStream")) {
+                r = take_credit(f, m);
+                return r < 0 ? r : 1;
         }
 
         r = sd_bus_message_new_method_return(m, &reply);
@@ -284,7 +344,7 @@ static int on_call(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
                                 json_object_array_get_idx(answer, 1), NULL);
         else if (STR_IN_SET(member, "DeployService", "ScaleService"))
                 r = sd_bus_message_append(reply, "o", DEPLOY_PATH);
-        else if (streq(member, "OpenLogs"))
+        else if (STR_IN_SET(member, "OpenLogs", "ExportVolume"))
                 r = sd_bus_message_append(reply, "s", "stream1");
         if (r < 0)
                 return r;

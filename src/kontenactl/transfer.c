@@ -132,9 +132,11 @@ static int take_result(Transfer *t, pid_t pid, int fd, Result *ret) {
 
 int transfer_run(Transfer *t, KError *reterr) {
         _cleanup_close_ int in = -EBADF, out = -EBADF, result_in = -EBADF, result_out = -EBADF;
-        CtlStreamOptions o = {
-                .input = -EBADF, .output = -EBADF, .error = STDERR_FILENO, .close_on_signal = true
-        };
+        CtlStreamOptions o = { .input = -EBADF,
+                .output = -EBADF,
+                .error = STDERR_FILENO,
+                .error_is_text = true,
+                .close_on_signal = true };
         _cleanup_kerror_ KError error = KERROR_NULL;
         Result result = {};
         pid_t pid;

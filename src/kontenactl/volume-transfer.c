@@ -161,6 +161,7 @@ int command_volume_export(Ctl *c, const Arguments *a, KError *reterr) {
                         &(CtlStreamOptions){ .input = -EBADF,
                                         .output = STDOUT_FILENO,
                                         .error = STDERR_FILENO,
+                                        .error_is_text = true,
                                         .close_on_signal = true },
                         reterr);
 }
@@ -190,6 +191,7 @@ int command_volume_import(Ctl *c, const Arguments *a, KError *reterr) {
                                 &(CtlStreamOptions){ .input = STDIN_FILENO,
                                                 .output = -EBADF,
                                                 .error = STDERR_FILENO,
+                                                .error_is_text = true,
                                                 .close_on_signal = true },
                                 reterr);
                 if (r == 0)

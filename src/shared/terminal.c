@@ -266,34 +266,78 @@ static bool character_is_harmful(uint32_t c) {
                (c >= 0x2066 && c <= 0x2069) || c == 0x2028 || c == 0x2029;
 }
 
+/* The character at s, into at most four times its bytes. "\u202e" is six from three, "\x1b" four from one. */
+static size_t escape_character(const char *s, bool keep_newlines, char *buffer, size_t *ret_size) {
+        uint32_t c;
+        size_t l = utf8_decode(s, &c);
+        char escaped[8];
+        int k;
+
+        *ret_size = l;
+        if (c == '\t') {
+                buffer[0] = ' ';
+                return 1;
+        }
+        if (!character_is_harmful(c) || (c == '\n' && keep_newlines)) {
+                memcpy(buffer, s, l);
+                return l;
+        }
+        if (c != UINT32_MAX && c > 0xff)
+                k = snprintf(escaped, sizeof(escaped), "\\u%04x", (unsigned) (c & 0xffff));
+        else
+                k = snprintf(escaped, sizeof(escaped), "\\x%02x",
+                                c == UINT32_MAX ? (unsigned char) *s : (unsigned) (c & 0xff));
+        memcpy(buffer, escaped, (size_t) k);
+        return (size_t) k;
+}
+
 char *text_escape(const char *s, bool keep_newlines) {
         _cleanup_free_ char *t = NULL;
-        size_t n = strlen(s), k = 0;
+        size_t n = strlen(s), k = 0, l;
 
-        /* "\u202e" is six bytes from three, "\x1b" four from one. */
         if (n > SIZE_MAX / 4 - 1)
                 return NULL;
         t = malloc(n * 4 + 1);
         if (!t)
                 return NULL;
 
-        while (*s) {
-                uint32_t c;
-                size_t l = utf8_decode(s, &c);
-
-                if (c == '\t')
-                        t[k++] = ' ';
-                else if (!character_is_harmful(c) || (c == '\n' && keep_newlines)) {
-                        memcpy(t + k, s, l);
-                        k += l;
-                } else if (c != UINT32_MAX && c > 0xff)
-                        k += (size_t) snprintf(t + k, 7, "\\u%04x", (unsigned) c);
-                else
-                        k += (size_t) snprintf(t + k, 5, "\\x%02x",
-                                        (unsigned) (c == UINT32_MAX ? (unsigned char) *s : c));
-                s += l;
-        }
-
+        for (; *s; s += l)
+                k += escape_character(s, keep_newlines, t + k, &l);
         t[k] = '\0';
         return TAKE_PTR(t);
+}
+
+static size_t character_size(char first) {
+        unsigned char c = (unsigned char) first;
+
+        return c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+}
+
+/* All of it, also what is no character. */
+static size_t let_go(TextEscaper *e, char *buffer) {
+        size_t k = 0, l;
+
+        for (size_t at = 0; at < e->size; at += l)
+                k += escape_character(e->held + at, /* keep_newlines= */ true, buffer + k, &l);
+        *e = (TextEscaper){};
+        return k;
+}
+
+size_t text_escaper_feed(TextEscaper *e, const void *data, size_t n, char *buffer) {
+        const char *p = data;
+        size_t k = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                /* What does not go on ends what is held. */
+                if (e->size > 0 && (p[i] & 0xc0) != 0x80)
+                        k += let_go(e, buffer + k);
+                e->held[e->size++] = p[i];
+                if (e->size >= character_size(e->held[0]))
+                        k += let_go(e, buffer + k);
+        }
+        return k;
+}
+
+size_t text_escaper_end(TextEscaper *e, char *buffer) {
+        return let_go(e, buffer);
 }

@@ -65,6 +65,18 @@ char *text_ellipsize(const char *s, size_t width);
  * line feeds stay. What a container writes must not drive the terminal of the one who reads it. */
 char *text_escape(const char *s, bool keep_newlines);
 
+/* The same with line feeds for what comes in pieces, wherever they are cut, NUL bytes too. */
+typedef struct TextEscaper {
+        char held[5]; /* a character of which more is to come, and NUL */
+        size_t size;
+} TextEscaper;
+
+#define TEXT_ESCAPED_SIZE(n) (4 * ((n) + sizeof(((TextEscaper *) NULL)->held)))
+
+/* Both write at most TEXT_ESCAPED_SIZE(n) bytes, n being 0 for the end, and return how many: no NUL behind them. */
+size_t text_escaper_feed(TextEscaper *e, const void *data, size_t n, char *buffer);
+size_t text_escaper_end(TextEscaper *e, char *buffer);
+
 /* Pipes what follows on stdout through a pager when that is a terminal; returns 1 if there is one now. pager_close() waits for it
  * and is harmless without. */
 int pager_open(void);

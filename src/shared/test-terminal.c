@@ -86,6 +86,41 @@ static void test_text_escape(void **state) {
         }
 }
 
+static void test_text_escaper_is_cut_anywhere(void **state) {
+        static const char text[] = "plain \xc3\xa4 \xe6\x97\xa5 \xf0\x9f\x98\x80\n\033[31m a\tb\rc \xc2\x9b "
+                                   "\xe2\x80\xae \xff\x7f "
+                                   "\xed\xa0\x80 \xc0\x9b \xe2\x82 \xf0\x9f\x98 \xe2\x82\xe2\x82\xac "
+                                   "\xf0\x9f\xc3\xa4\n\xe2\x82";
+        _cleanup_free_ char *whole = text_escape(text, true);
+        char escaped[TEXT_ESCAPED_SIZE(sizeof(text))];
+
+        for (size_t a = 0; a < sizeof(text); a++)
+                for (size_t b = a; b < sizeof(text); b++) {
+                        TextEscaper e = {};
+                        size_t n = 0;
+
+                        n += text_escaper_feed(&e, text, a, escaped + n);
+                        n += text_escaper_feed(&e, text + a, b - a, escaped + n);
+                        n += text_escaper_feed(&e, text + b, sizeof(text) - 1 - b, escaped + n);
+                        n += text_escaper_end(&e, escaped + n);
+                        escaped[n] = '\0';
+                        ASSERT_STREQ(escaped, whole);
+                        ASSERT_EQ(text_escaper_end(&e, escaped), 0);
+                }
+}
+
+static void test_text_escaper_takes_nul(void **state) {
+        TextEscaper e = {};
+        char escaped[TEXT_ESCAPED_SIZE(8)];
+        size_t n;
+
+        n = text_escaper_feed(&e, "a\0b\xe2\0\xf0", 6, escaped);
+        ASSERT_EQ(n, strlen("a\\x00b\\xe2\\x00"));
+        ASSERT_TRUE(memcmp(escaped, "a\\x00b\\xe2\\x00", n) == 0);
+        n = text_escaper_end(&e, escaped);
+        ASSERT_TRUE(n == 4 && memcmp(escaped, "\\xf0", 4) == 0);
+}
+
 static void test_colors_off_print_nothing(void **state) {
         terminal_set_colors(false);
         for (Color c = 0; c < _COLOR_MAX; c++) {
@@ -131,5 +166,7 @@ static void test_a_terminal_is_put_back(void **state) {
 
 KONTENA_TESTS(cmocka_unit_test(test_text_width), cmocka_unit_test(test_text_ellipsize),
                 cmocka_unit_test(test_text_ellipsize_without_utf8), cmocka_unit_test(test_text_escape),
+                cmocka_unit_test(test_text_escaper_is_cut_anywhere),
+                cmocka_unit_test(test_text_escaper_takes_nul),
                 cmocka_unit_test(test_colors_off_print_nothing),
                 cmocka_unit_test(test_a_terminal_is_put_back))

@@ -608,3 +608,25 @@ def test_completion_asks_the_bus_and_is_silent_without_it(bus: Bus):
     assert bus.ctl("__complete", "service").stdout == "web\n"
     assert bus.ctl("__complete", "node").stdout == "node1\nnode2\n"
     assert bus.ctl("__complete", "deploy").stdout == "d1\n"
+
+
+def test_what_a_node_says_of_an_archive_drives_no_terminal(bus):
+    pieces = [b"clear \x1b[2J\r\x00", b"\xc3", b"\xa4 \xe2\x80", b"\xae\xc2", b"\x9b31m\xff\n", b"\xe6\x97"]
+    steps = [{"data": [1, list(b"\x1b\x00tar")]}]
+    for piece in pieces:
+        steps += [{"data": [2, list(piece)]}]
+    total = 5 + sum(map(len, pieces))
+    bus.master(steps=[*steps, {"credited": total}, {"ended": 0}])
+    said = bus.ctl("-g", "demo", "volume", "export", "data")
+    assert said.returncode == 0 and said.stdout == "\x1b\x00tar", said
+    assert said.stderr == "clear \\x1b[2J\\x0d\\x00ä \\u202e\\x9b31m\\xff\n\\xe6\\x97", said
+    assert sum(call[1] for call in bus.calls("CreditStream")) == total
+
+
+def test_much_that_a_node_says_is_given_back(bus):
+    escapes = [{"data": [2, [27] * 4096]}, {"credited": 0}] * 200
+    for n in range(200):
+        escapes[2 * n + 1] = {"credited": max(0, (n - 60) * 4096)}
+    bus.master(steps=[*escapes, {"credited": 200 * 4096}, {"ended": 3}])
+    said = bus.ctl("-g", "demo", "volume", "export", "data")
+    assert said.returncode == 3 and said.stderr == "\\x1b" * 4096 * 200, (said.returncode, len(said.stderr))

@@ -4,6 +4,7 @@
 
 #include "file-util.h"
 #include "string-util.h"
+#include "tar-path.h"
 #include "tar.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -23,8 +24,7 @@ static int on_read(const void **ret, size_t *ret_size, void *userdata) {
         return 0;
 }
 
-/* outer/root is where the archive goes, and nothing else may be in outer afterwards. */
-static void assert_only_ours(int fd) {
+static size_t count(int fd) {
         _cleanup_(closedirp) DIR *d = NULL;
         struct dirent *de;
         size_t n = 0;
@@ -33,12 +33,14 @@ static void assert_only_ours(int fd) {
         assert(d);
         while ((de = readdir(d)))
                 n++;
-        assert(n == 3); /* with . and .. */
+        return n;
 }
 
 static void unpack(const uint8_t *data, size_t size, const TarOptions *o) {
         char path[] = "/dev/shm/fuzz-tar-XXXXXX";
-        _cleanup_close_ int outer = -EBADF, root = -EBADF, file = -EBADF;
+        _cleanup_close_ int outer = -EBADF, root = -EBADF, file = -EBADF, volume = -EBADF;
+        TarOptions options = *o;
+        TarPlace hidden;
         Input in = { data, size };
         _cleanup_kerror_ KError e = KERROR_NULL;
         TarStats stats;
@@ -53,11 +55,18 @@ static void unpack(const uint8_t *data, size_t size, const TarOptions *o) {
         file = openat(root, "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
         assert(file >= 0);
 
-        r = tar_unpack(root, o, on_read, &in, &stats, &e);
+        assert(mkdirat(root, "volume", 0755) >= 0);
+        volume = openat(root, "volume", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert(volume >= 0 && tar_place(volume, &hidden) >= 0);
+        options.hidden = &hidden;
+        options.n_hidden = 1;
+
+        r = tar_unpack(root, &options, on_read, &in, &stats, &e);
         assert(r >= 0 || r == -ENOMEM || kerror_is_set(&e));
         if (r >= 0)
                 assert(stats.n_entries <= o->entries_max && stats.size <= o->size_max);
-        assert_only_ours(outer);
+        /* outer/root is where the archive goes, and nothing else may be in outer afterwards; nothing at all in what is hidden. With . and .. */
+        assert(count(outer) == 3 && count(volume) == 2);
         (void) fchmod(root, 0755);
         assert(rm_rf_at(AT_FDCWD, path) >= 0);
 }
