@@ -15,7 +15,7 @@
 
 typedef struct BusCaller {
         Caller base;
-        BusFace *face;
+        BusLink *link;
         sd_bus_message *call;
         PolkitQuery *query;
         BusIdentity *identity;
@@ -27,6 +27,7 @@ typedef struct BusCaller {
 
 struct BusCall {
         BusFace *face;
+        BusLink *link;
         sd_bus_message *message;
         const Operation *operation;
         const char *result_types;
@@ -93,29 +94,30 @@ static void caller_done(Caller *caller) {
         bus_identity_free(c->identity);
         kerror_done(&c->refusal);
         sd_bus_message_unref(c->call);
+        bus_link_unref(c->link);
 }
 
-static int caller_log_sink(Caller *caller, const struct LogSink **ret, void **ret_userdata) {
+static int log_sink(Caller *caller, const struct LogSink **ret, void **ret_userdata) {
         BusCaller *c = (BusCaller *) caller;
 
-        return bus_log_sink(c->face, c->call, ret, ret_userdata);
+        return bus_log_sink(c->link, c->call, ret, ret_userdata);
 }
 
-static int caller_stream_sink(Caller *caller, const struct StreamSink **ret, void **ret_userdata) {
+static int stream_sink(Caller *caller, const struct StreamSink **ret, void **ret_userdata) {
         BusCaller *c = (BusCaller *) caller;
 
-        return bus_stream_sink(c->face, c->call, ret, ret_userdata);
+        return bus_stream_sink(c->link, c->call, ret, ret_userdata);
 }
 
 static const CallerVTable vtable = {
         .kind = "dbus",
         .authorize = caller_authorize,
-        .log_sink = caller_log_sink,
-        .stream_sink = caller_stream_sink,
+        .log_sink = log_sink,
+        .stream_sink = stream_sink,
         .free = caller_done,
 };
 
-static int caller_new(BusFace *f, sd_bus_message *m, Caller **ret) {
+static int caller_new(BusLink *l, sd_bus_message *m, Caller **ret) {
         BusCaller *c;
 
         c = new0(BusCaller, 1);
@@ -123,7 +125,7 @@ static int caller_new(BusFace *f, sd_bus_message *m, Caller **ret) {
                 return -ENOMEM;
         *c = (BusCaller){
                 .base = { .n_ref = 1, .vtable = &vtable, .uid = (uid_t) -1 },
-                .face = f,
+                .link = bus_link_ref(l),
                 .call = sd_bus_message_ref(m),
         };
         c->base.address = strdup(strempty(sd_bus_message_get_sender(m)));
@@ -137,6 +139,57 @@ static int caller_new(BusFace *f, sd_bus_message *m, Caller **ret) {
         return 0;
 }
 
+/* Of a guest's caller, which is made elsewhere. */
+typedef struct GuestCall {
+        BusLink *link;
+        sd_bus_message *call;
+} GuestCall;
+
+static int guest_log_sink(void *userdata, const struct LogSink **ret, void **ret_userdata) {
+        GuestCall *g = userdata;
+
+        return bus_log_sink(g->link, g->call, ret, ret_userdata);
+}
+
+static int guest_stream_sink(void *userdata, const struct StreamSink **ret, void **ret_userdata) {
+        GuestCall *g = userdata;
+
+        return bus_stream_sink(g->link, g->call, ret, ret_userdata);
+}
+
+static void guest_done(void *userdata) {
+        GuestCall *g = userdata;
+
+        sd_bus_message_unref(g->call);
+        bus_link_unref(g->link);
+        free(g);
+}
+
+static const CallerSinks guest_sinks = {
+        .log = guest_log_sink,
+        .stream = guest_stream_sink,
+        .free = guest_done,
+};
+
+static int guest_new(BusLink *l, sd_bus_message *m, Caller **ret, KError *reterr) {
+        _cleanup_(caller_unrefp) Caller *c = NULL;
+        GuestCall *g;
+        int r;
+
+        r = l->guest->new_caller(l->guest_userdata, &c, reterr);
+        if (r < 0)
+                return r;
+        g = new0(GuestCall, 1);
+        if (!g)
+                return -ENOMEM;
+        *g = (GuestCall){ bus_link_ref(l), sd_bus_message_ref(m) };
+        c->sinks = &guest_sinks;
+        c->sinks_userdata = g;
+
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
 static BusCall *bus_call_free(BusCall *c) {
         if (!c)
                 return NULL;
@@ -144,6 +197,7 @@ static BusCall *bus_call_free(BusCall *c) {
         DL_DELETE(c->face->calls, c);
         c->face->n_calls--;
         sd_bus_message_unref(c->message);
+        bus_link_unref(c->link);
         free(c);
         return NULL;
 }
@@ -217,7 +271,7 @@ static int send_answer(const BusCall *c, json_object *result, KError *reterr) {
         r = append_result(reply, c, result, reterr);
         if (r < 0)
                 return r;
-        return sd_bus_send(NULL, reply, NULL);
+        return bus_link_send(c->link, reply);
 }
 
 static int send_error(sd_bus_message *m, const KError *error) {
@@ -250,13 +304,15 @@ static void on_done(json_object *result, const KError *error, void *userdata) {
 }
 
 /* One peer must not take all the room there is. */
-static int check_room(BusFace *f, sd_bus_message *m, sd_bus_error *error) {
+static int check_room(BusLink *l, sd_bus_message *m, sd_bus_error *error) {
         const char *sender = strempty(sd_bus_message_get_sender(m));
+        BusFace *f = l->face;
         unsigned of_peer = 0;
         BusCall *c;
 
         DL_FOREACH(f->calls, c)
-                if (streq(strempty(sd_bus_message_get_sender(c->message)), sender))
+                if (c->link == l &&
+                                (l->guest || streq(strempty(sd_bus_message_get_sender(c->message)), sender)))
                         of_peer++;
         if (f->n_calls >= BUS_CALLS_MAX || of_peer >= BUS_CALLS_PER_PEER_MAX)
                 return sd_bus_error_set(error, kerror_bus_name(K_LIMIT_EXCEEDED),
@@ -265,17 +321,21 @@ static int check_room(BusFace *f, sd_bus_message *m, sd_bus_error *error) {
         return 0;
 }
 
-int bus_call_operation(BusFace *f, sd_bus_message *m, const Operation *o, json_object *params,
+int bus_call_operation(BusLink *l, sd_bus_message *m, const Operation *o, json_object *params,
                 const char *result_types) {
         _cleanup_(caller_unrefp) Caller *caller = NULL;
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        BusFace *f = l->face;
         BusCall *c;
         int r, interactive;
 
         interactive = sd_bus_message_get_allow_interactive_authorization(m);
-        r = interactive < 0 ? interactive : caller_new(f, m, &caller);
+        r = interactive < 0 ? interactive
+            : l->guest      ? guest_new(l, m, &caller, &e)
+                            : caller_new(l, m, &caller);
         if (r < 0) {
                 json_object_put(params);
-                return r;
+                return kerror_is_set(&e) ? send_error(m, &e) : r;
         }
 
         c = new0(BusCall, 1);
@@ -284,7 +344,11 @@ int bus_call_operation(BusFace *f, sd_bus_message *m, const Operation *o, json_o
                 return -ENOMEM;
         }
         *c = (BusCall){
-                .face = f, .message = sd_bus_message_ref(m), .operation = o, .result_types = result_types
+                .face = f,
+                .link = bus_link_ref(l),
+                .message = sd_bus_message_ref(m),
+                .operation = o,
+                .result_types = result_types,
         };
         DL_APPEND(f->calls, c);
         f->n_calls++;
@@ -318,7 +382,7 @@ int bus_method_operation(sd_bus_message *m, void *userdata, sd_bus_error *error)
         _cleanup_json_ json_object *params = json_object_new_object();
         _cleanup_kerror_ KError e = KERROR_NULL;
         const char *member = sd_bus_message_get_member(m);
-        BusFace *f = userdata;
+        BusLink *l = userdata;
         const Operation *o;
         int r;
 
@@ -329,7 +393,7 @@ int bus_method_operation(sd_bus_message *m, void *userdata, sd_bus_error *error)
         if (!o)
                 return sd_bus_error_setf(
                                 error, SD_BUS_ERROR_UNKNOWN_METHOD, "There is no method '%s'.", member);
-        r = check_room(f, m, error);
+        r = check_room(l, m, error);
         if (r < 0)
                 return r;
 
@@ -349,5 +413,5 @@ int bus_method_operation(sd_bus_message *m, void *userdata, sd_bus_error *error)
                 }
         }
 
-        return bus_call_operation(f, m, o, TAKE_PTR(params), result_types(member));
+        return bus_call_operation(l, m, o, TAKE_PTR(params), result_types(member));
 }

@@ -1,7 +1,124 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "bus-face.h"
 
+#include <utlist.h>
+
 #include "bus-internal.h"
+#include "string-util.h"
+
+BusLink *bus_link_ref(BusLink *l) {
+        l->n_ref++;
+        return l;
+}
+
+BusLink *bus_link_unref(BusLink *l) {
+        if (!l || --l->n_ref > 0)
+                return NULL;
+
+        assert(!l->face);
+        sd_bus_unref(l->bus);
+        free(l);
+        return NULL;
+}
+
+BusLink *bus_link_close(BusLink *l) {
+        if (!l)
+                return NULL;
+
+        while (l->readers) {
+                BusReader *r = l->readers;
+
+                r->gone(r);
+                if (l->readers == r) /* there was nothing to end */
+                        DL_DELETE(l->readers, r);
+        }
+        for (size_t i = 0; i < l->n_slots; i++)
+                sd_bus_slot_unref(l->slots[i]);
+        l->n_slots = 0;
+        FOREACH_ARRAY(found, l->found, ELEMENTSOF(l->found))
+                bus_found_done(found);
+        DL_DELETE(l->face->links, l);
+        l->face = NULL;
+        return bus_link_unref(l);
+}
+
+int bus_face_add(BusFace *f, sd_bus *bus, const BusGuest *guest, void *userdata, BusLink **ret) {
+        _cleanup_(bus_link_closep) BusLink *l = NULL;
+        int r;
+
+        assert(f);
+        assert(bus);
+
+        l = new0(BusLink, 1);
+        if (!l)
+                return -ENOMEM;
+        l->n_ref = 1;
+        l->face = f;
+        l->bus = sd_bus_ref(bus);
+        l->guest = guest;
+        l->guest_userdata = userdata;
+        DL_APPEND(f->links, l);
+
+        r = bus_objects_add(l);
+        if (r < 0)
+                return r;
+
+        if (ret)
+                *ret = l;
+        TAKE_PTR(l);
+        return 0;
+}
+
+bool bus_link_sees(BusLink *l, const char *grid_id) {
+        return !l->guest || l->guest->sees(l->guest_userdata, grid_id);
+}
+
+int bus_link_send(BusLink *l, sd_bus_message *m) {
+        int r;
+
+        r = sd_bus_send(l->bus, m, NULL);
+        if (r >= 0 && l->face && l->guest)
+                l->guest->sent(l->guest_userdata);
+        return r < 0 ? r : 0;
+}
+
+void bus_reader_init(BusReader *r, BusLink *l, sd_bus_message *call, void (*gone)(BusReader *r)) {
+        r->link = bus_link_ref(l);
+        r->gone = gone;
+        if (!l->guest)
+                r->destination = strdup(strempty(sd_bus_message_get_sender(call)));
+        DL_APPEND(l->readers, r);
+}
+
+void bus_reader_done(BusReader *r) {
+        BusReader *other;
+
+        /* When the link closes it may have been taken out already. */
+        DL_FOREACH(r->link->readers, other)
+                if (other == r) {
+                        DL_DELETE(r->link->readers, r);
+                        break;
+                }
+        bus_link_unref(r->link);
+        free(r->destination);
+        free(r->stream);
+}
+
+int bus_reader_signal(BusReader *r, const char *member, const char *stream, sd_bus_message **ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int k;
+
+        k = sd_bus_message_new_signal(r->link->bus, &m, MASTER_PATH, MANAGER_IFACE, member);
+        if (k >= 0 && r->destination)
+                k = sd_bus_message_set_destination(m, r->destination);
+        if (k >= 0)
+                k = sd_bus_message_append(m, "s", stream);
+        if (k < 0)
+                return k;
+
+        *ret = TAKE_PTR(m);
+        return 0;
+}
 
 BusFace *bus_face_free(BusFace *f) {
         if (!f)
@@ -9,10 +126,8 @@ BusFace *bus_face_free(BusFace *f) {
 
         bus_calls_abort(f);
         bus_notify_done(f);
-        for (size_t i = 0; i < f->n_slots; i++)
-                sd_bus_slot_unref(f->slots[i]);
-        FOREACH_ARRAY(found, f->found, ELEMENTSOF(f->found))
-                bus_found_done(found);
+        while (f->links)
+                bus_link_close(f->links);
         free(f);
         return NULL;
 }
@@ -29,7 +144,7 @@ int bus_face_new(Master *m, BusFace **ret, KError *reterr) {
                 return -ENOMEM;
         f->master = m;
 
-        r = bus_objects_add(f);
+        r = bus_face_add(f, m->bus, NULL, NULL, NULL);
         if (r >= 0)
                 r = bus_notify_start(f);
         if (r < 0)

@@ -16,7 +16,7 @@
 /* The object that a property is just being read of. One for each kind; the next lookup replaces it. Rows that many objects
  * have in common are kept for one turn of the loop, in which the store is as it was. */
 typedef struct Found {
-        BusFace *face;
+        BusLink *link;
         uint64_t turn;
         json_object *row; /* as operations show it */
         GridRow *grid;
@@ -27,11 +27,32 @@ typedef struct Found {
 typedef struct Known Known;     /* an object that was announced */
 typedef struct BusCall BusCall; /* a method call without answer */
 
-struct BusFace {
-        Master *master;
+/* Who gets what comes of a stream or a log, while it does. */
+typedef struct BusReader {
+        BusLink *link;     /* a reference */
+        char *destination; /* NULL: whoever is at the other end */
+        char *stream;
+        void (*gone)(struct BusReader *r); /* ends it, which frees the reader */
+        struct BusReader *prev, *next;
+} BusReader;
+
+/* One connection that the objects are on: the system bus, where polkit decides, or one with a guest, who is a user with a token. */
+struct BusLink {
+        unsigned n_ref;
+        BusFace *face; /* NULL: the connection has ended */
+        sd_bus *bus;
+        const BusGuest *guest;
+        void *guest_userdata;
         sd_bus_slot *slots[16];
         size_t n_slots;
         Found found[_STORE_KIND_MAX];
+        BusReader *readers;
+        BusLink *prev, *next;
+};
+
+struct BusFace {
+        Master *master;
+        BusLink *links;
         Known *known;
         Known *stale; /* services whose counts may have changed */
         sd_event_source *flush;
@@ -39,22 +60,32 @@ struct BusFace {
         unsigned n_calls;
 };
 
+/* bus-face.c */
+BusLink *bus_link_ref(BusLink *l);
+BusLink *bus_link_unref(BusLink *l);
+/* grid_id NULL: what belongs to none. */
+bool bus_link_sees(BusLink *l, const char *grid_id);
+/* The link's peer is told something: a guest who does not read is found out. */
+int bus_link_send(BusLink *l, sd_bus_message *m);
+void bus_reader_init(BusReader *r, BusLink *l, sd_bus_message *call, void (*gone)(BusReader *r));
+void bus_reader_done(BusReader *r);
+int bus_reader_signal(BusReader *r, const char *member, const char *stream, sd_bus_message **ret);
+
 /* bus-call.c */
 int bus_method_operation(sd_bus_message *m, void *userdata, sd_bus_error *error);
 /* For methods of other interfaces: params are consumed. */
-int bus_call_operation(BusFace *f, sd_bus_message *m, const Operation *o, json_object *params,
+int bus_call_operation(BusLink *l, sd_bus_message *m, const Operation *o, json_object *params,
                 const char *result_types);
 void bus_calls_abort(BusFace *f);
 
 /* bus-log.c */
-int bus_log_sink(BusFace *f, sd_bus_message *call, const LogSink **ret, void **ret_userdata);
+int bus_log_sink(BusLink *l, sd_bus_message *call, const LogSink **ret, void **ret_userdata);
 
 /* bus-stream.c */
-int bus_stream_sink(BusFace *f, sd_bus_message *call, const struct StreamSink **ret, void **ret_userdata);
+int bus_stream_sink(BusLink *l, sd_bus_message *call, const struct StreamSink **ret, void **ret_userdata);
 
 /* bus-object.c */
-int bus_objects_add(BusFace *f);
-int bus_add_slot(BusFace *f, sd_bus_slot *slot);
+int bus_objects_add(BusLink *l);
 void bus_found_done(Found *f);
 const sd_bus_vtable *bus_manager_vtable(void);
 

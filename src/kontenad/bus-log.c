@@ -9,10 +9,7 @@
 #define QUEUE_MAX 256U
 
 typedef struct BusSink {
-        BusFace *face;
-        sd_bus *bus;
-        char *destination;
-        char *stream;
+        BusReader reader;
         sd_bus_slot *watch;
 } BusSink;
 
@@ -20,23 +17,21 @@ static void sink_free(void *userdata) {
         BusSink *s = userdata;
 
         sd_bus_slot_unref(s->watch);
-        sd_bus_unref(s->bus);
-        free(s->destination);
-        free(s->stream);
+        bus_reader_done(&s->reader);
         free(s);
 }
 
 static void sink_opened(const char *stream, void *userdata) {
         BusSink *s = userdata;
 
-        (void) free_and_strdup(&s->stream, stream);
+        (void) free_and_strdup(&s->reader.stream, stream);
 }
 
 static bool sink_congested(void *userdata) {
         BusSink *s = userdata;
         uint64_t n;
 
-        return sd_bus_get_n_queued_write(s->bus, &n) >= 0 && n > QUEUE_MAX;
+        return sd_bus_get_n_queued_write(s->reader.link->bus, &n) >= 0 && n > QUEUE_MAX;
 }
 
 static int sink_entries(const char *stream, const LogEntry *entries, size_t n, bool end, void *userdata) {
@@ -44,11 +39,7 @@ static int sink_entries(const char *stream, const LogEntry *entries, size_t n, b
         BusSink *s = userdata;
         int r;
 
-        r = sd_bus_message_new_signal(s->bus, &m, MASTER_PATH, MANAGER_IFACE, "LogEntries");
-        if (r >= 0)
-                r = sd_bus_message_set_destination(m, s->destination);
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", stream);
+        r = bus_reader_signal(&s->reader, "LogEntries", stream, &m);
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "(tssss)");
         if (r < 0)
@@ -65,15 +56,18 @@ static int sink_entries(const char *stream, const LogEntry *entries, size_t n, b
         if (r < 0)
                 return r;
 
-        r = sd_bus_send(s->bus, m, NULL);
-        return r < 0 ? r : 0;
+        return bus_link_send(s->reader.link, m);
+}
+
+static void abandon(BusReader *r) {
+        if (r->stream)
+                (void) log_streams_close(r->link->face->master->log_streams, r->stream); /* frees r */
 }
 
 static int on_peer_gone(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         BusSink *s = userdata;
 
-        if (s->stream)
-                (void) log_streams_close(s->face->master->log_streams, s->stream); /* frees s */
+        abandon(&s->reader);
         return 0;
 }
 
@@ -85,29 +79,35 @@ static int on_watched(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         return 0;
 }
 
-int bus_log_sink(BusFace *f, sd_bus_message *call, const LogSink **ret, void **ret_userdata) {
+static int watch_peer(BusSink *s) {
+        _cleanup_free_ char *match = NULL;
+
+        match = strprintf("type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
+                          "member='NameOwnerChanged',arg0='%s',arg2=''",
+                        s->reader.destination);
+        return match ? sd_bus_add_match_async(
+                                       s->reader.link->bus, &s->watch, match, on_peer_gone, on_watched, s)
+                     : -ENOMEM;
+}
+
+int bus_log_sink(BusLink *l, sd_bus_message *call, const LogSink **ret, void **ret_userdata) {
         static const LogSink sink = {
                 .opened = sink_opened,
                 .entries = sink_entries,
                 .congested = sink_congested,
                 .free = sink_free,
         };
-        _cleanup_free_ char *match = NULL;
         BusSink *s;
-        int r;
+        int r = 0;
 
+        if (!l->face)
+                return -ENOTCONN;
         s = new0(BusSink, 1);
         if (!s)
                 return -ENOMEM;
-        s->face = f;
-        s->bus = sd_bus_ref(f->master->bus);
-        s->destination = strdup(strempty(sd_bus_message_get_sender(call)));
-        match = strprintf("type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
-                          "member='NameOwnerChanged',arg0='%s',arg2=''",
-                        strempty(sd_bus_message_get_sender(call)));
-        r = s->destination && match
-                            ? sd_bus_add_match_async(s->bus, &s->watch, match, on_peer_gone, on_watched, s)
-                            : -ENOMEM;
+        bus_reader_init(&s->reader, l, call, abandon);
+        if (!l->guest)
+                r = s->reader.destination ? watch_peer(s) : -ENOMEM;
         if (r < 0) {
                 sink_free(s);
                 return r;

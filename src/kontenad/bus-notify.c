@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <uthash.h>
+#include <utlist.h>
 
 #include "bus-internal.h"
 #include "bus-json.h"
@@ -20,7 +21,7 @@
 
 /* Of objects whose path has names in it, for when their row is gone; of deploys that have not finished. */
 struct Known {
-        char *id, *path;
+        char *id, *path, *grid_id;
         char *shown; /* of a node, what its properties were */
         UT_hash_handle hh;
 };
@@ -31,6 +32,7 @@ static Known *known_free(Known *k) {
 
         free(k->id);
         free(k->path);
+        free(k->grid_id);
         free(k->shown);
         free(k);
         return NULL;
@@ -43,7 +45,7 @@ static Known *known_find(Known *table, const char *id) {
         return k;
 }
 
-static Known *known_add(Known **table, const char *id, const char *path) {
+static Known *known_add(Known **table, const char *id, const char *path, const char *grid_id) {
         Known *k;
 
         k = known_find(*table, id);
@@ -54,7 +56,8 @@ static Known *known_add(Known **table, const char *id, const char *path) {
                 return NULL;
         k->id = strdup(id);
         k->path = strdup(path);
-        if (!k->id || !k->path)
+        k->grid_id = strdup(grid_id);
+        if (!k->id || !k->path || !k->grid_id)
                 return known_free(k);
         HASH_ADD_KEYPTR(hh, *table, k->id, strlen(k->id), k);
         return k->hh.tbl ? k : known_free(k);
@@ -72,17 +75,54 @@ static void known_clear(Known **table) {
                 known_remove(table, k);
 }
 
-static int announce(BusFace *f, StoreChange change, const char *path, const char *interface,
+static int announce_to(BusLink *l, StoreChange change, const char *path, const char *interface,
                 const char *const *properties) {
         switch (change) {
         case STORE_ADDED:
-                return sd_bus_emit_interfaces_added(f->master->bus, path, interface, NULL);
+                return sd_bus_emit_interfaces_added(l->bus, path, interface, NULL);
         case STORE_CHANGED:
-                return sd_bus_emit_properties_changed_strv(
-                                f->master->bus, path, interface, (char **) properties);
+                return sd_bus_emit_properties_changed_strv(l->bus, path, interface, (char **) properties);
         default:
-                return sd_bus_emit_interfaces_removed(f->master->bus, path, interface, NULL);
+                return sd_bus_emit_interfaces_removed(l->bus, path, interface, NULL);
         }
+}
+
+/* What became of one link counts for it only: r is that of the system bus. */
+static int told(BusLink *l, int r) {
+        if (!l->guest)
+                return r;
+        if (r < 0)
+                log_debug_errno(r, "A change cannot be told to a guest: %m");
+        l->guest->sent(l->guest_userdata);
+        return 0;
+}
+
+static int announce(BusFace *f, StoreChange change, const char *grid_id, const char *path,
+                const char *interface, const char *const *properties) {
+        int r = 0, k;
+        BusLink *l;
+
+        DL_FOREACH(f->links, l) {
+                if (!bus_link_sees(l, grid_id))
+                        continue;
+                k = told(l, announce_to(l, change, path, interface, properties));
+                r = k < 0 ? k : r;
+        }
+
+        return r;
+}
+
+/* What everybody sees. */
+static int announce_manager(BusFace *f, const char *const *properties) {
+        int r = 0, k;
+        BusLink *l;
+
+        DL_FOREACH(f->links, l) {
+                k = told(l, announce_to(l, STORE_CHANGED, MASTER_PATH, MANAGER_IFACE, properties));
+                r = k < 0 ? k : r;
+        }
+
+        return r;
 }
 
 #define NAMES(...) ((const char *const[]){ __VA_ARGS__, NULL })
@@ -97,13 +137,13 @@ static int grid_changed(BusFace *f, StoreChange change, const char *id) {
                 r = bus_path_grid(g->name, &path);
                 if (r < 0)
                         return r;
-                if (!known_add(&f->known, id, path))
+                if (!known_add(&f->known, id, path, id))
                         return -ENOMEM;
-                return announce(f, change, path, GRID_IFACE, NAMES("TrustedSubnets", "DefaultAffinity"));
+                return announce(f, change, id, path, GRID_IFACE, NAMES("TrustedSubnets", "DefaultAffinity"));
         }
         if (!k)
                 return 0;
-        r = announce(f, STORE_REMOVED, k->path, GRID_IFACE, NULL);
+        r = announce(f, STORE_REMOVED, k->grid_id, k->path, GRID_IFACE, NULL);
         known_remove(&f->known, k);
         return r;
 }
@@ -114,7 +154,7 @@ static int service_is_stale(BusFace *f, const char *id) {
 
         if (!k)
                 return 0;
-        if (!known_add(&f->stale, id, k->path))
+        if (!known_add(&f->stale, id, k->path, k->grid_id))
                 return -ENOMEM;
         return sd_event_source_set_enabled(f->flush, SD_EVENT_ONESHOT);
 }
@@ -157,12 +197,12 @@ static int node_changed(BusFace *f, StoreChange change, const char *id) {
                 r = bus_path_node(g->name, n->name, &path);
                 if (r < 0)
                         return r;
-                k = known_add(&f->known, id, path);
+                k = known_add(&f->known, id, path, g->id);
                 shown = node_shown(n);
                 if (!k || !shown)
                         return -ENOMEM;
                 if (!streq(k->path, path)) { /* renamed */
-                        (void) announce(f, STORE_REMOVED, k->path, NODE_IFACE, NULL);
+                        (void) announce(f, STORE_REMOVED, k->grid_id, k->path, NODE_IFACE, NULL);
                         free(k->path);
                         k->path = strdup(path);
                         if (!k->path)
@@ -176,12 +216,12 @@ static int node_changed(BusFace *f, StoreChange change, const char *id) {
                 r = services_on_node_are_stale(f, id);
                 if (r < 0)
                         return r;
-                return announce(f, change, path, NODE_IFACE,
+                return announce(f, change, g->id, path, NODE_IFACE,
                                 NAMES("State", "Availability", "Labels", "PrivateAddress", "Version"));
         }
         if (!k)
                 return 0;
-        r = announce(f, STORE_REMOVED, k->path, NODE_IFACE, NULL);
+        r = announce(f, STORE_REMOVED, k->grid_id, k->path, NODE_IFACE, NULL);
         known_remove(&f->known, k);
         return r;
 }
@@ -199,18 +239,18 @@ static int service_changed(BusFace *f, StoreChange change, const char *id) {
                 r = bus_path_service(g->name, s->stack, s->name, &path);
                 if (r < 0)
                         return r;
-                if (!known_add(&f->known, id, path))
+                if (!known_add(&f->known, id, path, g->id))
                         return -ENOMEM;
-                return announce(f, change, path, SERVICE_IFACE,
+                return announce(f, change, g->id, path, SERVICE_IFACE,
                                 NAMES("State", "Image", "Count", "Revision"));
         }
 
         if (store_list_deploys(f->master->store, id, 1, &deploys) >= 0 && deploys.n > 0 &&
                         bus_path_id("deploy", deploys.rows[0]->id, &deploy) >= 0)
-                (void) announce(f, STORE_REMOVED, deploy, DEPLOY_IFACE, NULL);
+                (void) announce(f, STORE_REMOVED, deploys.rows[0]->grid_id, deploy, DEPLOY_IFACE, NULL);
         if (!k)
                 return 0;
-        r = announce(f, STORE_REMOVED, k->path, SERVICE_IFACE, NULL);
+        r = announce(f, STORE_REMOVED, k->grid_id, k->path, SERVICE_IFACE, NULL);
         known_remove(&f->known, k);
         return r;
 }
@@ -222,7 +262,7 @@ static int on_flush(sd_event_source *source, void *userdata) {
 
         HASH_ITER(hh, f->stale, k, next) {
                 if (known_find(f->known, k->id)) {
-                        r = announce(f, STORE_CHANGED, k->path, SERVICE_IFACE,
+                        r = announce(f, STORE_CHANGED, k->grid_id, k->path, SERVICE_IFACE,
                                         NAMES("Running", "Deploying", "Instances"));
                         if (r < 0 && r != -ENOTCONN)
                                 log_debug_errno(r, "Change of '%s' cannot be told: %m", k->path);
@@ -233,7 +273,7 @@ static int on_flush(sd_event_source *source, void *userdata) {
         return 0;
 }
 
-static int instance_changed(BusFace *f, StoreChange change, const char *id) {
+static int instance_changed(BusFace *f, StoreChange change, const char *id, const char *grid_id) {
         _cleanup_(instance_row_freep) InstanceRow *i = NULL;
         _cleanup_free_ char *path = NULL;
         int r;
@@ -249,14 +289,24 @@ static int instance_changed(BusFace *f, StoreChange change, const char *id) {
                         return r;
         }
 
-        return announce(f, change, path, INSTANCE_IFACE,
+        return announce(f, change, grid_id, path, INSTANCE_IFACE,
                         NAMES("Node", "Desired", "State", "Progress", "Error", "Address", "Unit",
                                         "Restarts"));
 }
 
 static int finished(BusFace *f, const DeployRow *d, const char *path) {
-        return sd_bus_emit_signal(f->master->bus, path, DEPLOY_IFACE, "Finished", "ss",
-                        deploy_state_to_string(d->state), strempty(d->reason));
+        int r = 0, k;
+        BusLink *l;
+
+        DL_FOREACH(f->links, l) {
+                if (!bus_link_sees(l, d->grid_id))
+                        continue;
+                k = told(l, sd_bus_emit_signal(l->bus, path, DEPLOY_IFACE, "Finished", "ss",
+                                            deploy_state_to_string(d->state), strempty(d->reason)));
+                r = k < 0 ? k : r;
+        }
+
+        return r;
 }
 
 /* Only the last of a service's finished deploys is an object that is listed. */
@@ -271,11 +321,11 @@ static void hide_previous(BusFace *f, const DeployRow *d) {
                 if (streq((*other)->id, d->id) || !DEPLOY_STATE_IS_FINAL((*other)->state))
                         continue;
                 if (bus_path_id("deploy", (*other)->id, &path) >= 0)
-                        (void) announce(f, STORE_REMOVED, path, DEPLOY_IFACE, NULL);
+                        (void) announce(f, STORE_REMOVED, (*other)->grid_id, path, DEPLOY_IFACE, NULL);
         }
 }
 
-static int deploy_changed(BusFace *f, StoreChange change, const char *id) {
+static int deploy_changed(BusFace *f, StoreChange change, const char *id, const char *grid_id) {
         _cleanup_(deploy_row_freep) DeployRow *d = NULL;
         _cleanup_free_ char *path = NULL;
         Known *k = known_find(f->known, id);
@@ -287,18 +337,18 @@ static int deploy_changed(BusFace *f, StoreChange change, const char *id) {
         if (change == STORE_REMOVED || store_get_deploy(f->master->store, id, &d) < 0) {
                 if (k)
                         known_remove(&f->known, k);
-                return announce(f, STORE_REMOVED, path, DEPLOY_IFACE, NULL);
+                return announce(f, STORE_REMOVED, grid_id, path, DEPLOY_IFACE, NULL);
         }
 
         if (change == STORE_ADDED) {
                 hide_previous(f, d);
-                k = known_add(&f->known, id, path);
+                k = known_add(&f->known, id, path, d->grid_id);
                 if (!k)
                         return -ENOMEM;
         }
         r = service_is_stale(f, d->service_id);
         if (r >= 0)
-                r = announce(f, change, path, DEPLOY_IFACE,
+                r = announce(f, change, d->grid_id, path, DEPLOY_IFACE,
                                 NAMES("State", "Reason", "Revision", "Instances"));
         if (r >= 0 && k && DEPLOY_STATE_IS_FINAL(d->state)) {
                 known_remove(&f->known, k);
@@ -308,12 +358,24 @@ static int deploy_changed(BusFace *f, StoreChange change, const char *id) {
         return r;
 }
 
-static int event_added(BusFace *f, const char *id) {
+static int event_signal(BusLink *l, json_object *o) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r;
+
+        r = sd_bus_message_new_signal(l->bus, &m, MASTER_PATH, MANAGER_IFACE, "Event");
+        if (r >= 0)
+                r = bus_json_append(m, "s", json_object_object_get(o, "grid"), NULL);
+        if (r >= 0)
+                r = bus_json_append(m, "a{sv}", o, NULL);
+        return r < 0 ? r : sd_bus_send(l->bus, m, NULL);
+}
+
+static int event_added(BusFace *f, const char *id) {
         _cleanup_(event_row_freep) EventRow *e = NULL;
         _cleanup_json_ json_object *o = NULL;
         uint64_t number;
-        int r;
+        BusLink *l;
+        int r, k;
 
         r = safe_atou64(id, &number);
         if (r < 0)
@@ -325,21 +387,22 @@ static int event_added(BusFace *f, const char *id) {
         if (r < 0)
                 return r;
 
-        r = sd_bus_message_new_signal(f->master->bus, &m, MASTER_PATH, MANAGER_IFACE, "Event");
-        if (r >= 0)
-                r = bus_json_append(m, "s", json_object_object_get(o, "grid"), NULL);
-        if (r >= 0)
-                r = bus_json_append(m, "a{sv}", o, NULL);
-        if (r < 0)
-                return r;
-        return sd_bus_send(f->master->bus, m, NULL);
+        DL_FOREACH(f->links, l) {
+                if (!bus_link_sees(l, e->grid_id))
+                        continue;
+                k = told(l, event_signal(l, o));
+                r = k < 0 ? k : r;
+        }
+
+        return r;
 }
 
 static int run_changed(BusFace *f, const char *id) {
         _cleanup_(run_row_freep) RunRow *run = NULL;
         _cleanup_(service_row_freep) ServiceRow *s = NULL;
         _cleanup_(grid_row_freep) GridRow *g = NULL;
-        int r;
+        BusLink *l;
+        int r, k;
 
         r = store_get_run(f->master->store, id, &run);
         if (r >= 0)
@@ -348,8 +411,15 @@ static int run_changed(BusFace *f, const char *id) {
                 r = store_get_grid(f->master->store, s->grid_id, &g);
         if (r < 0) /* pruned, or gone with its service */
                 return r == -ENOENT ? 0 : r;
-        return sd_bus_emit_signal(f->master->bus, MASTER_PATH, MANAGER_IFACE, "RunChanged", "sssus", g->name,
-                        s->stack, s->name, (uint32_t) run->number, run->state);
+        DL_FOREACH(f->links, l) {
+                if (!bus_link_sees(l, g->id))
+                        continue;
+                k = told(l, sd_bus_emit_signal(l->bus, MASTER_PATH, MANAGER_IFACE, "RunChanged", "sssus",
+                                            g->name, s->stack, s->name, (uint32_t) run->number, run->state));
+                r = k < 0 ? k : r;
+        }
+
+        return r;
 }
 
 static void on_change(Store *s, StoreKind kind, StoreChange change, const char *id, const char *grid_id,
@@ -368,10 +438,10 @@ static void on_change(Store *s, StoreKind kind, StoreChange change, const char *
                 r = service_changed(f, change, id);
                 break;
         case STORE_INSTANCE:
-                r = instance_changed(f, change, id);
+                r = instance_changed(f, change, id, grid_id);
                 break;
         case STORE_DEPLOY:
-                r = deploy_changed(f, change, id);
+                r = deploy_changed(f, change, id, grid_id);
                 break;
         case STORE_EVENT:
                 r = event_added(f, id);
@@ -380,9 +450,7 @@ static void on_change(Store *s, StoreKind kind, StoreChange change, const char *
                 r = run_changed(f, id);
                 break;
         default:
-                r = streq(id, "read-only") ? announce(f, STORE_CHANGED, MASTER_PATH, MANAGER_IFACE,
-                                                             NAMES("ReadOnlyReason"))
-                                           : 0;
+                r = streq(id, "read-only") ? announce_manager(f, NAMES("ReadOnlyReason")) : 0;
         }
 
         /* -ENOENT: the row has gone since, which is told next. */
@@ -391,7 +459,7 @@ static void on_change(Store *s, StoreKind kind, StoreChange change, const char *
 }
 
 void bus_face_reloaded(BusFace *f) {
-        (void) announce(f, STORE_CHANGED, MASTER_PATH, MANAGER_IFACE, NAMES("ListenURL", "CAFingerprint"));
+        (void) announce_manager(f, NAMES("ListenURL", "CAFingerprint"));
 }
 
 /* Who is there already. */
@@ -410,7 +478,7 @@ static int learn(BusFace *f) {
                 _cleanup_free_ char *path = NULL;
 
                 r = bus_path_grid((*g)->name, &path);
-                if (r >= 0 && !known_add(&f->known, (*g)->id, path))
+                if (r >= 0 && !known_add(&f->known, (*g)->id, path, (*g)->id))
                         r = -ENOMEM;
                 if (r >= 0)
                         r = store_list_nodes(s, (*g)->id, &nodes);
@@ -422,14 +490,14 @@ static int learn(BusFace *f) {
                         _cleanup_free_ char *p = NULL;
 
                         r = bus_path_node((*g)->name, (*n)->name, &p);
-                        if (r < 0 || !known_add(&f->known, (*n)->id, p))
+                        if (r < 0 || !known_add(&f->known, (*n)->id, p, (*g)->id))
                                 return r < 0 ? r : -ENOMEM;
                 }
                 FOREACH_ARRAY(v, services.rows, services.n) {
                         _cleanup_free_ char *p = NULL;
 
                         r = bus_path_service((*g)->name, (*v)->stack, (*v)->name, &p);
-                        if (r < 0 || !known_add(&f->known, (*v)->id, p))
+                        if (r < 0 || !known_add(&f->known, (*v)->id, p, (*g)->id))
                                 return r < 0 ? r : -ENOMEM;
                 }
         }
@@ -438,7 +506,7 @@ static int learn(BusFace *f) {
         if (r < 0)
                 return r;
         FOREACH_ARRAY(d, deploys.rows, deploys.n)
-                if (!known_add(&f->known, (*d)->id, ""))
+                if (!known_add(&f->known, (*d)->id, "", (*d)->grid_id))
                         return -ENOMEM;
 
         return 0;

@@ -12,21 +12,20 @@
 #include "settings.h"
 #include "string-util.h"
 
-int bus_add_slot(BusFace *f, sd_bus_slot *slot) {
-        assert(f->n_slots < ELEMENTSOF(f->slots));
+static void add_slot(BusLink *l, sd_bus_slot *slot) {
+        assert(l->n_slots < ELEMENTSOF(l->slots));
 
-        f->slots[f->n_slots++] = slot;
-        return 0;
+        l->slots[l->n_slots++] = slot;
 }
 
 void bus_found_done(Found *f) {
-        BusFace *face = f->face;
+        BusLink *link = f->link;
 
         json_object_put(f->row);
         grid_row_free(f->grid);
         service_row_free(f->service);
         deploy_row_free(f->deploy);
-        *f = (Found){ .face = face };
+        *f = (Found){ .link = link };
 }
 
 /* Which key of the row a property shows, and as what. */
@@ -109,7 +108,7 @@ static int property_get_instances(sd_bus *bus, const char *path, const char *int
         Found *f = userdata;
         int r;
 
-        r = store_list_instances_of_service(f->face->master->store, f->service->id, &l);
+        r = store_list_instances_of_service(f->link->face->master->store, f->service->id, &l);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "o");
         if (r < 0)
@@ -164,7 +163,7 @@ static int property_get_version(sd_bus *bus, const char *path, const char *inter
 static int property_get_url(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *reply, void *userdata, sd_bus_error *error) {
         _cleanup_free_ char *url = NULL;
-        BusFace *f = userdata;
+        BusFace *f = ((BusLink *) userdata)->face;
         char host[256] = "localhost";
 
         if (f->master->config->advertised_url)
@@ -180,14 +179,14 @@ static int property_get_url(sd_bus *bus, const char *path, const char *interface
 
 static int property_get_fingerprint(sd_bus *bus, const char *path, const char *interface,
                 const char *property, sd_bus_message *reply, void *userdata, sd_bus_error *error) {
-        BusFace *f = userdata;
+        BusFace *f = ((BusLink *) userdata)->face;
 
         return sd_bus_message_append(reply, "s", f->master->ca ? ca_fingerprint(f->master->ca) : "");
 }
 
 static int property_get_read_only(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *reply, void *userdata, sd_bus_error *error) {
-        BusFace *f = userdata;
+        BusFace *f = ((BusLink *) userdata)->face;
 
         return sd_bus_message_append(reply, "s", strempty(store_read_only_reason(f->master->store)));
 }
@@ -202,7 +201,7 @@ static int method_cancel(sd_bus_message *m, void *userdata, sd_bus_error *error)
         r = json_add_string(params, "deploy", f->deploy->id);
         if (r < 0)
                 return r;
-        return bus_call_operation(f->face, m, operation_find("deploy.cancel"), TAKE_PTR(params), NULL);
+        return bus_call_operation(f->link, m, operation_find("deploy.cancel"), TAKE_PTR(params), NULL);
 }
 
 #define PROPERTY_CONST(name, type) SD_BUS_PROPERTY(name, type, property_get, 0, SD_BUS_VTABLE_PROPERTY_CONST)
@@ -482,11 +481,15 @@ static int found(Found *f, int r, void **ret) {
         return 1;
 }
 
-static Found *look_anew(BusFace *face, StoreKind kind) {
-        Found *f = face->found + kind;
+/* What the peer may not see is not there. */
+static int check_sight(Found *f) {
+        return bus_link_sees(f->link, f->grid->id) ? 0 : -ENOENT;
+}
+
+static Found *look_anew(BusLink *link, StoreKind kind) {
+        Found *f = link->found + kind;
 
         bus_found_done(f);
-        f->face = face;
         return f;
 }
 
@@ -499,9 +502,11 @@ static int find_grid(sd_bus *bus, const char *path, const char *interface, void 
         r = sd_bus_path_decode(path, MASTER_PATH "/grid", &name);
         if (r <= 0)
                 return r;
-        r = store_find_grid(f->face->master->store, name, &f->grid);
+        r = store_find_grid(f->link->face->master->store, name, &f->grid);
         if (r >= 0)
-                r = render_grid(f->face->master, f->grid, &f->row);
+                r = check_sight(f);
+        if (r >= 0)
+                r = render_grid(f->link->face->master, f->grid, &f->row);
         return found(f, r, ret);
 }
 
@@ -515,11 +520,13 @@ static int find_node(sd_bus *bus, const char *path, const char *interface, void 
         r = sd_bus_path_decode_many(path, MASTER_PATH "/node/%/%", &grid, &name);
         if (r <= 0)
                 return r;
-        r = store_find_grid(f->face->master->store, grid, &f->grid);
+        r = store_find_grid(f->link->face->master->store, grid, &f->grid);
         if (r >= 0)
-                r = store_find_node(f->face->master->store, f->grid->id, name, &n);
+                r = check_sight(f);
         if (r >= 0)
-                r = render_node(f->face->master, f->grid, n, &f->row);
+                r = store_find_node(f->link->face->master->store, f->grid->id, name, &n);
+        if (r >= 0)
+                r = render_node(f->link->face->master, f->grid, n, &f->row);
         return found(f, r, ret);
 }
 
@@ -532,20 +539,22 @@ static int find_service(sd_bus *bus, const char *path, const char *interface, vo
         r = sd_bus_path_decode_many(path, MASTER_PATH "/service/%/%/%", &grid, &stack, &name);
         if (r <= 0)
                 return r;
-        r = store_find_grid(f->face->master->store, grid, &f->grid);
+        r = store_find_grid(f->link->face->master->store, grid, &f->grid);
         if (r >= 0)
-                r = store_find_service(f->face->master->store, f->grid->id, stack, name, &f->service);
+                r = check_sight(f);
         if (r >= 0)
-                r = render_service(f->face->master, f->grid, f->service, &f->row);
+                r = store_find_service(f->link->face->master->store, f->grid->id, stack, name, &f->service);
+        if (r >= 0)
+                r = render_service(f->link->face->master, f->grid, f->service, &f->row);
         return found(f, r, ret);
 }
 
 static int find_owner(Found *f, const char *grid_id, const char *service_id) {
-        Store *s = f->face->master->store;
+        Store *s = f->link->face->master->store;
         uint64_t turn = 0;
         int r;
 
-        (void) sd_event_get_iteration(f->face->master->event, &turn);
+        (void) sd_event_get_iteration(f->link->face->master->event, &turn);
         if (turn != f->turn || !f->grid || !streq(f->grid->id, grid_id)) {
                 f->grid = grid_row_free(f->grid);
                 r = store_get_grid(s, grid_id, &f->grid);
@@ -564,8 +573,8 @@ static int find_owner(Found *f, const char *grid_id, const char *service_id) {
 }
 
 /* Keeps the owners: find_owner() looks whether they are the right ones. */
-static Found *look_for_part(BusFace *face, StoreKind kind) {
-        Found *f = face->found + kind;
+static Found *look_for_part(BusLink *link, StoreKind kind) {
+        Found *f = link->found + kind;
 
         json_object_put(TAKE_PTR(f->row));
         f->deploy = deploy_row_free(f->deploy);
@@ -582,11 +591,13 @@ static int find_instance(sd_bus *bus, const char *path, const char *interface, v
         r = sd_bus_path_decode(path, MASTER_PATH "/instance", &id);
         if (r <= 0)
                 return r;
-        r = store_get_instance(f->face->master->store, id, &i);
+        r = store_get_instance(f->link->face->master->store, id, &i);
         if (r >= 0)
                 r = find_owner(f, i->grid_id, i->service_id);
         if (r >= 0)
-                r = render_instance(f->face->master, f->grid, f->service, i, &f->row);
+                r = check_sight(f);
+        if (r >= 0)
+                r = render_instance(f->link->face->master, f->grid, f->service, i, &f->row);
         return found(f, r, ret);
 }
 
@@ -599,11 +610,13 @@ static int find_deploy(sd_bus *bus, const char *path, const char *interface, voi
         r = sd_bus_path_decode(path, MASTER_PATH "/deploy", &id);
         if (r <= 0)
                 return r;
-        r = store_get_deploy(f->face->master->store, id, &f->deploy);
+        r = store_get_deploy(f->link->face->master->store, id, &f->deploy);
         if (r >= 0)
                 r = find_owner(f, f->deploy->grid_id, f->deploy->service_id);
         if (r >= 0)
-                r = render_deploy(f->face->master, f->grid, f->service, f->deploy, &f->row);
+                r = check_sight(f);
+        if (r >= 0)
+                r = render_deploy(f->link->face->master, f->grid, f->service, f->deploy, &f->row);
         return found(f, r, ret);
 }
 
@@ -617,8 +630,8 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
         _cleanup_(grid_row_list_done) GridRowList grids = {};
         _cleanup_strv_free_ char **l = NULL;
         Found *kind = userdata; /* prefix is of who asks, not of what is enumerated */
-        BusFace *f = kind->face;
-        Store *s = f->master->store;
+        BusLink *link = kind->link;
+        Store *s = link->face->master->store;
         char *path = NULL;
         int r;
 
@@ -630,16 +643,18 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
 
                 if (r < 0)
                         return r;
+                if (!bus_link_sees(link, (*g)->id))
+                        continue;
 
-                if (kind == f->found + STORE_GRID)
+                if (kind == link->found + STORE_GRID)
                         r = add_path(&l, bus_path_grid((*g)->name, &path), &path);
-                else if (kind == f->found + STORE_NODE) {
+                else if (kind == link->found + STORE_NODE) {
                         r = store_list_nodes(s, (*g)->id, &nodes);
                         FOREACH_ARRAY(n, nodes.rows, nodes.n)
                                 if (r >= 0)
                                         r = add_path(&l, bus_path_node((*g)->name, (*n)->name, &path),
                                                         &path);
-                } else if (kind == f->found + STORE_INSTANCE) {
+                } else if (kind == link->found + STORE_INSTANCE) {
                         r = store_list_instances_of_grid(s, (*g)->id, &instances);
                         FOREACH_ARRAY(i, instances.rows, instances.n)
                                 if (r >= 0)
@@ -667,23 +682,26 @@ static int enumerate_deploys(
         _cleanup_(deploy_row_list_done) DeployRowList unfinished = {};
         _cleanup_(service_row_list_done) ServiceRowList services = {};
         _cleanup_strv_free_ char **l = NULL;
-        BusFace *f = ((Found *) userdata)->face;
+        BusLink *link = ((Found *) userdata)->link;
+        Store *store = link->face->master->store;
         char *path = NULL;
         int r;
 
-        r = store_list_unfinished_deploys(f->master->store, &unfinished);
+        r = store_list_unfinished_deploys(store, &unfinished);
         FOREACH_ARRAY(d, unfinished.rows, unfinished.n)
-                if (r >= 0)
+                if (r >= 0 && bus_link_sees(link, (*d)->grid_id))
                         r = add_path(&l, bus_path_id("deploy", (*d)->id, &path), &path);
         if (r >= 0)
-                r = store_list_services(f->master->store, NULL, &services);
+                r = store_list_services(store, NULL, &services);
         if (r < 0)
                 return r;
 
         FOREACH_ARRAY(s, services.rows, services.n) {
                 _cleanup_(deploy_row_list_done) DeployRowList last = {};
 
-                r = store_list_deploys(f->master->store, (*s)->id, 1, &last);
+                if (!bus_link_sees(link, (*s)->grid_id))
+                        continue;
+                r = store_list_deploys(store, (*s)->id, 1, &last);
                 if (r >= 0 && last.n > 0 && DEPLOY_STATE_IS_FINAL(last.rows[0]->state))
                         r = add_path(&l, bus_path_id("deploy", last.rows[0]->id, &path), &path);
                 if (r < 0)
@@ -694,7 +712,7 @@ static int enumerate_deploys(
         return 0;
 }
 
-int bus_objects_add(BusFace *f) {
+int bus_objects_add(BusLink *l) {
         static const struct {
                 StoreKind kind;
                 const char *prefix, *interface;
@@ -713,29 +731,29 @@ int bus_objects_add(BusFace *f) {
                 { STORE_DEPLOY, MASTER_PATH "/deploy", "io.kontena.Master1.Deploy", deploy_vtable,
                                 find_deploy, enumerate_deploys },
         };
-        sd_bus *bus = f->master->bus;
+        sd_bus *bus = l->bus;
         sd_bus_slot *slot;
         int r;
 
-        r = sd_bus_add_object_vtable(bus, &slot, MASTER_PATH, MANAGER_IFACE, manager_vtable, f);
+        r = sd_bus_add_object_vtable(bus, &slot, MASTER_PATH, MANAGER_IFACE, manager_vtable, l);
         if (r < 0)
                 return r;
-        (void) bus_add_slot(f, slot);
+        add_slot(l, slot);
         r = sd_bus_add_object_manager(bus, &slot, MASTER_PATH);
         if (r < 0)
                 return r;
-        (void) bus_add_slot(f, slot);
+        add_slot(l, slot);
 
         FOREACH_ARRAY(k, kinds, ELEMENTSOF(kinds)) {
-                f->found[k->kind].face = f;
-                r = sd_bus_add_fallback_vtable(bus, &slot, k->prefix, k->interface, k->vtable, k->find, f);
+                l->found[k->kind].link = l;
+                r = sd_bus_add_fallback_vtable(bus, &slot, k->prefix, k->interface, k->vtable, k->find, l);
                 if (r < 0)
                         return r;
-                (void) bus_add_slot(f, slot);
-                r = sd_bus_add_node_enumerator(bus, &slot, k->prefix, k->enumerate, f->found + k->kind);
+                add_slot(l, slot);
+                r = sd_bus_add_node_enumerator(bus, &slot, k->prefix, k->enumerate, l->found + k->kind);
                 if (r < 0)
                         return r;
-                (void) bus_add_slot(f, slot);
+                add_slot(l, slot);
         }
 
         return 0;

@@ -7,10 +7,7 @@
 /* What comes of a stream goes as signals to the peer that opened it, and to nobody else. */
 
 typedef struct BusStream {
-        BusFace *face;
-        sd_bus *bus;
-        char *destination;
-        char *stream;
+        BusReader reader;
         sd_bus_slot *watch, *look;
         bool is_gone; /* or will go without our knowing */
 } BusStream;
@@ -20,32 +17,14 @@ static void sink_free(void *userdata) {
 
         sd_bus_slot_unref(s->watch);
         sd_bus_slot_unref(s->look);
-        sd_bus_unref(s->bus);
-        free(s->destination);
-        free(s->stream);
+        bus_reader_done(&s->reader);
         free(s);
 }
 
 static void sink_opened(const char *stream, void *userdata) {
         BusStream *s = userdata;
 
-        (void) free_and_strdup(&s->stream, stream);
-}
-
-static int signal_new(BusStream *s, const char *member, const char *stream, sd_bus_message **ret) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        int r;
-
-        r = sd_bus_message_new_signal(s->bus, &m, MASTER_PATH, MANAGER_IFACE, member);
-        if (r >= 0)
-                r = sd_bus_message_set_destination(m, s->destination);
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", stream);
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(m);
-        return 0;
+        (void) free_and_strdup(&s->reader.stream, stream);
 }
 
 static int sink_data(const char *stream, unsigned channel, const void *data, size_t size, void *userdata) {
@@ -55,14 +34,12 @@ static int sink_data(const char *stream, unsigned channel, const void *data, siz
 
         if (s->is_gone)
                 return -ENOTCONN;
-        r = signal_new(s, "StreamData", stream, &m);
+        r = bus_reader_signal(&s->reader, "StreamData", stream, &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "u", channel);
         if (r >= 0)
                 r = sd_bus_message_append_array(m, 'y', data, size);
-        if (r >= 0)
-                r = sd_bus_send(s->bus, m, NULL);
-        return r < 0 ? r : 0;
+        return r < 0 ? r : bus_link_send(s->reader.link, m);
 }
 
 static void sink_ended(const char *stream, int status, const KError *error, void *userdata) {
@@ -70,22 +47,24 @@ static void sink_ended(const char *stream, int status, const KError *error, void
         BusStream *s = userdata;
         int r;
 
-        r = signal_new(s, "StreamEnded", stream, &m);
+        r = bus_reader_signal(&s->reader, "StreamEnded", stream, &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "iss", (int32_t) status,
                                 kerror_is_set(error) ? kerror_bus_name(error->code) : "",
                                 kerror_is_set(error) ? kerror_message(error) : "");
         if (r >= 0)
-                (void) sd_bus_send(s->bus, m, NULL);
+                (void) bus_link_send(s->reader.link, m);
 }
 
-static void abandon(BusStream *s) {
-        if (s->stream)
-                (void) caller_stream_abandon(s->face->master, s->stream); /* frees s */
+static void abandon(BusReader *r) {
+        if (r->stream)
+                (void) caller_stream_abandon(r->link->face->master, r->stream); /* frees r */
 }
 
 static int on_peer_gone(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        abandon(userdata);
+        BusStream *s = userdata;
+
+        abandon(&s->reader);
         return 0;
 }
 
@@ -97,7 +76,7 @@ static int on_watched(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return 0;
         log_warning("A stream's peer cannot be watched: %s", strna(sd_bus_message_get_error(m)->message));
         s->is_gone = true;
-        abandon(s);
+        abandon(&s->reader);
         return 0;
 }
 
@@ -107,7 +86,7 @@ static int on_looked(sd_bus_message *m, void *userdata, sd_bus_error *error) {
 
         s->look = sd_bus_slot_unref(s->look);
         if (sd_bus_message_is_method_error(m, NULL) || sd_bus_message_read(m, "b", &there) < 0 || !there)
-                abandon(s);
+                abandon(&s->reader);
         return 0;
 }
 
@@ -118,17 +97,18 @@ static int watch_peer(BusStream *s) {
 
         match = strprintf("type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
                           "member='NameOwnerChanged',arg0='%s',arg2=''",
-                        s->destination);
+                        s->reader.destination);
         if (!match)
                 return -ENOMEM;
-        r = sd_bus_add_match_async(s->bus, &s->watch, match, on_peer_gone, on_watched, s);
+        r = sd_bus_add_match_async(s->reader.link->bus, &s->watch, match, on_peer_gone, on_watched, s);
         if (r < 0)
                 return r;
-        return sd_bus_call_method_async(s->bus, &s->look, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-                        "org.freedesktop.DBus", "NameHasOwner", on_looked, s, "s", s->destination);
+        return sd_bus_call_method_async(s->reader.link->bus, &s->look, "org.freedesktop.DBus",
+                        "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameHasOwner", on_looked, s, "s",
+                        s->reader.destination);
 }
 
-int bus_stream_sink(BusFace *f, sd_bus_message *call, const StreamSink **ret, void **ret_userdata) {
+int bus_stream_sink(BusLink *l, sd_bus_message *call, const StreamSink **ret, void **ret_userdata) {
         static const StreamSink sink = {
                 .opened = sink_opened,
                 .data = sink_data,
@@ -136,15 +116,16 @@ int bus_stream_sink(BusFace *f, sd_bus_message *call, const StreamSink **ret, vo
                 .free = sink_free,
         };
         BusStream *s;
-        int r;
+        int r = 0;
 
+        if (!l->face)
+                return -ENOTCONN;
         s = new0(BusStream, 1);
         if (!s)
                 return -ENOMEM;
-        s->face = f;
-        s->bus = sd_bus_ref(f->master->bus);
-        s->destination = strdup(strempty(sd_bus_message_get_sender(call)));
-        r = s->destination ? watch_peer(s) : -ENOMEM;
+        bus_reader_init(&s->reader, l, call, abandon);
+        if (!l->guest)
+                r = s->reader.destination ? watch_peer(s) : -ENOMEM;
         if (r < 0) {
                 sink_free(s);
                 return r;

@@ -184,7 +184,7 @@ int caller_stream_open(OperationCall *c, NodeSession *session, const char *kind,
         _cleanup_json_ json_object *o = params;
         int r;
 
-        if (!c->caller->vtable->stream_sink)
+        if (!caller_has_stream_sink(c->caller))
                 return kerror_set(reterr, K_NOT_SUPPORTED, "Streams cannot be had this way.");
         s = new0(CallerStream, 1);
         if (!s || !o)
@@ -195,7 +195,7 @@ int caller_stream_open(OperationCall *c, NodeSession *session, const char *kind,
         s->what = strdup(what);
         if (!s->id || !s->address || !s->what)
                 return -ENOMEM;
-        r = c->caller->vtable->stream_sink(c->caller, &s->sink, &s->userdata);
+        r = caller_stream_sink(c->caller, &s->sink, &s->userdata);
         if (r < 0)
                 return r;
         r = stream_open(c->master->streams, session, kind, TAKE_PTR(o), c->caller->name, &handler, s,

@@ -23,6 +23,8 @@ Caller *caller_unref(Caller *c) {
         if (--c->n_ref > 0)
                 return NULL;
 
+        if (c->sinks && c->sinks->free)
+                c->sinks->free(c->sinks_userdata);
         free(c->name);
         free(c->address);
         free(c->unit);
@@ -49,4 +51,20 @@ int caller_new_internal(const char *name, Caller **ret) {
 
         *ret = TAKE_PTR(c);
         return 0;
+}
+
+int caller_log_sink(Caller *c, const struct LogSink **ret, void **ret_userdata) {
+        if (c->sinks && c->sinks->log)
+                return c->sinks->log(c->sinks_userdata, ret, ret_userdata);
+        return c->vtable->log_sink ? c->vtable->log_sink(c, ret, ret_userdata) : -EOPNOTSUPP;
+}
+
+bool caller_has_stream_sink(const Caller *c) {
+        return c->vtable->stream_sink || (c->sinks && c->sinks->stream);
+}
+
+int caller_stream_sink(Caller *c, const struct StreamSink **ret, void **ret_userdata) {
+        if (c->sinks && c->sinks->stream)
+                return c->sinks->stream(c->sinks_userdata, ret, ret_userdata);
+        return c->vtable->stream_sink ? c->vtable->stream_sink(c, ret, ret_userdata) : -EOPNOTSUPP;
 }

@@ -32,6 +32,14 @@ typedef struct CallerVTable {
         void (*free)(Caller *c); /* what the face has put behind the struct */
 } CallerVTable;
 
+/* The same of a face whose callers are made elsewhere, as those with a token are: set after the making, freed with the caller. What is
+ * not here is looked for in the vtable. */
+typedef struct CallerSinks {
+        int (*log)(void *userdata, const struct LogSink **ret, void **ret_userdata);
+        int (*stream)(void *userdata, const struct StreamSink **ret, void **ret_userdata);
+        void (*free)(void *userdata);
+} CallerSinks;
+
 struct Caller {
         unsigned n_ref;
         const CallerVTable *vtable;
@@ -40,11 +48,18 @@ struct Caller {
         pid_t pid;
         char *unit, *session; /* systemd's unit and logind's session of it; NULL: unknown */
         char *address;        /* bus name or remote address */
+        const CallerSinks *sinks;
+        void *sinks_userdata;
 };
 
 Caller *caller_ref(Caller *c);
 Caller *caller_unref(Caller *c);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Caller *, caller_unref);
+
+/* -EOPNOTSUPP: this face has none. */
+int caller_log_sink(Caller *c, const struct LogSink **ret, void **ret_userdata);
+int caller_stream_sink(Caller *c, const struct StreamSink **ret, void **ret_userdata);
+bool caller_has_stream_sink(const Caller *c);
 
 /* For the engine itself: may do everything. vtable->authorize is NULL. */
 int caller_new_internal(const char *name, Caller **ret);

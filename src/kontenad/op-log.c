@@ -36,9 +36,9 @@ static int log_open(OperationCall *c, json_object **ret, KError *reterr) {
         options.lines = (uint32_t) lines;
         options.instance = (uint32_t) instance;
 
-        if (!c->caller->vtable->log_sink)
+        r = caller_log_sink(c->caller, &sink, &userdata);
+        if (r == -EOPNOTSUPP)
                 return kerror_set(reterr, K_NOT_SUPPORTED, "Log entries cannot be sent this way.");
-        r = c->caller->vtable->log_sink(c->caller, &sink, &userdata);
         if (r < 0)
                 return r;
         r = log_streams_open(
