@@ -27,6 +27,8 @@ typedef enum KErrorCode {
         K_NODE_OFFLINE,
         K_ACCESS_DENIED,
         K_NOT_AUTHENTICATED,
+        K_INVALID_TOKEN, /* a token that nobody has */
+        K_TOKEN_EXPIRED,
         K_INTERACTIVE_AUTHORIZATION_REQUIRED,
         K_TIMEOUT,
         K_UNAVAILABLE, /* store full or read-only, master starting */
