@@ -70,6 +70,15 @@
 #define LISTENER_HEAD_SIZE_MAX               32768U
 #define LISTENER_BODY_SIZE_MAX               (4U * 1024U * 1024U)
 #define LISTENER_HEAD_TIMEOUT_USEC           (15ULL * 1000000ULL) /* from accept to the end of the request's head */
+#define HTTP_STREAM_QUEUE_MAX                (8U * 1024U * 1024U) /* of one answer without end, while its client reads */
+
+/* The REST face */
+#define REST_CALLS_MAX                       1024U /* requests that have no answer yet, streams too */
+#define REST_CALLS_PER_ADDRESS_MAX           256U
+#define REST_LOGINS_PER_MINUTE_MAX           60U    /* of one address, and of one account */
+#define REST_LOGINS_REMEMBERED_MAX           16384U /* addresses and accounts; when full, others share one count */
+#define REST_FORM_VALUES_MAX                 256U
+#define REST_FIELD_ERRORS_MAX                1024U
 
 /* Images */
 #define MANIFEST_SIZE_MAX                    (4U * 1024U * 1024U)

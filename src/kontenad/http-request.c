@@ -11,14 +11,17 @@
 #include "websocket.h"
 
 #define WEBSOCKET_KEY_LENGTH 24U
+#define HEADERS_MAX          12U /* that an answer is given by its handler */
 
 struct HttpRequest {
         Listener *listener;
         Peer *peer;
         struct MHD_Connection *connection;
         const Route *route;
-        char *method, *path;
+        char *target, *method, *path;
         char **segments; /* of the path, decoded */
+        HttpHeader headers[HEADERS_MAX];
+        size_t n_headers;
 
         char *body;
         size_t body_size, body_allocated;
@@ -26,6 +29,10 @@ struct HttpRequest {
         struct MHD_Response *response; /* given, not yet handed to MHD */
         unsigned status;
         bool answered, in_handler, suspended, queued;
+        http_opened_t opened; /* of a WebSocket */
+        void *opened_userdata;
+        void (*gone)(void *userdata);
+        void *gone_userdata;
         struct HttpRequest *next, *previous; /* listener->suspended */
 };
 
@@ -120,9 +127,16 @@ static void request_free(HttpRequest *q) {
         if (!q)
                 return;
 
+        if (q->gone)
+                q->gone(q->gone_userdata);
         if (q->response)
                 MHD_destroy_response(q->response);
+        FOREACH_ARRAY(h, q->headers, q->n_headers) {
+                free(h->name);
+                free(h->value);
+        }
         strv_free(q->segments);
+        free(q->target);
         free(q->method);
         free(q->path);
         free(q->body);
@@ -130,37 +144,67 @@ static void request_free(HttpRequest *q) {
 }
 DEFINE_TRIVIAL_CLEANUP_FUNC(HttpRequest *, request_free);
 
-static int request_new(Listener *l, struct MHD_Connection *connection, const char *url, const char *method,
-                HttpRequest **ret) {
+/* Before MHD has taken the path apart; what is returned comes back as *con_cls. */
+void *http_request_begin(void *cls, const char *uri, struct MHD_Connection *connection) {
         _cleanup_(request_freep) HttpRequest *q = NULL;
         const union MHD_ConnectionInfo *context;
-        int r;
 
         context = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
         if (!context || !context->socket_context)
-                return -ENOMEM;
+                return NULL;
 
         q = new0(HttpRequest, 1);
         if (!q)
-                return -ENOMEM;
-        q->listener = l;
+                return NULL;
+        q->listener = cls;
         q->peer = context->socket_context;
         q->connection = connection;
+        q->target = strdup(uri);
+        if (!q->target)
+                return NULL;
+
+        return TAKE_PTR(q);
+}
+
+static int request_set(HttpRequest *q, const char *url, const char *method) {
         q->method = strdup(method);
         q->path = strdup(url);
         if (!q->method || !q->path)
                 return -ENOMEM;
-        r = strv_split(url, "/", &q->segments); /* MHD has decoded it; a %2F is a separator too */
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(q);
-        return 0;
+        return strv_split(url, "/", &q->segments); /* MHD has decoded it; a %2F is a separator too */
 }
 
 /* Answers */
 
-static int answer(HttpRequest *q, unsigned status, struct MHD_Response *response) {
+static const HttpHeader always[] = {
+        { (char *) "X-Content-Type-Options", (char *) "nosniff" },
+        { (char *) "Referrer-Policy", (char *) "no-referrer" },
+        { (char *) "X-Frame-Options", (char *) "DENY" },
+};
+
+static bool add_headers(HttpRequest *q, struct MHD_Response *response) {
+        FOREACH_ARRAY(h, q->headers, q->n_headers)
+                if (MHD_add_response_header(response, h->name, h->value) != MHD_YES)
+                        return false;
+        FOREACH_ARRAY(h, always, ELEMENTSOF(always))
+                if (MHD_add_response_header(response, h->name, h->value) != MHD_YES)
+                        return false;
+        if (http_request_tls(q) > 0 && MHD_add_response_header(response, "Strict-Transport-Security",
+                                                       "max-age=31536000") != MHD_YES)
+                return false;
+        return MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") == MHD_YES;
+}
+
+int http_request_answer(HttpRequest *q, unsigned status, struct MHD_Response *response) {
+        if (q->answered) {
+                MHD_destroy_response(response);
+                return -EALREADY;
+        }
+        if (status != MHD_HTTP_SWITCHING_PROTOCOLS && !add_headers(q, response)) {
+                MHD_destroy_response(response);
+                return -ENOMEM;
+        }
+
         q->response = response;
         q->status = status;
         q->answered = true;
@@ -170,6 +214,22 @@ static int answer(HttpRequest *q, unsigned status, struct MHD_Response *response
                 MHD_resume_connection(q->connection);
                 listener_kick(q->listener);
         }
+        return 0;
+}
+
+int http_add_header(HttpRequest *q, const char *name, const char *value) {
+        HttpHeader h;
+
+        if (q->n_headers >= HEADERS_MAX)
+                return -ENOBUFS;
+
+        h = (HttpHeader){ .name = strdup(name), .value = strdup(value) };
+        if (!h.name || !h.value) {
+                free(h.name);
+                free(h.value);
+                return -ENOMEM;
+        }
+        q->headers[q->n_headers++] = h;
         return 0;
 }
 
@@ -187,8 +247,7 @@ int http_reply(HttpRequest *q, int status, const char *content_type, const void 
                 MHD_destroy_response(response);
                 return -ENOMEM;
         }
-        (void) MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-        return answer(q, (unsigned) status, response);
+        return http_request_answer(q, (unsigned) status, response);
 }
 
 int http_reply_json(HttpRequest *q, int status, json_object *o) {
@@ -224,10 +283,31 @@ const char *http_request_path(HttpRequest *q) {
         return q->path;
 }
 
+const char *http_request_target(HttpRequest *q) {
+        return q->target;
+}
+
+struct MHD_Connection *http_request_connection(HttpRequest *q) {
+        return q->connection;
+}
+
+Listener *http_request_listener(HttpRequest *q) {
+        return q->listener;
+}
+
+unsigned http_request_tls(HttpRequest *q) {
+        return q->peer->tls ? tls_version(q->peer->tls) : 0;
+}
+
+void http_request_set_gone(HttpRequest *q, void (*gone)(void *userdata), void *userdata) {
+        q->gone = gone;
+        q->gone_userdata = userdata;
+}
+
 const char *http_request_segment(HttpRequest *q, const char *name) {
         char **s = q->segments;
 
-        for (char **p = q->route->segments; p && *p && s && *s; p++, s++)
+        for (char **p = q->route ? q->route->segments : NULL; p && *p && s && *s; p++, s++)
                 if ((*p)[0] == ':' && streq(*p + 1, name))
                         return *s;
         return NULL;
@@ -283,43 +363,83 @@ static void on_upgraded(void *cls, struct MHD_Connection *connection, void *con_
                 log_debug_errno(r, "A WebSocket cannot be opened: %m");
                 return; /* it is ended with libmicrohttpd's part */
         }
-        q->route->opened(q, w, q->route->userdata);
+        q->opened(q, w, q->opened_userdata);
 }
 
-static int upgrade(HttpRequest *q) {
+/* 1: it asks for a WebSocket; 0: it was told that it does not, and *why (with status) is to be answered. */
+static int upgrade_check(
+                HttpRequest *q, const char *subprotocol, unsigned *ret_status, const char **ret_why) {
+        const char *key = http_request_header(q, "Sec-WebSocket-Key");
+
+        if (!header_has_token(q, "Upgrade", "websocket") || !header_has_token(q, "Connection", "upgrade")) {
+                *ret_status = 426;
+                *ret_why = "This path is a WebSocket.";
+                return 0;
+        }
+        *ret_status = 400;
+        if (!streq_ptr(http_request_header(q, "Sec-WebSocket-Version"), "13") || !key ||
+                        strlen(key) != WEBSOCKET_KEY_LENGTH) {
+                *ret_why = "The WebSocket request is malformed or not of version 13.";
+                return 0;
+        }
+        if (subprotocol && !header_has_token(q, "Sec-WebSocket-Protocol", subprotocol)) {
+                *ret_why = "The WebSocket's subprotocol is not one of this master.";
+                return 0;
+        }
+        return 1;
+}
+
+static int switch_protocols(HttpRequest *q, const char *subprotocol) {
         _cleanup_free_ char *text = NULL;
         struct MHD_Response *response;
-        const char *key = http_request_header(q, "Sec-WebSocket-Key");
         int r;
 
-        if (!header_has_token(q, "Upgrade", "websocket") || !header_has_token(q, "Connection", "upgrade"))
-                return reply_sentence(q, 426, NULL, "This path is a WebSocket.");
-        if (!streq_ptr(http_request_header(q, "Sec-WebSocket-Version"), "13") || !key ||
-                        strlen(key) != WEBSOCKET_KEY_LENGTH)
-                return reply_sentence(
-                                q, 400, NULL, "The WebSocket request is malformed or not of version 13.");
-        if (!header_has_token(q, "Sec-WebSocket-Protocol", q->route->subprotocol))
-                return reply_sentence(
-                                q, 400, NULL, "The WebSocket's subprotocol is not one of this master.");
-
-        r = q->route->accept(q, q->route->userdata);
-        if (r < 0 || q->answered)
-                return r;
-        r = websocket_accept(key, &text);
+        r = websocket_accept(http_request_header(q, "Sec-WebSocket-Key"), &text);
         if (r < 0)
                 return r;
-
         response = MHD_create_response_for_upgrade(on_upgraded, q);
         if (!response)
                 return -ENOMEM;
         if (MHD_add_response_header(response, MHD_HTTP_HEADER_UPGRADE, "websocket") != MHD_YES ||
                         MHD_add_response_header(response, "Sec-WebSocket-Accept", text) != MHD_YES ||
-                        MHD_add_response_header(response, "Sec-WebSocket-Protocol", q->route->subprotocol) !=
-                                        MHD_YES) {
+                        (subprotocol && MHD_add_response_header(response, "Sec-WebSocket-Protocol",
+                                                        subprotocol) != MHD_YES)) {
                 MHD_destroy_response(response);
                 return -ENOMEM;
         }
-        return answer(q, MHD_HTTP_SWITCHING_PROTOCOLS, response);
+        return http_request_answer(q, MHD_HTTP_SWITCHING_PROTOCOLS, response);
+}
+
+int http_upgrade(HttpRequest *q, const char *subprotocol, http_opened_t opened, void *userdata) {
+        const char *why;
+        unsigned status;
+        int r;
+
+        if (q->answered)
+                return -EALREADY;
+        r = upgrade_check(q, subprotocol, &status, &why);
+        if (r == 0)
+                return reply_sentence(q, (int) status, NULL, why);
+        q->opened = opened;
+        q->opened_userdata = userdata;
+        r = switch_protocols(q, subprotocol);
+        return r < 0 ? r : 1;
+}
+
+static int upgrade(HttpRequest *q) {
+        const char *why;
+        unsigned status;
+        int r;
+
+        r = upgrade_check(q, q->route->subprotocol, &status, &why);
+        if (r == 0)
+                return reply_sentence(q, (int) status, NULL, why);
+        r = q->route->accept(q, q->route->userdata);
+        if (r < 0 || q->answered)
+                return r;
+        q->opened = q->route->opened;
+        q->opened_userdata = q->route->userdata;
+        return switch_protocols(q, q->route->subprotocol);
 }
 
 /* MHD's side */
@@ -362,6 +482,8 @@ static int dispatch(HttpRequest *q) {
         bool method_wrong;
 
         q->route = route_find(q->listener, q->method, q->segments, &method_wrong);
+        if (!q->route && q->listener->fallback)
+                return q->listener->fallback(q, q->listener->fallback_userdata);
         if (!q->route)
                 return method_wrong ? reply_sentence(q, 405, NULL, "This path does not know the method.")
                                     : reply_sentence(q, 404, NULL, "There is nothing at this path.");
@@ -376,12 +498,10 @@ enum MHD_Result http_request_handle(void *cls, struct MHD_Connection *connection
         HttpRequest *q = *con_cls;
         int r;
 
-        if (!q) {
-                if (request_new(cls, connection, url, method, &q) < 0)
-                        return MHD_NO;
-                *con_cls = q;
-                return MHD_YES; /* again for the body */
-        }
+        if (!q)
+                return MHD_NO;
+        if (!q->method)
+                return request_set(q, url, method) < 0 ? MHD_NO : MHD_YES; /* again for the body */
 
         if (*upload_data_size > 0)
                 return take_body(q, upload_data, upload_data_size);
@@ -407,6 +527,11 @@ enum MHD_Result http_request_handle(void *cls, struct MHD_Connection *connection
                 return MHD_YES;
         }
         return queue(q);
+}
+
+void listener_set_fallback(Listener *l, http_handler_t handler, void *userdata) {
+        l->fallback = handler;
+        l->fallback_userdata = userdata;
 }
 
 void http_requests_cancel(Listener *l) {

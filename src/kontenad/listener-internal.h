@@ -54,6 +54,10 @@ typedef struct Peer {
         struct Peer *next_upgraded;
 } Peer;
 
+typedef struct HttpHeader {
+        char *name, *value;
+} HttpHeader;
+
 typedef struct Route {
         char *method; /* NULL: a WebSocket */
         char **segments;
@@ -66,22 +70,25 @@ typedef struct Route {
 
 struct Listener {
         sd_event *event;
-        sd_event_source *accept_io, *io, *timer, *sweep;
+        sd_event_source *accept_io, *plain_io, *io, *timer, *sweep;
         struct MHD_Daemon *daemon;
         Ca *ca;
         gnutls_certificate_credentials_t credentials;
         gnutls_priority_t priority;
-        int fd;
-        uint16_t port;
+        int fd, plain_fd;
+        uint16_t port, plain_port;
         unsigned peers_max, peers_per_address_max;
         bool running; /* inside of MHD_run() */
 
         Route *routes;
         size_t n_routes;
+        http_handler_t fallback;
+        void *fallback_userdata;
 
         Peer *peers, *adding, *upgraded;
         unsigned n_peers, n_new;
         HttpRequest *suspended;
+        HttpStream *streams;
 };
 
 /* listener.c */
@@ -89,7 +96,7 @@ void listener_kick(Listener *l);   /* MHD has something to do that its epoll doe
 void listener_update(Listener *l); /* accept or not */
 
 /* peer.c */
-int peer_new_consume(Listener *l, int fd, const PeerAddress *address, socklen_t size);
+int peer_new_consume(Listener *l, int fd, bool plain, const PeerAddress *address, socklen_t size);
 void peer_end(Peer *p, bool goodbye); /* the TLS side */
 void peer_flush(Peer *p);             /* moves what can be moved; may end it */
 Peer *peer_ref(Peer *p);
@@ -100,10 +107,16 @@ int peer_upgrade(Peer *p, struct MHD_UpgradeResponseHandle *upgrade, WebSocket *
 void address_to_string(const PeerAddress *a, char ret[static INET6_ADDRSTRLEN]);
 
 /* http-request.c: called by MHD */
+void *http_request_begin(void *cls, const char *uri, struct MHD_Connection *connection);
 enum MHD_Result http_request_handle(void *cls, struct MHD_Connection *connection, const char *url,
                 const char *method, const char *version, const char *upload_data, size_t *upload_data_size,
                 void **con_cls);
 void http_request_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
                 enum MHD_RequestTerminationCode code);
 void http_requests_cancel(Listener *l);
+int http_request_answer(
+                HttpRequest *q, unsigned status, struct MHD_Response *response); /* response is consumed */
+struct MHD_Connection *http_request_connection(HttpRequest *q);
+Listener *http_request_listener(HttpRequest *q);
+void http_streams_cancel(Listener *l); /* http-stream.c */
 void route_done(Route *r);

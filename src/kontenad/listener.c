@@ -12,7 +12,10 @@
 #include "log.h"
 #include "string-util.h"
 
-#define PRIORITIES       "NORMAL:-VERS-ALL:+VERS-TLS1.3"
+/* Of TLS 1.2 only what has forward secrecy and authenticated encryption. Nodes speak 1.3: node-session.c sees to it. */
+#define PRIORITIES                                                                                          \
+        "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-KX-ALL:+ECDHE-ECDSA:+ECDHE-RSA:-CIPHER-ALL:"        \
+        "+AES-256-GCM:+CHACHA20-POLY1305:+AES-128-GCM:-MAC-ALL:+AEAD:%SERVER_PRECEDENCE"
 #define HTTP_TIMEOUT_SEC 60U /* of a connection that is kept alive */
 #define SWEEP_USEC       USEC_PER_SEC
 #define PRESSED_USEC     (2U * USEC_PER_SEC) /* time to say who one is, while others wait for that */
@@ -74,15 +77,17 @@ void listener_kick(Listener *l) {
 }
 
 void listener_update(Listener *l) {
-        int enabled = SD_EVENT_OFF;
+        int enabled = SD_EVENT_OFF, accept;
 
         if (!l->accept_io)
                 return;
 
         /* Others wait in the kernel's queue: a thousand nodes that come back at once are served one after another. */
-        (void) sd_event_source_set_enabled(l->accept_io,
-                        l->n_new < CHANNEL_UNAUTHENTICATED_MAX && l->n_peers < l->peers_max ? SD_EVENT_ON
-                                                                                            : SD_EVENT_OFF);
+        accept = l->n_new < CHANNEL_UNAUTHENTICATED_MAX && l->n_peers < l->peers_max ? SD_EVENT_ON
+                                                                                     : SD_EVENT_OFF;
+        (void) sd_event_source_set_enabled(l->accept_io, accept);
+        if (l->plain_io)
+                (void) sd_event_source_set_enabled(l->plain_io, accept);
         if (l->n_new == 0 || sd_event_source_get_enabled(l->sweep, &enabled) < 0 || enabled != SD_EVENT_OFF)
                 return;
         (void) sd_event_source_set_time_relative(l->sweep, SWEEP_USEC);
@@ -117,8 +122,7 @@ static bool address_has_too_many(Listener *l, const char *address) {
         return n >= l->peers_per_address_max;
 }
 
-static int on_accept(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
-        Listener *l = userdata;
+static int accept_some(Listener *l, sd_event_source *source, int fd, bool plain) {
 
         for (unsigned i = 0; i < ACCEPTS_MAX && l->n_new < CHANNEL_UNAUTHENTICATED_MAX &&
                              l->n_peers < l->peers_max;
@@ -147,13 +151,21 @@ static int on_accept(sd_event_source *source, int fd, uint32_t revents, void *us
                                         l->peers_per_address_max);
                         continue;
                 }
-                r = peer_new_consume(l, TAKE_FD(c), &address, size);
+                r = peer_new_consume(l, TAKE_FD(c), plain, &address, size);
                 if (r < 0)
                         log_warning_errno(r, "A connection from %s cannot be served: %m", text);
         }
 
         listener_update(l);
         return 0;
+}
+
+static int on_accept(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        return accept_some(userdata, source, fd, false);
+}
+
+static int on_accept_plain(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        return accept_some(userdata, source, fd, true);
 }
 
 static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
@@ -188,8 +200,8 @@ static void on_log(void *cls, const char *format, va_list ap) {
                 log_debug("libmicrohttpd: %.*s", (int) strcspn(message, "\n"), message);
 }
 
-static int listen_on(const ListenerConfig *config, KError *reterr) {
-        const char *shown = config->address ?: "all addresses";
+static int listen_on(const char *address, uint16_t port, KError *reterr) {
+        const char *shown = address ?: "all addresses";
         _cleanup_close_ int fd = -EBADF;
         union {
                 struct sockaddr sa;
@@ -199,22 +211,22 @@ static int listen_on(const ListenerConfig *config, KError *reterr) {
         int one = 1, zero = 0;
         socklen_t size;
 
-        if (config->address && inet_pton(AF_INET, config->address, &a.in.sin_addr) == 1) {
+        if (address && inet_pton(AF_INET, address, &a.in.sin_addr) == 1) {
                 a.in.sin_family = AF_INET;
-                a.in.sin_port = htons(config->port);
+                a.in.sin_port = htons(port);
                 size = sizeof(a.in);
         } else {
                 a.in6.sin6_family = AF_INET6;
-                a.in6.sin6_port = htons(config->port);
+                a.in6.sin6_port = htons(port);
                 size = sizeof(a.in6);
-                if (config->address && inet_pton(AF_INET6, config->address, &a.in6.sin6_addr) != 1)
+                if (address && inet_pton(AF_INET6, address, &a.in6.sin6_addr) != 1)
                         return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' is not an address to listen on.",
-                                        config->address);
+                                        address);
         }
 
         fd = socket(a.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd < 0 && errno == EAFNOSUPPORT && !config->address) {
-                a.in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(config->port) };
+        if (fd < 0 && errno == EAFNOSUPPORT && !address) {
+                a.in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(port) };
                 size = sizeof(a.in);
                 fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         }
@@ -222,11 +234,9 @@ static int listen_on(const ListenerConfig *config, KError *reterr) {
                 return kerror_set_errno(reterr, -errno, "No socket to listen on %s: %m.", shown);
         (void) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
         if (a.sa.sa_family == AF_INET6)
-                (void) setsockopt(
-                                fd, IPPROTO_IPV6, IPV6_V6ONLY, config->address ? &one : &zero, sizeof(int));
+                (void) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, address ? &one : &zero, sizeof(int));
         if (bind(fd, &a.sa, size) < 0 || listen(fd, BACKLOG) < 0)
-                return kerror_set_errno(
-                                reterr, -errno, "Cannot listen on port %u of %s: %m.", config->port, shown);
+                return kerror_set_errno(reterr, -errno, "Cannot listen on port %u of %s: %m.", port, shown);
 
         return TAKE_FD(fd);
 }
@@ -257,14 +267,14 @@ int listener_new(sd_event *event, Ca *ca, const ListenerConfig *config, Listener
         assert(config);
         assert(ret);
 
-        fd = config->fd >= 0 ? config->fd : listen_on(config, reterr);
+        fd = config->fd >= 0 ? config->fd : listen_on(config->address, config->port, reterr);
         if (fd < 0)
                 return fd;
 
         l = new0(Listener, 1);
         if (!l)
                 return -ENOMEM;
-        l->fd = -EBADF;
+        l->fd = l->plain_fd = -EBADF;
         l->event = sd_event_ref(event);
         l->ca = ca;
         l->fd = TAKE_FD(fd);
@@ -275,6 +285,15 @@ int listener_new(sd_event *event, Ca *ca, const ListenerConfig *config, Listener
         r = port_of(l->fd, &l->port);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The socket to listen on has no address: %m.");
+
+        if (config->plain_address) {
+                l->plain_fd = listen_on(config->plain_address, config->plain_port, reterr);
+                if (l->plain_fd < 0)
+                        return l->plain_fd;
+                r = port_of(l->plain_fd, &l->plain_port);
+                if (r < 0)
+                        return kerror_set_errno(reterr, r, "The socket for plain HTTP has no address: %m.");
+        }
 
         if (gnutls_certificate_allocate_credentials(&l->credentials) < 0 ||
                         gnutls_priority_init(&l->priority, PRIORITIES, NULL) < 0)
@@ -296,8 +315,9 @@ int listener_new(sd_event *event, Ca *ca, const ListenerConfig *config, Listener
                                                      MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
                         0, NULL, NULL, http_request_handle, l, MHD_OPTION_EXTERNAL_LOGGER, on_log, l,
                         MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_NOTIFY_COMPLETED,
-                        http_request_completed, l, MHD_OPTION_CONNECTION_LIMIT, l->peers_max * 2,
-                        MHD_OPTION_CONNECTION_TIMEOUT, HTTP_TIMEOUT_SEC, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                        http_request_completed, l, MHD_OPTION_URI_LOG_CALLBACK, http_request_begin, l,
+                        MHD_OPTION_CONNECTION_LIMIT, l->peers_max * 2, MHD_OPTION_CONNECTION_TIMEOUT,
+                        HTTP_TIMEOUT_SEC, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                         (size_t) LISTENER_HEAD_SIZE_MAX, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
         if (!l->daemon)
                 return kerror_set(reterr, K_INTERNAL, "libmicrohttpd cannot be started.");
@@ -309,6 +329,8 @@ int listener_new(sd_event *event, Ca *ca, const ListenerConfig *config, Listener
         if (r < 0)
                 return r;
         r = sd_event_add_io(event, &l->accept_io, l->fd, EPOLLIN, on_accept, l);
+        if (r >= 0 && l->plain_fd >= 0)
+                r = sd_event_add_io(event, &l->plain_io, l->plain_fd, EPOLLIN, on_accept_plain, l);
         if (r < 0)
                 return r;
         (void) sd_event_source_set_description(l->io, "listener-http");
@@ -326,9 +348,12 @@ Listener *listener_free(Listener *l) {
                 return NULL;
 
         l->accept_io = sd_event_source_disable_unref(l->accept_io);
+        l->plain_io = sd_event_source_disable_unref(l->plain_io);
         safe_close(l->fd);
+        safe_close(l->plain_fd);
         if (l->daemon) {
                 http_requests_cancel(l);
+                http_streams_cancel(l);
                 for (unsigned i = 0; i < LAST_ROUNDS; i++) {
                         run(l);
                         DL_FOREACH_SAFE(l->peers, p, next)
@@ -355,4 +380,8 @@ Listener *listener_free(Listener *l) {
 
 uint16_t listener_port(const Listener *l) {
         return l->port;
+}
+
+uint16_t listener_plain_port(const Listener *l) {
+        return l->plain_port;
 }

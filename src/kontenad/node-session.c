@@ -151,7 +151,9 @@ static const WebSocketHandler socket_handler = {
 static int on_accept(HttpRequest *request, void *userdata) {
         _cleanup_kerror_ KError error = KERROR_NULL;
 
-        if (http_request_peer_key(request))
+        if (http_request_tls(request) < 13)
+                (void) kerror_set(&error, K_NOT_SUPPORTED, "The node channel needs TLS 1.3.");
+        else if (http_request_peer_key(request))
                 return 1;
 
         (void) kerror_set(&error, K_NOT_AUTHENTICATED, "The node channel needs a client certificate.");

@@ -234,7 +234,7 @@ static const TlsHandler pump_handler = {
         .failed = on_failed,
 };
 
-int peer_new_consume(Listener *l, int fd, const PeerAddress *address, socklen_t size) {
+int peer_new_consume(Listener *l, int fd, bool plain, const PeerAddress *address, socklen_t size) {
         _cleanup_close_ int owned = fd;
         int timeout = USER_TIMEOUT_MSEC, one = 1, r;
         Peer *p;
@@ -253,8 +253,8 @@ int peer_new_consume(Listener *l, int fd, const PeerAddress *address, socklen_t 
         p->sockaddr = *address;
         p->sockaddr_size = size;
         address_to_string(address, p->address);
-        r = tls_new_consume(
-                        l->event, TAKE_FD(owned), l->credentials, l->priority, &pump_handler, p, &p->tls);
+        r = tls_new_consume(l->event, TAKE_FD(owned), plain ? NULL : l->credentials, l->priority,
+                        &pump_handler, p, &p->tls);
         if (r < 0) {
                 peer_unref(p);
                 return r;

@@ -10,7 +10,7 @@
 
 struct TlsConnection {
         int fd;
-        gnutls_session_t session;
+        gnutls_session_t session; /* NULL: plain */
         sd_event_source *io,
                         *pending; /* pending: bytes that GnuTLS holds, of which the socket does not tell */
         const TlsHandler *handler;
@@ -33,7 +33,7 @@ static void update(TlsConnection *c) {
         }
         (void) sd_event_source_set_io_events(c->io, events);
 
-        pending = c->ready && c->want_in && gnutls_record_check_pending(c->session) > 0;
+        pending = c->session && c->ready && c->want_in && gnutls_record_check_pending(c->session) > 0;
         (void) sd_event_source_set_enabled(c->pending, pending ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
 }
 
@@ -71,7 +71,35 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
 static int on_pending(sd_event_source *source, void *userdata) {
         TlsConnection *c = userdata;
 
+        if (!c->ready) { /* a plain one, just made */
+                c->ready = true;
+                update(c);
+                c->handler->ready(c, c->userdata);
+                return 0;
+        }
         c->handler->io(c, c->want_in, false, c->userdata);
+        return 0;
+}
+
+static int session_new(TlsConnection *c, int fd, gnutls_certificate_credentials_t credentials,
+                gnutls_priority_t priority) {
+        int r;
+
+        r = gnutls_init(&c->session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
+        if (r >= 0)
+                r = gnutls_priority_set(c->session, priority);
+        if (r >= 0)
+                r = gnutls_credentials_set(c->session, GNUTLS_CRD_CERTIFICATE, credentials);
+        if (r < 0) {
+                log_debug("No TLS session: %s", gnutls_strerror(r));
+                return -ENOMEM;
+        }
+
+        gnutls_session_set_ptr(c->session, c);
+        gnutls_transport_set_int(c->session, fd);
+        /* Any certificate will do, also none: the handshake proves that the peer owns the key, and the key is who it is.
+         * Whether a key is wanted is for the routes to say. */
+        gnutls_certificate_server_set_request(c->session, GNUTLS_CERT_REQUEST);
         return 0;
 }
 
@@ -93,26 +121,13 @@ int tls_new_consume(sd_event *event, int fd, gnutls_certificate_credentials_t cr
         c->handler = handler;
         c->userdata = userdata;
 
-        r = gnutls_init(&c->session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
+        r = credentials ? session_new(c, fd, credentials, priority) : 0;
         if (r >= 0)
-                r = gnutls_priority_set(c->session, priority);
-        if (r >= 0)
-                r = gnutls_credentials_set(c->session, GNUTLS_CRD_CERTIFICATE, credentials);
-        if (r < 0) {
-                log_debug("No TLS session: %s", gnutls_strerror(r));
-                r = -ENOMEM;
-        } else {
-                gnutls_session_set_ptr(c->session, c);
-                gnutls_transport_set_int(c->session, fd);
-                /* Any certificate will do, also none: the handshake proves that the peer owns the key, and the key is who
-                 * it is. Whether a key is wanted is for the routes to say. */
-                gnutls_certificate_server_set_request(c->session, GNUTLS_CERT_REQUEST);
-                r = sd_event_add_io(event, &c->io, fd, EPOLLIN, on_io, c);
-        }
+                r = sd_event_add_io(event, &c->io, fd, credentials ? EPOLLIN : 0, on_io, c);
         if (r >= 0)
                 r = sd_event_add_defer(event, &c->pending, on_pending, c);
         if (r >= 0)
-                r = sd_event_source_set_enabled(c->pending, SD_EVENT_OFF);
+                r = sd_event_source_set_enabled(c->pending, credentials ? SD_EVENT_OFF : SD_EVENT_ONESHOT);
         if (r < 0) {
                 tls_free(c, false);
                 return r;
@@ -147,6 +162,12 @@ void *tls_userdata(TlsConnection *c) {
         return c->userdata;
 }
 
+unsigned tls_version(TlsConnection *c) {
+        if (!c->session)
+                return 0;
+        return gnutls_protocol_get_version(c->session) == GNUTLS_TLS1_3 ? 13 : 12;
+}
+
 void tls_want(TlsConnection *c, bool in, bool out) {
         c->want_in = in;
         c->want_out = out;
@@ -155,6 +176,13 @@ void tls_want(TlsConnection *c, bool in, bool out) {
 
 ssize_t tls_recv(TlsConnection *c, void *data, size_t size) {
         ssize_t n;
+
+        if (!c->session) {
+                n = recv(c->fd, data, size, MSG_DONTWAIT);
+                if (n >= 0)
+                        return n;
+                return errno == EINTR ? -EAGAIN : -errno;
+        }
 
         n = gnutls_record_recv(c->session, data, size);
         if (n >= 0)
@@ -169,6 +197,13 @@ ssize_t tls_recv(TlsConnection *c, void *data, size_t size) {
 ssize_t tls_send(TlsConnection *c, const void *data, size_t size) {
         ssize_t n;
 
+        if (!c->session) {
+                n = send(c->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+                if (n >= 0)
+                        return n;
+                return errno == EINTR ? -EAGAIN : -errno;
+        }
+
         n = gnutls_record_send(c->session, data, size);
         if (n >= 0)
                 return n;
@@ -180,6 +215,8 @@ int tls_peer_key(TlsConnection *c, char **ret) {
         const gnutls_datum_t *der;
         unsigned n;
 
+        if (!c->session)
+                return -ENODATA;
         if (gnutls_certificate_type_get2(c->session, GNUTLS_CTYPE_CLIENT) != GNUTLS_CRT_X509)
                 return -ENODATA;
         der = gnutls_certificate_get_peers(c->session, &n);

@@ -16,14 +16,15 @@ typedef struct TlsHandler {
         void (*failed)(TlsConnection *c, const char *why, void *userdata); /* in the handshake; free it */
 } TlsHandler;
 
-/* Takes over fd, also on failure. None of the handlers is called from inside of a tls_*() function. */
+/* Takes over fd, also on failure. credentials NULL: no TLS at all, bytes as they are. None of the handlers is called from inside of a tls_*() function. */
 int tls_new_consume(sd_event *event, int fd, gnutls_certificate_credentials_t credentials,
                 gnutls_priority_t priority, const TlsHandler *handler, void *userdata, TlsConnection **ret);
 /* goodbye: what was given to tls_send() is followed by an orderly end. Never waits. */
 TlsConnection *tls_free(TlsConnection *c, bool goodbye);
 
 void tls_set_handler(TlsConnection *c, const TlsHandler *handler, void *userdata);
-void *tls_userdata(TlsConnection *c); /* for the certificate callback: gnutls_session_get_ptr() is c */
+void *tls_userdata(TlsConnection *c);   /* for the certificate callback: gnutls_session_get_ptr() is c */
+unsigned tls_version(TlsConnection *c); /* 12, 13; 0: none */
 void tls_want(TlsConnection *c, bool in, bool out);
 
 /* Bytes, 0 at an orderly end, -EAGAIN, other errors. After -EAGAIN tls_send() is to be called with the same bytes again. */
