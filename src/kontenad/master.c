@@ -20,7 +20,9 @@
 #include "node-session.h"
 #include "node-tracker.h"
 #include "operation.h"
+#include "parse-util.h"
 #include "rescheduler.h"
+#include "rest.h"
 #include "settings.h"
 #include "store.h"
 #include "streams.h"
@@ -32,6 +34,7 @@ Master *master_free(Master *m) {
         if (!m)
                 return NULL;
 
+        rest_stop(m->rest);
         m->log_streams = log_streams_free(m->log_streams);
         m->data_copies = data_copies_free(m->data_copies);
         m->streams = streams_free(m->streams);
@@ -39,6 +42,7 @@ Master *master_free(Master *m) {
         m->listener = listener_free(m->listener);
         m->audit_verify = audit_verify_free(m->audit_verify);
         operations_abort(m);
+        m->rest = rest_free(m->rest);
         m->bus_face = bus_face_free(m->bus_face);
         m->job_runner = job_runner_free(m->job_runner);
         m->rescheduler = rescheduler_free(m->rescheduler);
@@ -127,7 +131,29 @@ static int start_engine(Master *m, KError *reterr) {
         return 0;
 }
 
+/* ADDRESS:PORT, [ADDRESS]:PORT */
+static int take_plain(const char *text, char **ret_address, uint16_t *ret_port, KError *reterr) {
+        const char *colon = strrchr(text, ':'), *start = text, *end = colon;
+        char *address;
+
+        if (colon && text[0] == '[' && colon > text && colon[-1] == ']') {
+                start++;
+                end--;
+        } else if (colon && strchr(text, ':') != colon)
+                colon = NULL;
+        if (!colon || end == start || parse_port(colon + 1, ret_port) < 0)
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "HttpListen=%s is not ADDRESS:PORT or [ADDRESS]:PORT.", text);
+        address = strndup(start, (size_t) (end - start));
+        if (!address)
+                return -ENOMEM;
+
+        *ret_address = address;
+        return 0;
+}
+
 static int start_listener(Master *m, KError *reterr) {
+        _cleanup_free_ char *plain = NULL;
         ListenerConfig listen = {
                 .address = m->config->listen_address,
                 .port = m->config->port,
@@ -136,6 +162,14 @@ static int start_listener(Master *m, KError *reterr) {
         CaConfig ca = ca_config(m->config);
         int r;
 
+        if (m->config->http_listen) {
+                r = take_plain(m->config->http_listen, &plain, &listen.plain_port, reterr);
+                if (r < 0)
+                        return r;
+                listen.plain_address = plain;
+                log_notice("Plain HTTP is served on %s: for a proxy in front that speaks TLS.",
+                                m->config->http_listen);
+        }
         r = ca_new(m->event, m->keyring, &ca, &m->ca, reterr);
         if (r < 0)
                 return r;
@@ -145,6 +179,9 @@ static int start_listener(Master *m, KError *reterr) {
         r = node_sessions_listen(m->sessions, m->listener);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The channel of nodes cannot be served: %m.");
+        r = rest_new(m, &m->rest, reterr);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "The REST face cannot be made: %m.");
 
         return 0;
 }
@@ -196,8 +233,9 @@ int master_reload(Master *m, KError *reterr) {
         r = ca_reload(m->ca, &ca, reterr);
         if (r < 0)
                 return r;
-        if (!streq_ptr(c->listen_address, m->config->listen_address) || c->port != m->config->port)
-                log_notice("ListenAddress= and Port= take effect when kontenad is restarted.");
+        if (!streq_ptr(c->listen_address, m->config->listen_address) || c->port != m->config->port ||
+                        !streq_ptr(c->http_listen, m->config->http_listen))
+                log_notice("ListenAddress=, Port= and HttpListen= take effect when kontenad is restarted.");
 
         log_set_max_level(c->log_level);
         config_free(m->config);

@@ -24,6 +24,7 @@ typedef struct Master {
         struct Rescheduler *rescheduler;    /* starts deploys by itself */
         struct JobRunner *job_runner;       /* starts jobs by their schedule */
         struct BusFace *bus_face;
+        struct Rest *rest;
         struct LogStreams *log_streams;
         struct Streams *streams;
         struct CallerStream *caller_streams; /* of those, what callers hold */

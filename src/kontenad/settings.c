@@ -6,9 +6,13 @@
 #include "log.h"
 #include "string-util.h"
 
+#define API_VERSION_DEFAULT "1.6.4"
+
 static const ConfItem items[] = {
         { "Master", "ListenAddress", conf_set_string, offsetof(Config, listen_address) },
         { "Master", "Port", conf_set_port, offsetof(Config, port) },
+        { "Master", "HttpListen", conf_set_string, offsetof(Config, http_listen) },
+        { "Master", "ApiVersion", conf_set_string, offsetof(Config, api_version) },
         { "Master", "AdvertiseURL", conf_set_string, offsetof(Config, advertised_url) },
         { "Master", "ServerNames", conf_set_strv, offsetof(Config, server_names) },
         { "Master", "Certificate", conf_set_path, offsetof(Config, certificate) },
@@ -32,6 +36,8 @@ Config *config_free(Config *c) {
         free(c->certificate);
         free(c->private_key);
         free(c->advertised_url);
+        free(c->http_listen);
+        free(c->api_version);
         free(c->state_directory);
         free(c);
         return NULL;
@@ -62,6 +68,18 @@ int config_load(Config **ret) {
         r = conf_read(directories, "kontenad.conf", items, ELEMENTSOF(items), c, warn, NULL);
         if (r < 0)
                 return r;
+
+        /* Clients compare it with their own; a header cannot have everything. */
+        if (isempty(c->api_version) || strlen(c->api_version) > 32 ||
+                        strspn(c->api_version, "0123456789.abcdefghijklmnopqrstuvwxyz-") !=
+                                        strlen(c->api_version)) {
+                if (!isempty(c->api_version))
+                        log_warning("ApiVersion=%s is not a version, using " API_VERSION_DEFAULT ".",
+                                        c->api_version);
+                r = free_and_strdup(&c->api_version, API_VERSION_DEFAULT);
+                if (r < 0)
+                        return r;
+        }
 
         *ret = TAKE_PTR(c);
         return 0;

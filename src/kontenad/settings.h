@@ -10,8 +10,10 @@ typedef struct Config {
         char **server_names;             /* ServerNames= */
         char *certificate, *private_key; /* Certificate=, PrivateKey= */
         char *advertised_url;            /* AdvertiseURL=; NULL: from the host name */
-        int log_level;                   /* LogLevel= */
-        char *state_directory;           /* $STATE_DIRECTORY, else /var/lib/kontena/master */
+        char *http_listen;               /* HttpListen=; NULL: no plain HTTP */
+        char *api_version;     /* ApiVersion=: of the original, which its clients compare with theirs */
+        int log_level;         /* LogLevel= */
+        char *state_directory; /* $STATE_DIRECTORY, else /var/lib/kontena/master */
 } Config;
 
 /* From $CONFIGURATION_DIRECTORY, or /etc/kontena, and the other usual places. */
