@@ -75,7 +75,7 @@
 /* The REST face */
 #define REST_CALLS_MAX                       1024U /* requests that have no answer yet, streams too */
 #define REST_CALLS_PER_ADDRESS_MAX           256U
-#define REST_LOGINS_PER_MINUTE_MAX           60U    /* of one address, and of one account */
+#define REST_LOGINS_PER_MINUTE_MAX           60U /* of one address, and of one account */
 #define REST_LOGINS_REMEMBERED_MAX           16384U /* addresses and accounts; when full, others share one count */
 #define REST_FORM_VALUES_MAX                 256U
 #define REST_FIELD_ERRORS_MAX                1024U
