@@ -125,7 +125,7 @@ int read_file_at(int dir_fd, const char *path, size_t max, char **ret, size_t *r
         return 0;
 }
 
-static int fsync_directory_of(const char *path) {
+int fsync_directory_of(const char *path) {
         _cleanup_free_ char *copy = NULL;
         _cleanup_close_ int fd = -EBADF;
 

@@ -34,6 +34,9 @@ int read_file_at(int dir_fd, const char *path, size_t max, char **ret, size_t *r
  * the old or the new content is there. */
 int write_file_atomic(const char *path, const void *data, size_t size, mode_t mode);
 
+/* After a rename(2) or unlink(2) of the path. */
+int fsync_directory_of(const char *path);
+
 /* mkdir -p; an existing directory is fine. */
 int mkdir_p(const char *path, mode_t mode);
 

@@ -168,6 +168,8 @@
 #define PROCESS_COMMAND_MAX                  1024U /* bytes of one command line that are shown */
 #define CGROUPS_READ_MAX                     1024U /* of one instance: a container may make its own */
 
+#define AUTHORITIES_SIZE_MAX                 (64U * 1024U) /* of ca.pem */
+
 /* Volumes */
 #define VOLUMES_PER_GRID_MAX                 4096U
 #define VOLUME_SNAPSHOTS_MAX                 64U                  /* of one volume on one node */

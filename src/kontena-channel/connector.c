@@ -93,7 +93,7 @@ static void explain_certificate(Connector *c, KError *ret) {
         _cleanup_(x509_chain_done) X509Chain chain = {}, ca = {};
 
         if (c->ca_file && load_ca(c->ca_file, &ca) >= 0 && connector_peer_chain(c, &chain) >= 0 &&
-                        peer_check(&chain, ca.certificates[0], c->host, time(NULL), c->authority, ret) < 0 &&
+                        peer_check(&chain, &ca, c->host, time(NULL), c->authority, ret) < 0 &&
                         kerror_is_set(ret))
                 return;
 

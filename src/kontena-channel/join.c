@@ -46,7 +46,8 @@ static int take_ca(Fetch *f, Connector *c) {
         }
         if (r < 0)
                 return r;
-        r = peer_check(&chain, authority, connector_host(c), time(NULL), connector_authority(c), &f->error);
+        r = peer_check(&chain, &(X509Chain){ &authority, 1 }, connector_host(c), time(NULL),
+                        connector_authority(c), &f->error);
         if (r < 0)
                 return r;
 

@@ -22,14 +22,14 @@ int peer_find_authority(const X509Chain *chain, const char *fingerprint, gnutls_
         return -ENOENT;
 }
 
-static bool is_trusted(const X509Chain *chain, gnutls_x509_crt_t authority) {
+static bool is_trusted(const X509Chain *chain, const X509Chain *authorities) {
         gnutls_x509_trust_list_t list;
         unsigned status = ~0U;
         bool trusted;
 
         if (gnutls_x509_trust_list_init(&list, 0) < 0)
                 return false;
-        trusted = gnutls_x509_trust_list_add_cas(list, &authority, 1, 0) >= 0 &&
+        trusted = gnutls_x509_trust_list_add_cas(list, authorities->certificates, authorities->n, 0) >= 0 &&
                   gnutls_x509_trust_list_verify_crt(list, chain->certificates, chain->n,
                                   GNUTLS_VERIFY_DISABLE_TIME_CHECKS, &status, NULL) >= 0 &&
                   status == 0;
@@ -44,7 +44,7 @@ static void format_time(time_t t, char *ret, size_t size) {
                 (void) snprintf(ret, size, "?");
 }
 
-int peer_check(const X509Chain *chain, gnutls_x509_crt_t authority, const char *host, time_t now,
+int peer_check(const X509Chain *chain, const X509Chain *authorities, const char *host, time_t now,
                 const char *where, KError *reterr) {
         char now_text[64], then_text[64];
         time_t activation, expiration;
@@ -56,18 +56,19 @@ int peer_check(const X509Chain *chain, gnutls_x509_crt_t authority, const char *
                                 where);
         leaf = chain->certificates[0];
 
-        if (!is_trusted(chain, authority)) {
+        if (!is_trusted(chain, authorities)) {
                 _cleanup_free_ char *theirs = NULL, *ours = NULL;
 
                 r = certificate_fingerprint(chain->certificates[chain->n - 1], &theirs);
                 if (r >= 0)
-                        r = certificate_fingerprint(authority, &ours);
+                        r = certificate_fingerprint(authorities->certificates[0], &ours);
                 if (r < 0)
                         return r;
                 return kerror_set(reterr, K_NOT_AUTHENTICATED,
                                 "The master at %s shows a certificate of another authority (fingerprint "
-                                "%s), not the one of the join "
-                                "token (%s); was it installed anew, or is this another machine?",
+                                "%s), not of the one that this machine trusts (%s); was it installed anew, "
+                                "was its authority replaced while this machine was away, or is it another "
+                                "master?",
                                 where, theirs, ours);
         }
 

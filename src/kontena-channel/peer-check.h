@@ -7,9 +7,9 @@
 #include "kerror.h"
 #include "macro.h"
 
-/* Says why the certificates that a master shows are refused: another authority, not yet or no longer valid (with both clocks),
+/* Says why the certificates that a master shows are refused: another authority than those trusted (at least one), not yet or no longer valid (with both clocks),
  * another name. 0 if nothing is wrong with them. where is the master's HOST:PORT for the sentence. */
-int peer_check(const X509Chain *chain, gnutls_x509_crt_t authority, const char *host, time_t now,
+int peer_check(const X509Chain *chain, const X509Chain *authorities, const char *host, time_t now,
                 const char *where, KError *reterr);
 
 /* The certificate of the chain that has the fingerprint; -ENOENT. */

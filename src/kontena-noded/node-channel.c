@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "authorities.h"
 #include "file-util.h"
 #include "inspect.h"
 #include "join-token.h"
@@ -199,6 +200,18 @@ static void method_instance_restart(Manager *m, uint64_t id, json_object *params
         reply(m->channel, id, &error);
 }
 
+static void method_authorities_set(Manager *m, uint64_t id, json_object *params) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        const char *pem;
+
+        if (json_get_string(params, "certificates", &pem, &error) >= 0 &&
+                        authorities_replace(m->config->state_directory, pem, &error) >= 0) {
+                log_info("The master has said whom to trust from now on.");
+                manager_report_soon(m);
+        }
+        reply(m->channel, id, &error);
+}
+
 static void method_logs_open(Manager *m, uint64_t id, json_object *params) {
         _cleanup_kerror_ KError error = KERROR_NULL;
 
@@ -219,6 +232,7 @@ static const struct {
 } methods[] = {
         { "desired.replace", method_desired_replace },
         { "desired.update", method_desired_update },
+        { "authorities.set", method_authorities_set },
         { "instance.restart", method_instance_restart },
         { "instance.inspect", inspect_instance },
         { "instance.top", inspect_processes },

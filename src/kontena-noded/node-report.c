@@ -7,6 +7,7 @@
 #include <systemd/sd-id128.h>
 #include <unistd.h>
 
+#include "authorities.h"
 #include "file-util.h"
 #include "json-util.h"
 #include "log.h"
@@ -177,6 +178,16 @@ static int add_runtime(Manager *m, json_object *report) {
         return r;
 }
 
+static int add_authorities(Manager *m, json_object *report) {
+        _cleanup_free_ char *digest = NULL;
+        int r;
+
+        r = authorities_read_digest(m->config->state_directory, &digest);
+        if (r == -ENOENT)
+                return 0;
+        return r < 0 ? r : json_add_string(report, "authorities", digest);
+}
+
 int node_report_build(Manager *m, json_object **ret) {
         _cleanup_json_ json_object *report = json_object_new_object();
         char *const drivers[] = { (char *) "local", NULL };
@@ -198,6 +209,8 @@ int node_report_build(Manager *m, json_object **ret) {
                 r = json_add_strv(report, "volume_drivers", drivers);
         if (r >= 0 && m->secrets)
                 r = json_add_string(report, "secret_key", secrets_public_key(m->secrets));
+        if (r >= 0)
+                r = add_authorities(m, report);
         if (r >= 0)
                 r = json_add_string(report, "systemd", m->systemd_version);
         if (r >= 0)

@@ -38,6 +38,7 @@ void manager_image_list(Manager *m, uint64_t id, json_object *params);
 void manager_image_prune(Manager *m, uint64_t id, json_object *params);
 
 /* noded.c */
+void manager_report_soon(Manager *m); /* this machine, to the master */
 void manager_update_status(Manager *m);
 /* message_id: of message-id.h, or NULL. */
 void manager_say(Manager *m, const char *message_id, const char *severity, const char *type,

@@ -171,6 +171,11 @@ static int on_report(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
+void manager_report_soon(Manager *m) {
+        (void) sd_event_source_set_time(m->report, 0);
+        (void) sd_event_source_set_enabled(m->report, SD_EVENT_ONESHOT);
+}
+
 /* Images that instances stand on, or are about to. */
 static int images_in_use(Manager *m, char ***ret) {
         _cleanup_strv_free_ char **l = NULL;

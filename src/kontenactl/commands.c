@@ -59,6 +59,7 @@ const CommandDef *const command_families[] = {
         job_commands,
         event_commands,
         audit_commands,
+        master_commands,
         hidden_commands,
         NULL,
 };

@@ -13,6 +13,7 @@ extern const CommandDef deploy_commands[];
 extern const CommandDef job_commands[];
 extern const CommandDef event_commands[];
 extern const CommandDef audit_commands[];
+extern const CommandDef master_commands[];
 extern const CommandDef exec_commands[];
 extern const CommandDef volume_commands[];
 extern const CommandDef vault_commands[];

@@ -164,6 +164,7 @@ DECLARE_COMMAND(command_cp);
 DECLARE_COMMAND(command_exec);
 DECLARE_COMMAND(command_attach);
 DECLARE_COMMAND(command_event_list);
+DECLARE_COMMAND(command_master_ca);
 DECLARE_COMMAND(command_audit_list);
 DECLARE_COMMAND(command_audit_verify);
 DECLARE_COMMAND(command_status);

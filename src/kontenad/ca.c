@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "ca.h"
+#include "ca-internal.h"
 
-#include <gnutls/x509.h>
-
-#include "certificate.h"
 #include "file-util.h"
 #include "host-names.h"
 #include "log.h"
@@ -12,26 +9,6 @@
 #define CHECK_USEC        (24ULL * 3600ULL * USEC_PER_SEC)
 #define RENEW_BEFORE_USEC (30ULL * 24ULL * 3600ULL * USEC_PER_SEC)
 #define PEM_SIZE_MAX      (1024U * 1024U)
-
-/* What is shown in handshakes. An older one may still be in use by a handshake that is half done. */
-typedef struct Shown {
-        gnutls_pcert_st *chain;
-        unsigned n_chain;
-        gnutls_privkey_t key;
-} Shown;
-
-struct Ca {
-        sd_event_source *timer;
-        Keyring *keyring;
-
-        char *directory; /* STATE_DIRECTORY/tls */
-        char **server_names;
-        char *certificate, *private_key; /* the administrator's */
-
-        Shown shown, previous;
-        char *pem, *fingerprint;
-        uint64_t expires_at;
-};
 
 static void shown_done(Shown *s) {
         for (unsigned i = 0; i < s->n_chain; i++)
@@ -42,30 +19,30 @@ static void shown_done(Shown *s) {
         *s = (Shown){};
 }
 
-static int gnutls_error(int e, const char *what, KError *reterr) {
+int ca_gnutls_error(int e, const char *what, KError *reterr) {
         if (e == GNUTLS_E_MEMORY_ERROR)
                 return -ENOMEM;
         return kerror_set(reterr, K_INTERNAL, "%s: %s.", what, gnutls_strerror(e));
 }
 
-static char *path_of(Ca *ca, const char *name) {
+char *ca_path_of(Ca *ca, const char *name) {
         return strjoin(ca->directory, "/", name);
 }
 
-static int save_sealed(Ca *ca, const char *name, gnutls_x509_privkey_t key, KError *reterr) {
+int ca_save_key(Ca *ca, const char *name, const char *context, gnutls_x509_privkey_t key, KError *reterr) {
         _cleanup_free_ char *path = NULL;
         _cleanup_free_ void *sealed = NULL;
         gnutls_datum_t der = {};
         size_t size;
         int r;
 
-        path = path_of(ca, name);
+        path = ca_path_of(ca, name);
         if (!path)
                 return -ENOMEM;
         r = gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_DER, &der);
         if (r < 0)
-                return gnutls_error(r, "A private key cannot be exported", reterr);
-        r = keyring_seal(ca->keyring, name, der.data, der.size, &sealed, &size);
+                return ca_gnutls_error(r, "A private key cannot be exported", reterr);
+        r = keyring_seal(ca->keyring, context, der.data, der.size, &sealed, &size);
         gnutls_memset(der.data, 0, der.size);
         gnutls_free(der.data);
         if (r < 0)
@@ -77,7 +54,7 @@ static int save_sealed(Ca *ca, const char *name, gnutls_x509_privkey_t key, KErr
         return 0;
 }
 
-static int load_sealed(Ca *ca, const char *name, gnutls_x509_privkey_t *ret, KError *reterr) {
+int ca_load_key(Ca *ca, const char *name, const char *context, gnutls_x509_privkey_t *ret, KError *reterr) {
         _cleanup_(x509_privkey_deinitp) gnutls_x509_privkey_t key = NULL;
         _cleanup_free_ char *path = NULL, *sealed = NULL;
         gnutls_datum_t der;
@@ -85,7 +62,7 @@ static int load_sealed(Ca *ca, const char *name, gnutls_x509_privkey_t *ret, KEr
         void *data;
         int r;
 
-        path = path_of(ca, name);
+        path = ca_path_of(ca, name);
         if (!path)
                 return -ENOMEM;
         r = read_file(path, PEM_SIZE_MAX, &sealed, &size);
@@ -93,7 +70,7 @@ static int load_sealed(Ca *ca, const char *name, gnutls_x509_privkey_t *ret, KEr
                 return r;
         if (r < 0)
                 return kerror_set_errno(reterr, r, "'%s' cannot be read: %m.", path);
-        r = keyring_open(ca->keyring, name, sealed, size, &data, &n);
+        r = keyring_open(ca->keyring, context, sealed, size, &data, &n);
         if (r == -EBADMSG)
                 return kerror_set(reterr, K_INTERNAL,
                                 "'%s' was not sealed with this master's key: was 'master.key' replaced?",
@@ -108,20 +85,20 @@ static int load_sealed(Ca *ca, const char *name, gnutls_x509_privkey_t *ret, KEr
         erase_memory(data, n);
         free(data);
         if (r < 0)
-                return gnutls_error(r, "A private key cannot be read", reterr);
+                return ca_gnutls_error(r, "A private key cannot be read", reterr);
 
         *ret = TAKE_PTR(key);
         return 0;
 }
 
-static int load_certificate(Ca *ca, const char *name, gnutls_x509_crt_t *ret, KError *reterr) {
+int ca_load_certificate(Ca *ca, const char *name, gnutls_x509_crt_t *ret, KError *reterr) {
         _cleanup_(x509_crt_deinitp) gnutls_x509_crt_t crt = NULL;
         _cleanup_free_ char *path = NULL, *pem = NULL;
         gnutls_datum_t d;
         size_t size;
         int r;
 
-        path = path_of(ca, name);
+        path = ca_path_of(ca, name);
         if (!path)
                 return -ENOMEM;
         r = read_file(path, PEM_SIZE_MAX, &pem, &size);
@@ -134,23 +111,23 @@ static int load_certificate(Ca *ca, const char *name, gnutls_x509_crt_t *ret, KE
         if (r >= 0)
                 r = gnutls_x509_crt_import(crt, &d, GNUTLS_X509_FMT_PEM);
         if (r < 0)
-                return gnutls_error(r, path, reterr);
+                return ca_gnutls_error(r, path, reterr);
 
         *ret = TAKE_PTR(crt);
         return 0;
 }
 
-static int save_certificate(Ca *ca, const char *name, gnutls_x509_crt_t crt, KError *reterr) {
+int ca_save_certificate(Ca *ca, const char *name, gnutls_x509_crt_t crt, KError *reterr) {
         _cleanup_free_ char *path = NULL;
         gnutls_datum_t pem = {};
         int r;
 
-        path = path_of(ca, name);
+        path = ca_path_of(ca, name);
         if (!path)
                 return -ENOMEM;
         r = gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &pem);
         if (r < 0)
-                return gnutls_error(r, "A certificate cannot be exported", reterr);
+                return ca_gnutls_error(r, "A certificate cannot be exported", reterr);
         r = write_file_atomic(path, pem.data, pem.size, 0644);
         gnutls_free(pem.data);
         if (r < 0)
@@ -165,10 +142,10 @@ static int authority_get(
         _cleanup_(x509_crt_deinitp) gnutls_x509_crt_t crt = NULL;
         int r, q;
 
-        r = load_sealed(ca, "ca.key", &key, reterr);
+        r = ca_load_key(ca, CA_KEY, CA_KEY, &key, reterr);
         if (r < 0 && r != -ENOENT)
                 return r;
-        q = load_certificate(ca, "ca.pem", &crt, reterr);
+        q = ca_load_certificate(ca, CA_CERTIFICATE, &crt, reterr);
         if (q < 0 && q != -ENOENT)
                 return q;
         if (r == -ENOENT && q >= 0)
@@ -183,14 +160,14 @@ static int authority_get(
                         r = certificate_key_new(&key, reterr);
                         if (r < 0)
                                 return r;
-                        r = save_sealed(ca, "ca.key", key, reterr);
+                        r = ca_save_key(ca, CA_KEY, CA_KEY, key, reterr);
                         if (r < 0)
                                 return r;
                 }
                 r = certificate_authority_new(key, &crt, reterr);
                 if (r < 0)
                         return r;
-                r = save_certificate(ca, "ca.pem", crt, reterr);
+                r = ca_save_certificate(ca, CA_CERTIFICATE, crt, reterr);
                 if (r < 0)
                         return r;
                 log_info("Made a certificate authority for this master, valid for ten years.");
@@ -214,9 +191,9 @@ static int server_get(Ca *ca, gnutls_x509_crt_t authority, gnutls_x509_privkey_t
                 return r;
 
         /* What is not as it should be is made anew: nobody pins the server's certificate. */
-        r = load_sealed(ca, "server.key", &key, &error);
+        r = ca_load_key(ca, SERVER_KEY, SERVER_KEY, &key, &error);
         if (r >= 0)
-                r = load_certificate(ca, "server.pem", &crt, &error);
+                r = ca_load_certificate(ca, SERVER_CERTIFICATE, &crt, &error);
         if (r < 0 && r != -ENOENT)
                 log_warning("The server's certificate is made anew: %s", kerror_message(&error));
         if (r >= 0 && certificate_expires_at(crt) > now_realtime() + RENEW_BEFORE_USEC &&
@@ -237,10 +214,10 @@ static int server_get(Ca *ca, gnutls_x509_crt_t authority, gnutls_x509_privkey_t
         r = certificate_server_new(key, authority, authority_key, names, &crt, reterr);
         if (r < 0)
                 return r;
-        r = save_sealed(ca, "server.key", key, reterr);
+        r = ca_save_key(ca, SERVER_KEY, SERVER_KEY, key, reterr);
         if (r < 0)
                 return r;
-        r = save_certificate(ca, "server.pem", crt, reterr);
+        r = ca_save_certificate(ca, SERVER_CERTIFICATE, crt, reterr);
         if (r < 0)
                 return r;
         log_info("Made a new server certificate, valid for 90 days, for %zu names and addresses.",
@@ -261,14 +238,14 @@ static int shown_set(Shown *s, gnutls_x509_crt_t *chain, unsigned n, gnutls_priv
         for (unsigned i = 0; i < n; i++) {
                 r = gnutls_pcert_import_x509(&s->chain[i], chain[i], 0);
                 if (r < 0)
-                        return gnutls_error(r, "A certificate cannot be used", reterr);
+                        return ca_gnutls_error(r, "A certificate cannot be used", reterr);
                 s->n_chain++;
         }
 
         return 0;
 }
 
-static int describe(gnutls_x509_crt_t crt, char **ret_pem, char **ret_fingerprint) {
+int ca_describe(gnutls_x509_crt_t crt, char **ret_pem, char **ret_fingerprint) {
         int r;
 
         r = certificate_export_pem(crt, ret_pem);
@@ -288,6 +265,9 @@ static int use_own(Ca *ca, Shown *s, char **ret_pem, char **ret_fingerprint, uin
         r = mkdir_p(ca->directory, 0700);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "'%s' cannot be made: %m.", ca->directory);
+        r = ca_rotation_recover(ca, reterr);
+        if (r < 0)
+                return r;
         r = authority_get(ca, &authority, &authority_key, reterr);
         if (r < 0)
                 return r;
@@ -297,18 +277,18 @@ static int use_own(Ca *ca, Shown *s, char **ret_pem, char **ret_fingerprint, uin
 
         r = gnutls_privkey_init(&key);
         if (r < 0)
-                return gnutls_error(r, "The server's key cannot be used", reterr);
+                return ca_gnutls_error(r, "The server's key cannot be used", reterr);
         r = gnutls_privkey_import_x509(key, server_key, GNUTLS_PRIVKEY_IMPORT_COPY);
         if (r < 0) {
                 gnutls_privkey_deinit(key);
-                return gnutls_error(r, "The server's key cannot be used", reterr);
+                return ca_gnutls_error(r, "The server's key cannot be used", reterr);
         }
         r = shown_set(s, (gnutls_x509_crt_t[]){ server, authority }, 2, key, reterr);
         if (r < 0)
                 return r;
 
         *ret_expires = certificate_expires_at(server);
-        return describe(authority, ret_pem, ret_fingerprint);
+        return ca_describe(authority, ret_pem, ret_fingerprint);
 }
 
 static int use_configured(Ca *ca, Shown *s, char **ret_pem, char **ret_fingerprint, uint64_t *ret_expires,
@@ -333,7 +313,7 @@ static int use_configured(Ca *ca, Shown *s, char **ret_pem, char **ret_fingerpri
                                 ca->certificate);
         r = gnutls_privkey_init(&key);
         if (r < 0)
-                return gnutls_error(r, "The server's key cannot be used", reterr);
+                return ca_gnutls_error(r, "The server's key cannot be used", reterr);
         r = gnutls_privkey_import_x509_raw(key,
                         &(gnutls_datum_t){ (unsigned char *) key_pem, (unsigned) key_size },
                         GNUTLS_X509_FMT_PEM, NULL, 0);
@@ -351,12 +331,12 @@ static int use_configured(Ca *ca, Shown *s, char **ret_pem, char **ret_fingerpri
                                 ca->certificate);
 
         *ret_expires = certificate_expires_at(chain.certificates[0]);
-        return describe(chain.certificates[chain.n - 1], ret_pem, ret_fingerprint);
+        return ca_describe(chain.certificates[chain.n - 1], ret_pem, ret_fingerprint);
 }
 
-static int use(Ca *ca, KError *reterr) {
+int ca_use(Ca *ca, KError *reterr) {
+        _cleanup_free_ char *pem = NULL, *fingerprint = NULL, *authorities = NULL;
         _cleanup_(shown_done) Shown s = {};
-        _cleanup_free_ char *pem = NULL, *fingerprint = NULL;
         uint64_t expires = 0;
         int r;
 
@@ -367,6 +347,10 @@ static int use(Ca *ca, KError *reterr) {
         if (r < 0)
                 return r;
 
+        authorities = strjoin(pem, ca->certificate ? "" : strempty(ca->next_pem));
+        if (!authorities)
+                return -ENOMEM;
+
         shown_done(&ca->previous);
         ca->previous = ca->shown;
         ca->shown = s;
@@ -375,6 +359,8 @@ static int use(Ca *ca, KError *reterr) {
         ca->pem = TAKE_PTR(pem);
         free(ca->fingerprint);
         ca->fingerprint = TAKE_PTR(fingerprint);
+        free(ca->authorities);
+        ca->authorities = TAKE_PTR(authorities);
         ca->expires_at = expires;
         return 0;
 }
@@ -407,7 +393,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         Ca *ca = userdata;
         int r;
 
-        r = use(ca, &error);
+        r = ca_use(ca, &error);
         if (r < 0)
                 log_warning_errno(r, "The server's certificate cannot be renewed, keeping the old one: %s",
                                 kerror_message(&error));
@@ -461,6 +447,9 @@ Ca *ca_free(Ca *ca) {
         free(ca->directory);
         free(ca->pem);
         free(ca->fingerprint);
+        free(ca->next_pem);
+        free(ca->next_fingerprint);
+        free(ca->authorities);
         free(ca);
         return NULL;
 }
@@ -475,7 +464,7 @@ int ca_reload(Ca *ca, const CaConfig *config, KError *reterr) {
         if (r < 0)
                 return r;
 
-        return use(ca, reterr);
+        return ca_use(ca, reterr);
 }
 
 const char *ca_fingerprint(const Ca *ca) {

@@ -31,5 +31,16 @@ const char *ca_fingerprint(const Ca *ca);
 const char *ca_certificate_pem(const Ca *ca); /* of that certificate */
 uint64_t ca_expires_at(const Ca *ca);         /* of the server certificate, CLOCK_REALTIME */
 
+/* Rotation of an authority of the master's own. From ca_rotate() on peers should trust two, from ca_rotation_finish() on the new one
+ * alone, which then signs the server's certificate; connections that are open stay. It survives the death of the process at any point.
+ * K_CONFLICT: the certificate is the administrator's, or nothing is under way. */
+int ca_rotate(Ca *ca, KError *reterr); /* nothing when it is under way already */
+int ca_rotation_finish(Ca *ca, KError *reterr);
+int ca_rotation_abort(Ca *ca, KError *reterr);
+const char *ca_next_fingerprint(const Ca *ca); /* NULL: no rotation is under way */
+bool ca_is_own(const Ca *ca);                  /* not a certificate of the administrator's */
+/* PEM of all that a peer should trust now. */
+const char *ca_authorities_pem(const Ca *ca);
+
 /* For the listener's handshakes: chain, leaf first, valid until the next ca_reload(). */
 void ca_get_chain(const Ca *ca, gnutls_pcert_st **ret_chain, unsigned *ret_n, gnutls_privkey_t *ret_key);

@@ -5,6 +5,7 @@
 #include <malloc.h>
 
 #include "audit-verify.h"
+#include "authorities.h"
 #include "bus-face.h"
 #include "ca.h"
 #include "data-copy.h"
@@ -49,6 +50,7 @@ Master *master_free(Master *m) {
         m->deployer = deployer_free(m->deployer);
         m->deploy_images = deploy_images_free(m->deploy_images);
         m->tracker = node_tracker_free(m->tracker);
+        m->authorities = authorities_free(m->authorities);
         m->ca = ca_free(m->ca);
         m->keyring = keyring_free(m->keyring);
         m->store = store_close(m->store);
@@ -173,6 +175,9 @@ static int start_listener(Master *m, KError *reterr) {
         r = ca_new(m->event, m->keyring, &ca, &m->ca, reterr);
         if (r < 0)
                 return r;
+        r = authorities_new(m, &m->authorities);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "The master's parts cannot be made: %m.");
         r = listener_new(m->event, m->ca, &listen, &m->listener, reterr);
         if (r < 0)
                 return r;
@@ -240,6 +245,7 @@ int master_reload(Master *m, KError *reterr) {
         log_set_max_level(c->log_level);
         config_free(m->config);
         m->config = TAKE_PTR(c);
+        authorities_changed(m->authorities);
         bus_face_reloaded(m->bus_face);
         return 0;
 }

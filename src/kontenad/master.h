@@ -15,6 +15,7 @@ typedef struct Master {
         struct Store *store;
         struct Keyring *keyring; /* seals secrets, hashes tokens */
         struct Ca *ca;
+        struct Authorities *authorities; /* whom nodes trust */
         struct Listener *listener;
         struct NodeSessions *sessions;
         struct NodeTracker *tracker; /* admits nodes, keeps their state, sends desired state */

@@ -47,6 +47,8 @@ struct NodeTracker {
         NodeLink *links;
         View *views;
         AwaitedNode *awaited;
+        node_greeted_t greeted;
+        void *greeted_userdata;
         uint64_t settled_at; /* nobody is waited for any longer */
         sd_event_source *flush_timer, *rows_timer;
         uint64_t last_flush; /* monotonic */

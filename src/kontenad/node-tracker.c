@@ -26,6 +26,13 @@
 /* The routes of this machine collide with the grid's subnet. The node tries again: its administrator may change them. */
 #define CLOSE_COLLISION    4009
 
+void node_tracker_on_greeting(NodeTracker *t, node_greeted_t greeted, void *userdata) {
+        assert(t);
+
+        t->greeted = greeted;
+        t->greeted_userdata = userdata;
+}
+
 const char *node_state(const NodeRow *n) {
         assert(n);
 
@@ -518,7 +525,10 @@ static int method_hello(NodeTracker *t, NodeLink *l, uint64_t id, json_object *p
         if (r < 0)
                 return reply_error(l, id, r, &error);
         l->ready = true;
-        return session_reply(l->session, id, result);
+        r = session_reply(l->session, id, result);
+        if (r >= 0 && t->greeted)
+                t->greeted(l->session, report, t->greeted_userdata);
+        return r;
 }
 
 static int method_get(NodeTracker *t, NodeLink *l, uint64_t id) {

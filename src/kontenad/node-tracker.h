@@ -19,6 +19,10 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(NodeTracker *, node_tracker_free);
 /* For node_sessions_new(m->event, node_tracker_handler(), m->tracker, &m->sessions). */
 const NodeSessionHandler *node_tracker_handler(void);
 
+/* Called behind the answer to each node's greeting. */
+typedef void (*node_greeted_t)(NodeSession *s, json_object *report, void *userdata);
+void node_tracker_on_greeting(NodeTracker *t, node_greeted_t greeted, void *userdata);
+
 /* After a start of the master: have all nodes of this grid come back that were connected before, or had they time enough to?
  * False: *ret_until is when they had. */
 bool node_tracker_is_settled(NodeTracker *t, const char *grid_id, uint64_t now, uint64_t *ret_until);

@@ -37,6 +37,7 @@ static const struct {
         { stream_operations, &n_stream_operations },
         { instance_operations, &n_instance_operations },
         { audit_operations, &n_audit_operations },
+        { ca_operations, &n_ca_operations },
 };
 
 const Operation *operation_by_index(size_t i) {

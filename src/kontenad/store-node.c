@@ -77,6 +77,13 @@ int store_list_nodes(Store *s, const char *grid_id, NodeRowList *ret) {
         return STORE_LIST(s, &node_table, ret, "WHERE grid_id = ? ORDER BY number", "s", grid_id);
 }
 
+int store_list_nodes_not_trusting(Store *s, const char *digest, NodeRowList *ret) {
+        return STORE_LIST(s, &node_table, ret,
+                        "WHERE node_key IS NOT NULL AND json_extract(report, '$.authorities') IS NOT ? "
+                        "ORDER BY grid_id, number",
+                        "s", digest);
+}
+
 int store_next_node_number(Store *s, const char *grid_id, uint32_t *ret) {
         uint64_t n;
         int r;

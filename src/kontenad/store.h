@@ -339,6 +339,8 @@ int store_find_node(Store *s, const char *grid_id, const char *name, NodeRow **r
 int store_find_node_by_key(Store *s, const char *node_key, NodeRow **ret);
 int store_find_node_by_machine_id(Store *s, const char *grid_id, const char *machine_id, NodeRow **ret);
 int store_list_nodes(Store *s, const char *grid_id, NodeRowList *ret);
+/* Those that have joined, and whose last report names other authorities than these, or none. */
+int store_list_nodes_not_trusting(Store *s, const char *digest, NodeRowList *ret);
 int store_next_node_number(
                 Store *s, const char *grid_id, uint32_t *ret); /* lowest free; -E2BIG: the grid is full */
 

@@ -249,10 +249,134 @@ static void test_configured_certificate_is_shown(void **state) {
         ASSERT_STREQ(ca_fingerprint(ca), fingerprint);
 }
 
+static void assert_signed_by(Ca *ca, const char *fingerprint) {
+        gnutls_privkey_t private;
+        gnutls_pcert_st *chain;
+        unsigned n;
+
+        ASSERT_STREQ(ca_fingerprint(ca), fingerprint);
+        ca_get_chain(ca, &chain, &n, &private);
+        ASSERT_EQ(n, 2);
+        for (unsigned i = 0; i < n; i++) {
+                _cleanup_(x509_crt_deinitp) gnutls_x509_crt_t crt = NULL, authority = NULL;
+                _cleanup_free_ char *f = NULL;
+
+                ASSERT_OK(gnutls_pcert_export_x509(&chain[i], &crt));
+                ASSERT_OK(gnutls_pcert_export_x509(&chain[1], &authority));
+                ASSERT_TRUE(certificate_is_issued_by(crt, authority));
+                ASSERT_OK(certificate_fingerprint(crt, &f));
+                ASSERT_EQ(streq(f, fingerprint), i == 1);
+        }
+}
+
+static Ca *open_ca(Place *p) {
+        Ca *ca = NULL;
+
+        ASSERT_OK(ca_new(NULL, p->keyring, &(CaConfig){ .state_directory = p->directory }, &ca, NULL));
+        return ca;
+}
+
+static void reopen(Place *p, Ca **ca) {
+        ca_free(*ca);
+        *ca = open_ca(p);
+}
+
+static bool exists(const char *path) {
+        return access(path, F_OK) >= 0;
+}
+
+static void test_the_authority_is_replaced_in_two_steps(void **state) {
+        _cleanup_place_ Place p = {};
+        _cleanup_free_ char *first = NULL, *next = NULL, *old_pem = NULL;
+        _cleanup_(ca_freep) Ca *ca = NULL;
+
+        place_init(&p);
+        ca = open_ca(&p);
+        first = strdup(ca_fingerprint(ca));
+        old_pem = strdup(ca_certificate_pem(ca));
+        ASSERT_TRUE(!ca_next_fingerprint(ca));
+        ASSERT_STREQ(ca_authorities_pem(ca), old_pem);
+        ASSERT_TRUE(ca_rotation_finish(ca, NULL) < 0);
+        ASSERT_TRUE(ca_rotation_abort(ca, NULL) < 0);
+
+        /* The old one is shown on, and both are to be trusted, over a restart too. */
+        ASSERT_OK(ca_rotate(ca, NULL));
+        next = strdup(ca_next_fingerprint(ca));
+        ASSERT_TRUE(!streq(next, first));
+        ASSERT_OK(ca_rotate(ca, NULL));
+        for (unsigned i = 0; i < 2; i++) {
+                ASSERT_STREQ(ca_next_fingerprint(ca), next);
+                assert_signed_by(ca, first);
+                ASSERT_TRUE(startswith(ca_authorities_pem(ca), old_pem));
+                ASSERT_TRUE(strlen(ca_authorities_pem(ca)) > strlen(old_pem));
+                reopen(&p, &ca);
+        }
+
+        ASSERT_OK(ca_rotation_finish(ca, NULL));
+        for (unsigned i = 0; i < 2; i++) {
+                assert_signed_by(ca, next);
+                ASSERT_TRUE(!ca_next_fingerprint(ca));
+                ASSERT_STREQ(ca_authorities_pem(ca), ca_certificate_pem(ca));
+                reopen(&p, &ca);
+        }
+
+        ASSERT_OK(ca_rotate(ca, NULL));
+        ASSERT_OK(ca_rotation_abort(ca, NULL));
+        assert_signed_by(ca, next);
+        ASSERT_TRUE(!ca_next_fingerprint(ca));
+}
+
+/* Each state that a death between two steps leaves on the disk. */
+static void test_deaths_while_the_authority_is_replaced(void **state) {
+        _cleanup_place_ Place p = {};
+        _cleanup_free_ char *next_pem = NULL, *next_key = NULL, *pem = NULL, *key = NULL, *first = NULL;
+        _cleanup_(ca_freep) Ca *ca = NULL;
+
+        place_init(&p);
+        next_pem = file(&p, "next-ca.pem");
+        next_key = file(&p, "next-ca.key");
+        pem = file(&p, "ca.pem");
+        key = file(&p, "ca.key");
+        ca = open_ca(&p);
+        first = strdup(ca_fingerprint(ca));
+
+        /* The key was made and its certificate was not; or it was given up, and the certificate was removed. */
+        ASSERT_OK(ca_rotate(ca, NULL));
+        ASSERT_OK(unlink(next_pem));
+        reopen(&p, &ca);
+        assert_signed_by(ca, first);
+        ASSERT_TRUE(!ca_next_fingerprint(ca) && !exists(next_key));
+
+        /* The certificate was renamed and the key was not; or both were, and the server's certificate is the old one. */
+        for (unsigned both = 0; both < 2; both++) {
+                _cleanup_free_ char *second = NULL;
+
+                ASSERT_OK(ca_rotate(ca, NULL));
+                second = strdup(ca_next_fingerprint(ca));
+                ASSERT_OK(rename(next_pem, pem));
+                if (both)
+                        ASSERT_OK(rename(next_key, key));
+                reopen(&p, &ca);
+                assert_signed_by(ca, second);
+                ASSERT_TRUE(!ca_next_fingerprint(ca) && !exists(next_key));
+        }
+
+        /* Somebody has removed the key. */
+        free(first);
+        first = strdup(ca_fingerprint(ca));
+        ASSERT_OK(ca_rotate(ca, NULL));
+        ASSERT_OK(unlink(next_key));
+        reopen(&p, &ca);
+        assert_signed_by(ca, first);
+        ASSERT_TRUE(!ca_next_fingerprint(ca) && !exists(next_pem));
+}
+
 KONTENA_TESTS(cmocka_unit_test(test_made_once_and_the_key_is_sealed),
                 cmocka_unit_test(test_another_master_key_is_not_a_new_authority),
                 cmocka_unit_test(test_a_lost_key_is_not_a_new_authority),
                 cmocka_unit_test(test_a_crash_between_key_and_certificate_is_survived),
                 cmocka_unit_test(test_server_certificate_is_for_this_machine_and_the_configured_names),
                 cmocka_unit_test(test_a_certificate_near_its_end_is_renewed),
-                cmocka_unit_test(test_configured_certificate_is_shown))
+                cmocka_unit_test(test_configured_certificate_is_shown),
+                cmocka_unit_test(test_the_authority_is_replaced_in_two_steps),
+                cmocka_unit_test(test_deaths_while_the_authority_is_replaced))

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "commands.h"
+#include "ctl.h"
+
+static const OptionDef ca_options[] = {
+        { .name = "force",
+                        .letter = 'f',
+                        .help = "(rotate) At once; nodes that do not trust the next one are cut off" },
+        { .name = "no-block", .help = "(rotate) Do not wait until all nodes have followed" },
+        { .name = "timeout",
+                        .argument = "TIME",
+                        .help = "(rotate) Wait at most that long (2min); the master goes on" },
+        {},
+};
+
+const CommandDef master_commands[] = {
+        { .group = "master",
+                        .name = "ca",
+                        .synopsis = "[status|rotate|abort]",
+                        .help = "Show or replace the master's certificate authority",
+                        .args_max = 1,
+                        .options = { ca_options },
+                        .run = command_master_ca },
+        {},
+};
