@@ -137,6 +137,28 @@
 #define CONF_FILE_SIZE_MAX                   (1024U * 1024U)
 #define CONF_FILES_MAX                       256U
 
+/* Users, tokens, logins */
+#define USERS_MAX                            10000U
+#define EMAIL_LENGTH_MAX                     254U
+#define UIDS_PER_USER_MAX                    64U
+#define TOKENS_PER_USER_MAX                  1000U
+#define TOKEN_LENGTH_MAX                     256U /* longer ones are nobody's */
+#define TOKEN_REFRESHED_SEC                  7200U
+#define TOKEN_REFRESH_USEC                   (30ULL * 24ULL * 3600ULL * 1000000ULL) /* from when a refresh token was made */
+#define CODE_LIFETIME_USEC                   (24ULL * 3600ULL * 1000000ULL)
+#define LOGIN_CODE_LIFETIME_USEC             (600ULL * 1000000ULL) /* given to who has logged in at the provider */
+#define INVITE_LIFETIME_USEC                 (7ULL * 24ULL * 3600ULL * 1000000ULL)
+#define LOGIN_STATE_LIFETIME_USEC            (3600ULL * 1000000ULL)
+#define LOGIN_STATES_MAX                     4096U
+#define LOGINS_RUNNING_MAX                   32U            /* that wait for the provider */
+#define LOGIN_ANSWER_MAX                     (256U * 1024U) /* bytes of the provider's answer */
+#define LOGIN_TIMEOUT_USEC                   (20ULL * 1000000ULL)
+#define WRONG_CODES_BURST                    100U /* then this many a second, whoever sends them: codes have 48 bits */
+#define WRONG_CODES_PER_SECOND               10U
+#define CONFIG_KEYS_MAX                      256U
+#define CONFIG_KEY_LENGTH_MAX                128U
+#define CONFIG_VALUE_SIZE_MAX                16384U
+
 /* Audit */
 #define AUDIT_KEPT                           100000U
 #define AUDIT_LIST_MAX                       500U   /* rows in one answer */

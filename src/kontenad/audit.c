@@ -62,7 +62,8 @@ json_object *audit_without_values(json_object *o) {
 bool audit_is_refusal(const KError *error) {
         return kerror_is_set(error) &&
                (error->code == K_ACCESS_DENIED || error->code == K_INTERACTIVE_AUTHORIZATION_REQUIRED ||
-                               error->code == K_NOT_AUTHENTICATED);
+                               error->code == K_NOT_AUTHENTICATED || error->code == K_INVALID_TOKEN ||
+                               error->code == K_TOKEN_EXPIRED);
 }
 
 static const char *status(const KError *error) {
@@ -159,6 +160,12 @@ json_object *audit_record(const OperationCall *c, const KError *error) {
                 return NULL;
         if (c->caller->uid != (uid_t) -1)
                 r = json_add_u64(o, "uid", c->caller->uid);
+        if (r >= 0 && c->caller->user)
+                r = json_add_string(o, "user", c->caller->user);
+        if (r >= 0 && c->caller->token)
+                r = json_add_string(o, "token", c->caller->token);
+        if (r >= 0 && c->caller->user_agent)
+                r = json_add_string(o, "user_agent", c->caller->user_agent);
         if (r >= 0 && c->caller->pid > 0)
                 r = json_add_u64(o, "pid", (uint64_t) c->caller->pid);
         if (r >= 0 && c->caller->unit)
@@ -211,6 +218,9 @@ static const struct {
         { "KONTENA_SERVICE", "service", true },
         { "KONTENA_CALLER", "name", false },
         { "KONTENA_CALLER_UID", "uid", false },
+        { "KONTENA_CALLER_USER", "user", false },
+        { "KONTENA_CALLER_TOKEN", "token", false },
+        { "KONTENA_CALLER_AGENT", "user_agent", false },
         { "KONTENA_CALLER_PID", "pid", false },
         { "KONTENA_CALLER_UNIT", "unit", false },
         { "KONTENA_CALLER_SESSION", "session", false },

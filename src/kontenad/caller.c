@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "store.h"
 #include "string-util.h"
 
 static const CallerVTable internal_vtable = { .kind = "internal" };
@@ -29,10 +30,26 @@ Caller *caller_unref(Caller *c) {
         free(c->address);
         free(c->unit);
         free(c->session);
+        free(c->user_agent);
+        free(c->user);
+        free(c->token);
+        user_row_free(c->row);
         if (c->vtable->free)
                 c->vtable->free(c);
         free(c);
         return NULL;
+}
+
+const UserRow *caller_user(const Caller *c) {
+        return c->row;
+}
+
+int caller_set_user(Caller *c, UserRow *row) {
+        int r = free_and_strdup(&c->user, row ? row->email : NULL);
+
+        user_row_free(c->row);
+        c->row = row;
+        return MIN(r, 0);
 }
 
 int caller_new_internal(const char *name, Caller **ret) {

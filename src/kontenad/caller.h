@@ -10,6 +10,7 @@
 typedef struct Caller Caller;
 struct LogSink;
 struct StreamSink;
+struct UserRow;
 
 typedef struct AuthorizationRequest {
         const char *action; /* "io.kontena.master1.read" */
@@ -50,6 +51,10 @@ struct Caller {
         char *address;        /* bus name or remote address */
         const CallerSinks *sinks;
         void *sinks_userdata;
+        char *user_agent;    /* what its program calls itself; NULL: unknown */
+        char *user;          /* e-mail of whom it speaks for; NULL: of nobody that the master knows */
+        char *token;         /* last four characters of the token it came with; NULL: of none */
+        struct UserRow *row; /* see caller_user() */
 };
 
 Caller *caller_ref(Caller *c);
@@ -60,6 +65,10 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Caller *, caller_unref);
 int caller_log_sink(Caller *c, const struct LogSink **ret, void **ret_userdata);
 int caller_stream_sink(Caller *c, const struct StreamSink **ret, void **ret_userdata);
 bool caller_has_stream_sink(const Caller *c);
+/* The user it speaks for, as of the last authorize(): the owner of its token, or whom its uid is mapped to. NULL: of nobody. */
+const struct UserRow *caller_user(const Caller *c);
+/* row is consumed, also on failure; NULL: nobody any more. */
+int caller_set_user(Caller *c, struct UserRow *row);
 
 /* For the engine itself: may do everything. vtable->authorize is NULL. */
 int caller_new_internal(const char *name, Caller **ret);

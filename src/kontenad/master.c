@@ -13,6 +13,7 @@
 #include "deployer.h"
 #include "event-util.h"
 #include "file-util.h"
+#include "identity.h"
 #include "job-runner.h"
 #include "keyring.h"
 #include "listener.h"
@@ -45,6 +46,7 @@ Master *master_free(Master *m) {
         operations_abort(m);
         m->rest = rest_free(m->rest);
         m->bus_face = bus_face_free(m->bus_face);
+        m->identity = identity_free(m->identity);
         m->job_runner = job_runner_free(m->job_runner);
         m->rescheduler = rescheduler_free(m->rescheduler);
         m->deployer = deployer_free(m->deployer);
@@ -127,6 +129,8 @@ static int start_engine(Master *m, KError *reterr) {
                 r = rescheduler_new(m, &m->rescheduler);
         if (r >= 0)
                 r = job_runner_new(m, &m->job_runner);
+        if (r >= 0)
+                r = identity_new(m, &m->identity);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The master's parts cannot be made: %m.");
 

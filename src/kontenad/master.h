@@ -31,6 +31,7 @@ typedef struct Master {
         struct CallerStream *caller_streams; /* of those, what callers hold */
         struct OperationCall *calls;         /* that wait for polkit or a node */
         struct AuditVerify *audit_verify;    /* that is under way */
+        struct Identity *identity;           /* users, their tokens and codes */
 } Master;
 
 /* Reads the configuration, opens the store, makes all parts, listens and joins the bus, in that order. */

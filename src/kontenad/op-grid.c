@@ -177,6 +177,7 @@ static int grid_create(OperationCall *c, json_object **ret, KError *reterr) {
         _cleanup_(grid_row_freep) GridRow *g = NULL, *other = NULL;
         _cleanup_(grid_row_list_done) GridRowList all = {};
         const char *name, *subnet = SUBNET_DEFAULT, *supernet = NULL;
+        const UserRow *creator = caller_user(c->caller);
         json_object *settings;
         uint64_t size = 1;
         int r;
@@ -241,6 +242,8 @@ static int grid_create(OperationCall *c, json_object **ret, KError *reterr) {
         r = set_token(c->master, g, reterr);
         if (r >= 0)
                 r = store_put_grid(c->master->store, g);
+        if (r >= 0 && creator)
+                r = store_add_grid_user(c->master->store, g->id, creator->id);
         if (r < 0)
                 return r;
         (void) events_add(c->master,
@@ -312,6 +315,8 @@ static int grid_list(OperationCall *c, json_object **ret, KError *reterr) {
         FOREACH_ARRAY(g, l.rows, l.n) {
                 json_object *row;
 
+                if (!call_sees_grid(c, (*g)->id))
+                        continue;
                 r = render_grid(c->master, *g, &row);
                 if (r >= 0)
                         r = json_append(array, row);
@@ -427,7 +432,7 @@ const Operation grid_operations[] = {
                         .name = "grid.list",
                         .method = "ListGrids",
                         .action = "io.kontena.master1.read",
-                        .role = "member",
+                        .role = "user",
                         .results = { "grids" },
                         .perform = grid_list,
         },

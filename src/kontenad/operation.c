@@ -38,6 +38,9 @@ static const struct {
         { instance_operations, &n_instance_operations },
         { audit_operations, &n_audit_operations },
         { ca_operations, &n_ca_operations },
+        { user_operations, &n_user_operations },
+        { token_operations, &n_token_operations },
+        { member_operations, &n_member_operations },
 };
 
 const Operation *operation_by_index(size_t i) {
@@ -358,6 +361,9 @@ static int look_up(OperationCall *c, KError *reterr) {
 
 /* Steps 4 to 6: perform, audit, answer. */
 
+static const char *const secret_results[] = { "value", "access_token", "refresh_token", "code",
+        "invite_code" };
+
 static void answer(OperationCall *c, json_object *result, const KError *error) {
         uint64_t took = now_monotonic() - c->started;
 
@@ -366,7 +372,8 @@ static void answer(OperationCall *c, json_object *result, const KError *error) {
                         kerror_is_set(error) ? kerror_message(error) : "");
         c->done(kerror_is_set(error) ? NULL : result, kerror_is_set(error) ? error : NULL, c->userdata);
         if (result && (c->operation->flags & OPERATION_SECRET))
-                erase_value(result, "value");
+                FOREACH_ARRAY(key, secret_results, ELEMENTSOF(secret_results))
+                        erase_value(result, *key);
         call_free(c);
 }
 
@@ -378,6 +385,9 @@ static void audit_apart(OperationCall *c, const KError *error) {
         int r;
 
         if (!(c->operation->flags & OPERATION_AUDITED) && !audit_is_refusal(error))
+                return;
+        if ((c->operation->flags & OPERATION_OPEN) && kerror_is_set(error) &&
+                        error->code == K_LIMIT_EXCEEDED)
                 return;
 
         record = audit_record(c, error);
@@ -483,8 +493,14 @@ void operation_call_continue(OperationCall *c, const KError *error) {
 /* Step 3: may the caller? */
 
 static int authorize(OperationCall *c, const char *action, bool interactive, authorize_done_t done) {
-        const char *grid = NULL, *node = NULL, *stack = NULL, *service = NULL;
+        const char *grid = NULL, *node = NULL, *stack = NULL, *service = NULL, *whose = NULL;
+        const Operation *o = c->operation;
         AuthorizationRequest q;
+        bool own;
+
+        if (o->own)
+                (void) json_find_string(c->parameters, o->own, &whose, NULL);
+        own = o->own && isempty(whose);
 
         (void) json_find_string(c->parameters, "grid", &grid, NULL);
         if (!grid && startswith(c->operation->name, "grid."))
@@ -498,8 +514,8 @@ static int authorize(OperationCall *c, const char *action, bool interactive, aut
                 (void) json_find_string(c->parameters, "name", &service, NULL);
 
         q = (AuthorizationRequest){
-                .action = action,
-                .role = c->operation->role,
+                .action = own && action == o->action ? o->own_action : action,
+                .role = own ? o->own_role : o->role,
                 .grid = grid ?: (c->grid ? c->grid->name : NULL),
                 .node = node,
                 .stack = stack ?: (c->service ? c->service->stack : NULL),

@@ -34,7 +34,7 @@ typedef enum OperationFlags {
         OPERATION_OPEN = 1 << 7,    /* without authorization: guarded by something only its owner knows */
         OPERATION_VALUES =
                         1 << 8, /* shows settings; what may be secret in them to those who may change them */
-        OPERATION_SECRET = 1 << 12, /* gives a "value" that is erased after use */
+        OPERATION_SECRET = 1 << 12, /* gives a "value", a token or a code, erased after use */
 } OperationFlags;
 
 typedef struct OperationParameter {
@@ -51,7 +51,9 @@ typedef struct Operation {
         const char *name;   /* "service.create" */
         const char *method; /* member of io.kontena.Master1.Manager; NULL: on another interface */
         const char *action; /* of polkit */
-        const char *role;   /* for callers with a token: master_admin, grid_admin, member */
+        const char *role;   /* for callers with a token: see caller-token.h */
+        const char *own; /* of a parameter that names a user: without it, or with "", the matter is the caller's own, and then */
+        const char *own_action, *own_role; /* are those instead of the two above */
         unsigned flags;
         OperationParameter parameters[OPERATION_PARAMETERS_MAX + 1];
         const char *results
@@ -118,6 +120,12 @@ void operation_call_finish(OperationCall *call, json_object *result, const KErro
         extern const size_t n_##name##_operations
 /* Parts that many operations share. */
 int call_string(OperationCall *c, const char *key, const char **ret, KError *reterr); /* "" when missing */
+/* With a parameter as operation->own: whom it names, otherwise whom the caller speaks for. K_NO_SUCH_USER. */
+int call_user(OperationCall *c, const char *key, UserRow **ret, KError *reterr);
+/* Whether the caller may do all that its face leaves to it: polkit has agreed, it is the master itself, or a master_admin. */
+bool call_is_admin(const OperationCall *c);
+bool call_has_role(const OperationCall *c, const char *role);     /* master_admin has all */
+bool call_sees_grid(const OperationCall *c, const char *grid_id); /* for lists over grids */
 int call_settings(OperationCall *c, const char *key, const char *const *allowed, json_object **ret,
                 KError *reterr);
 int labels_validate(char *const *labels, KError *reterr);
@@ -142,3 +150,6 @@ OPERATION_DECLARE(stream);
 OPERATION_DECLARE(instance);
 OPERATION_DECLARE(audit);
 OPERATION_DECLARE(ca);
+OPERATION_DECLARE(user);
+OPERATION_DECLARE(token);
+OPERATION_DECLARE(member);

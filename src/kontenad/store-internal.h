@@ -48,12 +48,14 @@ typedef struct Table {
 
 extern const Table grid_table, node_table, service_table, instance_table, deploy_table, deploy_step_table,
                 event_table, revision_table, volume_table, volume_instance_table, secret_table,
-                registry_table, run_table, audit_table;
+                registry_table, run_table, audit_table, user_table, token_table, login_state_table,
+                config_table;
 
 /* Brings the file to the present schema. */
 int store_schema_migrate(sqlite3 *db, KError *reterr);
 
-/* arguments, one for each letter of types: s const char *, u uint64_t, i int64_t. where is a literal: it is the key of the
+/* arguments, one for each letter of types: s const char *, u uint64_t, i int64_t,
+ * h uint8_t[32]. where is a literal: it is the key of the
  * statement's cache. */
 int store_run(Store *s, const char *sql, const char *types, ...); /* returns changed rows */
 int store_number(Store *s, uint64_t *ret, const char *sql, const char *types,

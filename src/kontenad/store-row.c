@@ -271,6 +271,9 @@ static int bind_arguments(sqlite3_stmt *stmt, const char *types, va_list ap) {
                 case 'i':
                         rc = sqlite3_bind_int64(stmt, i, va_arg(ap, int64_t));
                         break;
+                case 'h':
+                        rc = sqlite3_bind_blob(stmt, i, va_arg(ap, const uint8_t *), 32, SQLITE_TRANSIENT);
+                        break;
                 default:
                         return SQLITE_MISUSE;
                 }

@@ -306,6 +306,72 @@ static const char *const steps[] = {
         "WHERE json_valid(record);"
         /* All that is asked for, so that a search need not read the rows. */
         "CREATE INDEX audit_search ON audit (grid, uid, operation, status, time);",
+
+        /* 3: who may log in, what they hold, what the master is set to. A hash of zeros: there is none. */
+        "CREATE TABLE users ("
+        "  id TEXT PRIMARY KEY,"
+        "  email TEXT NOT NULL UNIQUE,"
+        "  name TEXT,"
+        "  external_id TEXT UNIQUE,"
+        "  roles TEXT NOT NULL,"
+        "  invite_hash BLOB NOT NULL CHECK (length(invite_hash) = 32),"
+        "  invite_expires_at INTEGER NOT NULL,"
+        "  created_at INTEGER NOT NULL,"
+        "  updated_at INTEGER NOT NULL"
+        ") STRICT;"
+        "CREATE UNIQUE INDEX users_invite ON users (invite_hash) WHERE invite_hash <> zeroblob(32);"
+
+        "CREATE TABLE grid_users ("
+        "  grid_id TEXT NOT NULL REFERENCES grids (id) ON DELETE CASCADE,"
+        "  user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,"
+        "  PRIMARY KEY (grid_id, user_id)"
+        ") STRICT, WITHOUT ROWID;"
+        "CREATE INDEX grid_users_user ON grid_users (user_id);"
+
+        "CREATE TABLE user_uids ("
+        "  uid INTEGER PRIMARY KEY,"
+        "  user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE"
+        ") STRICT;"
+        "CREATE INDEX user_uids_user ON user_uids (user_id);"
+
+        "CREATE TABLE tokens ("
+        "  id TEXT PRIMARY KEY,"
+        "  user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,"
+        "  kind TEXT NOT NULL CHECK (kind IN ('bearer', 'code')),"
+        "  token_hash BLOB NOT NULL UNIQUE CHECK (length(token_hash) = 32),"
+        "  refresh_hash BLOB NOT NULL CHECK (length(refresh_hash) = 32),"
+        "  last_four TEXT NOT NULL,"
+        "  refresh_last_four TEXT,"
+        "  scopes TEXT NOT NULL,"
+        "  description TEXT,"
+        "  expires_at INTEGER NOT NULL,"
+        "  ends_at INTEGER NOT NULL,"
+        "  created_at INTEGER NOT NULL,"
+        "  used_at INTEGER NOT NULL"
+        ") STRICT;"
+        "CREATE UNIQUE INDEX tokens_refresh ON tokens (refresh_hash) WHERE refresh_hash <> zeroblob(32);"
+        "CREATE INDEX tokens_user ON tokens (user_id, created_at);"
+        "CREATE INDEX tokens_ends ON tokens (ends_at) WHERE ends_at > 0;"
+
+        "CREATE TABLE login_states ("
+        "  id TEXT PRIMARY KEY,"
+        "  state_hash BLOB NOT NULL UNIQUE CHECK (length(state_hash) = 32),"
+        "  user_id TEXT REFERENCES users (id) ON DELETE CASCADE,"
+        "  redirect_uri TEXT NOT NULL,"
+        "  lifetime INTEGER NOT NULL,"
+        "  verifier BLOB,"
+        "  created_at INTEGER NOT NULL,"
+        "  expires_at INTEGER NOT NULL"
+        ") STRICT;"
+        "CREATE INDEX login_states_expires ON login_states (expires_at);"
+        "CREATE INDEX login_states_user ON login_states (user_id);"
+
+        "CREATE TABLE config ("
+        "  id TEXT PRIMARY KEY,"
+        "  value TEXT,"
+        "  sealed BLOB,"
+        "  updated_at INTEGER NOT NULL"
+        ") STRICT;",
 };
 
 static int get_version(sqlite3 *db, int *ret) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <json-c/json.h>
+#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 #include "kerror.h"
@@ -30,6 +31,10 @@ typedef enum StoreKind {
         STORE_SECRET,
         STORE_REGISTRY,
         STORE_RUN,
+        STORE_USER, /* also when its roles, grids or uids changed */
+        STORE_TOKEN,
+        STORE_LOGIN_STATE,
+        STORE_CONFIG, /* id: the key */
         _STORE_KIND_MAX,
 } StoreKind;
 
@@ -279,6 +284,58 @@ typedef struct RunRow {
         uint64_t created_at, started_at, finished_at;
 } RunRow;
 
+/* Somebody who may log in. E-mail addresses are in lower case. */
+typedef struct UserRow {
+        char *id, *email;
+        char *name, *external_id; /* NULL: unknown; external_id: what the login provider calls them */
+        char **roles;             /* of "master_admin" "user_admin" "grid_admin" */
+        uint8_t invite_hash[32];  /* all zero: not invited, or has come */
+        uint64_t invite_expires_at;
+        uint64_t created_at, updated_at;
+} UserRow;
+
+typedef enum TokenKind {
+        TOKEN_BEARER,
+        TOKEN_CODE, /* can be exchanged once for a bearer token */
+        _TOKEN_KIND_MAX,
+        _TOKEN_KIND_INVALID = -EINVAL,
+} TokenKind;
+const char *token_kind_to_string(TokenKind k);
+TokenKind token_kind_from_string(const char *s);
+
+typedef struct TokenRow {
+        char *id, *user_id;
+        TokenKind kind;
+        uint8_t token_hash[32];   /* of the token or code */
+        uint8_t refresh_hash[32]; /* all zero: cannot be refreshed */
+        char *last_four, *refresh_last_four;
+        char **scopes; /* "user" "owner" */
+        char *description;
+        uint64_t expires_at; /* 0: never; of a code: the token's that it gives */
+        uint64_t ends_at;    /* the row is of no use from then on; 0: never */
+        uint64_t created_at, used_at;
+} TokenRow;
+
+/* A login that is under way at the provider. */
+typedef struct LoginStateRow {
+        char *id;
+        uint8_t state_hash[32];
+        char *user_id; /* NULL: whom the provider names */
+        char *redirect_uri;
+        uint64_t lifetime; /* seconds, of the token to come; 0: for ever */
+        void *verifier;    /* of PKCE, sealed; NULL: without */
+        size_t verifier_size;
+        uint64_t created_at, expires_at;
+} LoginStateRow;
+
+typedef struct ConfigRow {
+        char *id;     /* the key */
+        char *value;  /* NULL: it is sealed */
+        void *sealed; /* context "config:KEY" */
+        size_t sealed_size;
+        uint64_t updated_at;
+} ConfigRow;
+
 /* For each kind: free, get by id and by name (-ENOENT), list, put (insert or replace by id), delete. Lists are arrays of
  * pointers that *_list_free() frees with their rows. */
 #define STORE_DECLARE_ROW(Type, name)                                                                       \
@@ -304,6 +361,41 @@ STORE_DECLARE_ROW(VolumeInstanceRow, volume_instance);
 STORE_DECLARE_ROW(SecretRow, secret);
 STORE_DECLARE_ROW(RegistryRow, registry);
 STORE_DECLARE_ROW(RunRow, run);
+STORE_DECLARE_ROW(UserRow, user); /* delete: with its tokens, memberships, uids and logins */
+STORE_DECLARE_ROW(TokenRow, token);
+STORE_DECLARE_ROW(LoginStateRow, login_state);
+STORE_DECLARE_ROW(ConfigRow, config);
+
+int store_find_user(Store *s, const char *email, UserRow **ret);
+int store_find_user_by_external_id(Store *s, const char *external_id, UserRow **ret);
+int store_find_user_by_invite(Store *s, const uint8_t hash[static 32], UserRow **ret);
+int store_find_user_by_uid(Store *s, uid_t uid, UserRow **ret);
+int store_list_users(Store *s, UserRowList *ret); /* by e-mail */
+int store_count_users_with_role(Store *s, const char *role, const char *except_id, uint64_t *ret);
+int store_forget_external_ids(Store *s);
+
+int store_put_uid(Store *s, uid_t uid, const char *user_id);    /* -EEXIST: is somebody else's */
+int store_delete_uid(Store *s, uid_t uid, const char *user_id); /* -ENOENT */
+int store_list_uids(Store *s, const char *user_id, char ***ret);
+
+int store_add_grid_user(Store *s, const char *grid_id, const char *user_id);    /* 1: was not in it before */
+int store_remove_grid_user(Store *s, const char *grid_id, const char *user_id); /* -ENOENT */
+int store_is_grid_user(Store *s, const char *grid_id, const char *user_id);     /* 1 or 0 */
+int store_list_grid_users(Store *s, const char *grid_id, UserRowList *ret);
+int store_list_user_grids(Store *s, const char *user_id, GridRowList *ret);
+
+/* By the keyed hash, so that how long the search takes says nothing about a token. */
+int store_find_token(Store *s, TokenKind kind, const uint8_t hash[static 32], TokenRow **ret);
+int store_find_token_by_refresh(Store *s, const uint8_t hash[static 32], TokenRow **ret);
+int store_list_tokens(Store *s, const char *user_id, TokenRowList *ret); /* oldest first */
+int store_count_tokens(Store *s, const char *user_id, uint64_t *ret);
+int store_delete_codes(Store *s, const char *user_id); /* that are not used */
+int store_prune_tokens(Store *s, uint64_t now);        /* and logins under way */
+int store_count_login_states(Store *s, uint64_t *ret);
+int store_drop_oldest_login_state(Store *s);
+
+int store_find_login_state(Store *s, const uint8_t hash[static 32], LoginStateRow **ret);
+int store_list_config(Store *s, ConfigRowList *ret); /* by key */
 
 int store_find_revision(Store *s, const char *service_id, uint64_t revision, RevisionRow **ret);
 /* The newest good one that is not "except" (0: none); -ENOENT. */

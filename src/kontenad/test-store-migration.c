@@ -319,6 +319,46 @@ static void test_the_audit_can_be_searched(void **state) {
         ASSERT_EQ(other.rows[0]->id, 8);
 }
 
+/* Nobody may log in yet; whoever comes goes with what they have. */
+static void test_users_come_and_go(void **state) {
+        Bench *b = *state;
+        UserRow user = { .id = (char *) "u", .email = (char *) "anna@example.org" };
+        TokenRow token = { .id = (char *) "t",
+                .user_id = (char *) "u",
+                .kind = TOKEN_CODE,
+                .token_hash = { 1 },
+                .last_four = (char *) "abcd" };
+        _cleanup_(user_row_list_done) UserRowList l = {}, members = {};
+        _cleanup_(user_row_freep) UserRow *by_uid = NULL, *gone = NULL;
+        _cleanup_(token_row_freep) TokenRow *t = NULL;
+
+        ASSERT_OK(store_list_users(b->store, &l));
+        ASSERT_EQ(l.n, 0);
+        ASSERT_OK(store_begin(b->store, NULL));
+        ASSERT_OK(store_put_user(b->store, &user));
+        ASSERT_EQ(store_add_grid_user(b->store, "g", "u"), 1);
+        ASSERT_EQ(store_add_grid_user(b->store, "g", "u"), 0);
+        ASSERT_OK(store_put_uid(b->store, 1000, "u"));
+        ASSERT_OK(store_put_token(b->store, &token));
+        ASSERT_OK(store_commit(b->store, NULL));
+        ASSERT_OK(store_find_user_by_uid(b->store, 1000, &by_uid));
+        ASSERT_STREQ(by_uid->email, "anna@example.org");
+        ASSERT_OK(store_find_token(b->store, TOKEN_CODE, token.token_hash, &t));
+        ASSERT_EQ(store_find_token(b->store, TOKEN_BEARER, token.token_hash, &t), -ENOENT);
+        ASSERT_EQ(store_find_token_by_refresh(b->store, token.refresh_hash, &t), -ENOENT); /* none is none */
+        ASSERT_EQ(store_find_user_by_invite(b->store, user.invite_hash, &gone), -ENOENT);
+
+        ASSERT_OK(store_begin(b->store, NULL));
+        ASSERT_OK(store_delete_user(b->store, "u"));
+        ASSERT_OK(store_commit(b->store, NULL));
+        ASSERT_EQ(store_find_user_by_uid(b->store, 1000, &gone), -ENOENT);
+        ASSERT_OK(store_list_grid_users(b->store, "g", &members));
+        ASSERT_EQ(members.n, 0);
+        token_row_free(t);
+        t = NULL;
+        ASSERT_EQ(store_get_token(b->store, "t", &t), -ENOENT);
+}
+
 static int put_instance(Store *s, const char *id, uint32_t number, InstanceRole role) {
         return store_put_instance(s, &(InstanceRow){ .id = (char *) id,
                                                      .grid_id = (char *) "g",
@@ -457,6 +497,7 @@ static void test_what_belongs_to_something_goes_with_it(void **state) {
 KONTENA_TESTS(cmocka_unit_test_setup_teardown(test_rows_are_kept, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_services_get_a_revision, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_the_audit_can_be_searched, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_users_come_and_go, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_two_of_a_number_need_two_roles, setup, teardown),
                 cmocka_unit_test_setup_teardown(
                                 test_revisions_are_pruned_but_for_those_needed, setup, teardown),

@@ -18,6 +18,8 @@ typedef enum KErrorCode {
         K_NO_SUCH_VOLUME,
         K_NO_SUCH_SECRET,
         K_NO_SUCH_REGISTRY,
+        K_NO_SUCH_USER,
+        K_NO_SUCH_TOKEN, /* also a code that was used, or has expired */
         K_NO_SUCH_OPERATION,
         K_ALREADY_EXISTS,
         K_IN_USE,   /* cannot be removed, something depends on it */
