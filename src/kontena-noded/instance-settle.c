@@ -51,6 +51,7 @@ static int watch_it_stay(Instance *i) {
 
         if (wanted == 0)
                 return SYNC_DONE;
+        i->stable = sd_event_source_disable_unref(i->stable); /* a step may come at any time */
         left = uptime < wanted ? wanted - uptime : LOOK_AGAIN_USEC;
         if (uptime >= wanted && unit_main_process_is_alive(i->unit))
                 return SYNC_DONE;

@@ -72,6 +72,25 @@ static void test_deploy_has_no_outcome_until_its_container_has_stayed(void **sta
         close_fixture(&f);
 }
 
+/* Each step begins to watch anew, and leaves no timer behind that outlives the instance. */
+static void test_steps_while_it_is_watched_leave_nothing_behind(void **state) {
+        Fixture f;
+
+        open_fixture(&f);
+        want(&f, 1, 1, "");
+        pull_finishes(NULL);
+        unit_finishes("active", NULL);
+        for (unsigned i = 0; i < 3; i++) {
+                instance_wake(f.i);
+                settle(&f, 0);
+        }
+        ASSERT_EQ(told_deploy_rev(&f), 0);
+        f.i = instance_free(f.i);
+        for (uint64_t end = now_monotonic() + 3 * USEC_PER_SEC / 2; now_monotonic() < end;)
+                settle(&f, 100 * USEC_PER_MSEC);
+        close_fixture(&f);
+}
+
 /* However late systemd, or we, come to see its end. */
 static void test_brief_one_is_never_told_as_running(void **state) {
         for (int late = 0; late < 2; late++) {
@@ -289,6 +308,7 @@ KONTENA_TESTS(cmocka_unit_test(test_who_is_killed_after_the_grace_is_named),
                 cmocka_unit_test(test_boot_is_cut_short_by_what_is_wanted_now),
                 cmocka_unit_test(test_newcomer_is_published_when_it_is_up),
                 cmocka_unit_test(test_deploy_has_no_outcome_until_its_container_has_stayed),
+                cmocka_unit_test(test_steps_while_it_is_watched_leave_nothing_behind),
                 cmocka_unit_test(test_brief_one_is_never_told_as_running),
                 cmocka_unit_test(test_drain_ends_by_itself), cmocka_unit_test(test_drain_is_cut_short),
                 cmocka_unit_test(test_digest_that_is_here_asks_nobody),
