@@ -55,6 +55,7 @@ def test_deploy_goes_on_after_the_master_was_killed_in_it(grid):
         assert len(grid.units(name)) < 6, "the master was killed too late for this test to say anything"
         wait_until(lambda: grid.ctl("grid", "list", check=False).returncode == 0, 30, "the master's return", 0.2)
         grid.wait_instances(name, ["running"] * 6, timeout=150)
+        wait_until(lambda: grid.json("deploy", "list", name)[0]["state"] != "ongoing", 30, "the end of the deploy", 0.2)
         deploys = grid.json("deploy", "list", name)
         assert [d["state"] for d in deploys] == ["success"]
     finally:
@@ -82,7 +83,10 @@ def test_container_that_dies_is_started_again_with_back_off(grid):
 def test_crash_loop_is_repaired_by_a_new_deploy(grid):
     """Trap 8: a newer desired state does not wait for the back-off of the older."""
     name = unique("loop")
-    with grid.service(name, "busybox:1", "--", "sh", "-c", "sleep 0.2; exit 3"):
+    try:
+        grid.ctl("service", "create", name, "registry:5000/busybox:1", "--", "sh", "-c", "sleep 0.2; exit 3")
+        failed = grid.deploy(name, check=False)
+        assert failed.returncode != 0 and "exited with status 3" in failed.stdout + failed.stderr, failed
         wait_until(lambda: grid.instance(name)["restarts"] >= 3, 60, "a crash loop", 0.2)
         grid.ctl("service", "update", "--cmd=sleep", "--cmd=infinity", name)
         result = grid.deploy(name, timeout=60)
@@ -90,6 +94,8 @@ def test_crash_loop_is_repaired_by_a_new_deploy(grid):
         assert grid.instance(name)["state"] == "running"
         events = [e["message"] for e in grid.json("event", "list") if e["type"] == "service:instance_crash" and e["service"] == name]
         assert any("3" in e for e in events), "the event names the exit status"
+    finally:
+        grid.remove(name)
 
 
 def test_failed_unit_does_not_block_its_name(grid):
