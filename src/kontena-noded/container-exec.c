@@ -19,16 +19,17 @@
 #include "unit-property.h"
 #include "unit-setup.h"
 
-#define SYSTEMD           "org.freedesktop.systemd1"
-#define MANAGER_PATH      "/org/freedesktop/systemd1"
-#define MANAGER_INTERFACE "org.freedesktop.systemd1.Manager"
+#define SYSTEMD              "org.freedesktop.systemd1"
+#define MANAGER_PATH         "/org/freedesktop/systemd1"
+#define MANAGER_INTERFACE    "org.freedesktop.systemd1.Manager"
 
 /* Between SIGTERM, when its time is up, and SIGKILL. */
-#define TERMINATE_USEC    (2U * USEC_PER_SEC)
+#define TERMINATE_USEC       (2U * USEC_PER_SEC)
 /* systemd's own slowness, beyond the time that the command has. */
-#define SLACK_USEC        (30U * USEC_PER_SEC)
-#define LINE_SHOWN_MAX    512U
-#define CAPTURE_MAX       4096U /* the end of the output, which has the last line */
+#define SLACK_USEC           (30U * USEC_PER_SEC)
+#define SYSTEMD_STATUS_FIRST 200 /* systemd.exec(5) */
+#define LINE_SHOWN_MAX       512U
+#define CAPTURE_MAX          4096U /* the end of the output, which has the last line */
 
 typedef enum CommandPhase {
         COMMAND_LOOKING, /* is there such a unit already? */
@@ -62,6 +63,7 @@ struct ContainerCommand {
 
         /* the end, while its last line is looked for */
         int status;
+        KErrorCode code;
         char *end;
 };
 
@@ -151,7 +153,7 @@ static void tell(ContainerCommand *c, const char *line) {
 
         c->phase = COMMAND_OVER;
         if (c->end)
-                (void) kerror_set(&error, K_RUNTIME, "%s%s%s", c->end, isempty(line) ? "" : ": ",
+                (void) kerror_set(&error, c->code, "%s%s%s", c->end, isempty(line) ? "" : ": ",
                                 strempty(line));
         if (c->keep) {
                 _cleanup_free_ char *process = strjoin(c->directory, "/process.json");
@@ -214,12 +216,13 @@ static int on_output(sd_event_source *s, int fd, uint32_t revents, void *userdat
         return 0;
 }
 
-/* consumes end; NULL: it went well */
-static void finish(ContainerCommand *c, int status, char *end, bool with_last_line) {
+/* consumes end; NULL: it went well, and code does not matter */
+static void finish(ContainerCommand *c, int status, KErrorCode code, char *end, bool with_last_line) {
         _cleanup_free_ char *line = NULL;
         int r;
 
         c->status = status;
+        c->code = code;
         c->end = end;
         c->phase = COMMAND_OVER;
         c->timer = sd_event_source_disable_unref(c->timer);
@@ -247,42 +250,50 @@ static char *describe_timeout(const ContainerCommand *c) {
                         (c->timeout_usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
 }
 
+/* Was the runtime? systemd has statuses of its own for what it could not set up. */
+static bool was_executed(const UnitState *s) {
+        return s->exec_main_code != 0 &&
+               (s->exec_main_code != CLD_EXITED || s->exec_main_status < SYSTEMD_STATUS_FIRST);
+}
+
 static void on_end(ContainerCommand *c, const UnitState *s) {
         _cleanup_free_ char *pid = strjoin(c->directory, "/pid"), *reason = NULL, *end = NULL;
         int status = s->exec_main_code == CLD_EXITED ? s->exec_main_status : 128 + s->exec_main_status;
         bool begun = pid && access(pid, F_OK) >= 0;
 
         if (streq_ptr(s->result, "timeout")) {
-                finish(c, status, describe_timeout(c), true);
+                finish(c, status, K_RUNTIME, describe_timeout(c), true);
                 return;
         }
         if (streq_ptr(s->result, "oom-kill")) {
-                finish(c, 128 + SIGKILL, strdup("used more memory than the service may"), true);
+                finish(c, 128 + SIGKILL, K_RUNTIME, strdup("used more memory than the service may"), true);
                 return;
         }
         if (s->exec_main_code == CLD_EXITED && status == 0) {
-                finish(c, 0, NULL, false);
+                finish(c, 0, K_OK, NULL, false);
                 return;
         }
-        /* The runtime itself has failed: what it says is in its log. */
+        /* The runtime itself has failed: what it says is in its log. When it did not come so far it is not the container that
+         * lacks something. */
         if (!begun || s->exec_main_code == 0) {
                 reason = c->runtime->ops->failure(c->runtime, c->directory);
                 end = strprintf("cannot be run: %s", reason ?: "the container runtime gave no reason");
-                finish(c, -1, TAKE_PTR(end) ?: strdup("cannot be run"), false);
+                finish(c, -1, was_executed(s) ? K_RUNTIME : K_UNAVAILABLE,
+                                TAKE_PTR(end) ?: strdup("cannot be run"), false);
                 return;
         }
         if (s->exec_main_code == CLD_EXITED)
                 end = strprintf("exited with status %i", status);
         else
                 end = strprintf("was killed by SIG%s", strna(sigabbrev_np(s->exec_main_status)));
-        finish(c, status, TAKE_PTR(end) ?: strdup("failed"), true);
+        finish(c, status, K_RUNTIME, TAKE_PTR(end) ?: strdup("failed"), true);
 }
 
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         ContainerCommand *c = userdata;
 
         /* systemd should have ended it long ago: a signal of its was lost. */
-        finish(c, 128 + SIGKILL, describe_timeout(c), true);
+        finish(c, 128 + SIGKILL, K_UNAVAILABLE, describe_timeout(c), true);
         return 0;
 }
 
@@ -295,7 +306,7 @@ static int on_start_reply(sd_bus_message *m, void *userdata, sd_bus_error *ret_e
         if (!error)
                 return 0;
         end = strprintf("cannot be run: %s", error->message ?: error->name);
-        finish(c, -1, end ?: strdup("cannot be run"), false);
+        finish(c, -1, K_UNAVAILABLE, end ?: strdup("cannot be run"), false);
         return 0;
 }
 
@@ -426,7 +437,7 @@ static void start_now(ContainerCommand *c) {
         }
         (void) kerror_set_errno(&error, r, "%m");
         end = strprintf("cannot be run: %s", kerror_message(&error));
-        finish(c, -1, end ?: strdup("cannot be run"), false);
+        finish(c, -1, K_UNAVAILABLE, end ?: strdup("cannot be run"), false);
 }
 
 static void on_unit(Unit *u, void *userdata);
@@ -443,7 +454,7 @@ static void on_stopped(Unit *u, const KError *error, void *userdata) {
         r = unit_new(c->units, c->name, on_unit, c, &c->unit);
         if (r < 0) {
                 errno = -r;
-                finish(c, -1, strprintf("cannot be run: %m"), false);
+                finish(c, -1, K_UNAVAILABLE, strprintf("cannot be run: %m"), false);
         }
 }
 
@@ -474,7 +485,8 @@ static void on_unit(Unit *u, void *userdata) {
                 if (!c->adopt || is_leaving(s)) {
                         c->phase = COMMAND_STOPPING;
                         if (unit_stop(c->unit, SLACK_USEC, on_stopped) < 0)
-                                finish(c, -1, strdup("cannot be run: systemd cannot be asked"), false);
+                                finish(c, -1, K_UNAVAILABLE,
+                                                strdup("cannot be run: systemd cannot be asked"), false);
                         return;
                 }
                 c->since = began_at(c);
@@ -492,7 +504,7 @@ static void on_unit(Unit *u, void *userdata) {
                         (streq_ptr(s->active_state, "active") && streq_ptr(s->sub_state, "exited")))
                 on_end(c, s);
         else if (!there && !c->start_slot && s->exec_main_code != 0)
-                finish(c, -1, strdup("was stopped"), false);
+                finish(c, -1, K_UNAVAILABLE, strdup("was stopped"), false);
 }
 
 static int copy_options(ContainerCommand *c, const ContainerCommandOptions *o, KError *reterr) {

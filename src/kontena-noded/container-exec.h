@@ -40,7 +40,7 @@ typedef struct ContainerCommandOptions {
 
 /* Called once from the event loop; the command is freed after it. error NULL: exit status 0. Else the end of a sentence: "exited
  * with status 1: LAST LINE", "did not end within 10 s". status: of the command, 128 + signal when killed, -1 when it could not be
- * run or was stopped. */
+ * run or was stopped. K_UNAVAILABLE: it is we, or systemd, who could not: nothing is said of the container. */
 typedef void (*container_command_done_t)(
                 ContainerCommand *c, int status, const KError *error, void *userdata);
 

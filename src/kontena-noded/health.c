@@ -73,6 +73,8 @@ struct Health {
         NetCheck *asking;
         ContainerCommand *command;
         char *seen;
+        health_trouble_t trouble;
+        char *troubled; /* what was said last */
         health_news_t news;
         health_inside_t inside;
         bool (*excused)(void *userdata);
@@ -113,6 +115,7 @@ Health *health_stop(Health *h) {
         health_check_done(&h->check);
         free(h->address);
         free(h->seen);
+        free(h->troubled);
         free(h);
         return NULL;
 }
@@ -126,11 +129,18 @@ static bool is_excused(const Health *h) {
         return h->excused && h->excused(h->userdata);
 }
 
+/* We could not ask, which says nothing of the container; NULL: we could. */
+static void tell_trouble(Health *h, const char *text) {
+        if (free_and_strdup(&h->troubled, text) != 0 && h->trouble)
+                h->trouble(h, text, h->userdata);
+}
+
 /* Last: h may be gone after. */
 static void take_answer(Health *h, const KError *error) {
         bool news;
         int r;
 
+        tell_trouble(h, NULL);
         if (error && is_excused(h)) {
                 ask_again(h);
                 return;
@@ -158,6 +168,12 @@ static void on_command_done(ContainerCommand *c, int status, const KError *end, 
         Health *h = userdata;
 
         h->command = NULL;
+        if (end && end->code == K_UNAVAILABLE) {
+                ask_again(h);
+                if (!is_excused(h))
+                        tell_trouble(h, kerror_message(end));
+                return;
+        }
         if (end) {
                 words = strv_join(h->check.command, " ");
                 (void) kerror_set(&error, end->code, "'%.*s%s' %s.", COMMAND_SHOWN_MAX, strna(words),
@@ -188,8 +204,11 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         if (r == -EOPNOTSUPP)
                 take_answer(h, &error);
         /* Not for lack of memory or descriptors here is the container restarted. */
-        else if (r < 0)
+        else if (r < 0) {
+                (void) kerror_set_errno(&error, r, "%m");
                 ask_again(h);
+                tell_trouble(h, kerror_message(&error));
+        }
         return 0;
 }
 
@@ -209,6 +228,7 @@ int health_start(const HealthOptions *o, Health **ret) {
                 return -ENOMEM;
         h->event = o->event;
         h->news = o->news;
+        h->trouble = o->trouble;
         h->inside = o->inside;
         h->excused = o->excused;
         h->userdata = o->userdata;

@@ -38,6 +38,8 @@ typedef struct Health Health;
 
 /* From the event loop: the state has changed, or, while it is not up, what was seen. May call health_stop(). */
 typedef void (*health_news_t)(Health *h, void *userdata);
+/* We cannot ask it, and why; NULL: we can again. Told when it changes. Must not call health_stop(). */
+typedef void (*health_trouble_t)(Health *h, const char *text, void *userdata);
 /* Starts a command in the container, as container_command_start(). -EOPNOTSUPP is an answer; other errors are ours, and say nothing
  * of the container. */
 typedef int (*health_inside_t)(char *const *argv, uint64_t timeout_usec, container_command_done_t done,
@@ -51,6 +53,7 @@ typedef struct HealthOptions {
         bool up;               /* it was before; else it is asked every second until it is */
         health_news_t news;
         health_inside_t inside;
+        health_trouble_t trouble; /* NULL: nobody wants to know */
         bool (*excused)(void *userdata); /* its silence is our doing: not asked then, and a failure does not count */
         void *userdata;
 } HealthOptions;

@@ -270,6 +270,22 @@ static void on_health(Health *h, void *userdata) {
                 show(i, "waiting to be healthy", health_seen(h));
 }
 
+static void on_trouble(Health *h, const char *text, void *userdata) {
+        Instance *i = userdata;
+        bool new = !kerror_is_set(&i->health_trouble);
+
+        kerror_done(&i->health_trouble);
+        if (text)
+                (void) kerror_set(&i->health_trouble, K_UNAVAILABLE,
+                                "The container's health cannot be checked: %s", text);
+        if (!text)
+                instance_log(i, NULL, LOG_INFO, "The container's health can be checked again.");
+        else if (new)
+                instance_say(i, NULL, "warning", "service:health_check", "%s",
+                                kerror_message(&i->health_trouble));
+        i->host->changed(i, i->host->userdata);
+}
+
 /* As it is now: another version may be wanted while this one still serves. */
 static int ask_inside(char *const *argv, uint64_t timeout_usec, container_command_done_t done,
                 void *done_userdata, ContainerCommand **ret, KError *reterr, void *userdata) {
@@ -329,6 +345,7 @@ static int settle_health(Instance *i) {
                                                 .up = i->record.ready,
                                                 .news = on_health,
                                                 .inside = ask_inside,
+                                                .trouble = on_trouble,
                                                 .excused = is_held,
                                                 .userdata = i,
                                 },
@@ -365,9 +382,10 @@ int instance_health_settle(Instance *i, KError *reterr) {
 }
 
 void instance_health_stop(Instance *i) {
-        bool told = i->health_told != HEALTH_UNKNOWN;
+        bool told = i->health_told != HEALTH_UNKNOWN || kerror_is_set(&i->health_trouble);
 
         i->health = health_stop(i->health);
+        kerror_done(&i->health_trouble);
         i->health_told = HEALTH_UNKNOWN;
         i->unhealthy = sd_event_source_disable_unref(i->unhealthy);
         i->notify_late = sd_event_source_disable_unref(i->notify_late);

@@ -63,6 +63,7 @@ struct Instance {
         char *notify_status; /* the last it said of itself */
         Health *health;
         HealthState health_told;
+        KError health_trouble; /* why we cannot ask; shown when there is nothing worse */
         Backoff health_backoff;
         uint64_t healthy_since; /* CLOCK_MONOTONIC */
         sd_event_source *unhealthy, *notify_late;

@@ -35,6 +35,7 @@ Instance *instance_free(Instance *i) {
         i->unhealthy = sd_event_source_disable_unref(i->unhealthy);
         i->notify_late = sd_event_source_disable_unref(i->notify_late);
         i->health = health_stop(i->health);
+        kerror_done(&i->health_trouble);
         i->notify = notify_socket_free(i->notify); /* systemd holds on to it */
         i->unit = unit_free(i->unit);
         image_unref(i->image);
@@ -229,8 +230,14 @@ const char *instance_address(const Instance *i) {
         return i->want ? strempty(i->want->address) : "";
 }
 
+static const KError *shown_error(const Instance *i) {
+        return kerror_is_set(&i->error) ? &i->error : &i->health_trouble;
+}
+
 const char *instance_error(const Instance *i) {
-        return kerror_is_set(&i->error) ? kerror_message(&i->error) : "";
+        const KError *error = shown_error(i);
+
+        return kerror_is_set(error) ? kerror_message(error) : "";
 }
 
 const char *instance_progress(const Instance *i) {
@@ -441,7 +448,7 @@ int instance_status(const Instance *i, json_object **ret) {
         if (r >= 0)
                 r = json_add_string(o, "progress", i->progress);
         if (r >= 0)
-                r = add_error(o, &i->error);
+                r = add_error(o, shown_error(i));
         if (r >= 0)
                 r = json_add_u64(o, "restarts", i->record.restarts);
         if (r >= 0 && i->last_exit_status >= 0)

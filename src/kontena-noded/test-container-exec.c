@@ -1,13 +1,47 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "container-exec.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "file-util.h"
+#include "json-util.h"
 #include "string-util.h"
 #include "test.h"
+
+/* systemd: one unit, of which nothing is asked */
+struct Unit {
+        UnitState state;
+        unit_changed_t changed;
+        void *userdata;
+};
+static Unit *the_unit;
+static UnitState next_state;
+
+int unit_new(UnitManager *m, const char *name, unit_changed_t changed, void *userdata, Unit **ret) {
+        Unit *u = new0(Unit, 1);
+
+        ASSERT_TRUE(u);
+        *u = (Unit){ .state = next_state, .changed = changed, .userdata = userdata };
+        *ret = the_unit = u;
+        return 0;
+}
+Unit *unit_free(Unit *u) {
+        free(u);
+        return NULL;
+}
+const UnitState *unit_state(const Unit *u) {
+        return &u->state;
+}
+sd_bus *unit_manager_bus(const UnitManager *m) {
+        return NULL;
+}
+int unit_stop(Unit *u, uint64_t timeout_usec, unit_done_t done) {
+        return -ENOTCONN;
+}
 
 static void test_last_line(void **state) {
         static const struct {
@@ -86,5 +120,113 @@ static void test_command_lines_of_the_runtime(void **state) {
         ASSERT_STREQ(clean_text, "/bin/sh delete --force id-1");
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_last_line), cmocka_unit_test(test_long_last_line_is_cut),
+#define STATE(active, sub, ...)                                                                             \
+        ((UnitState){ .known = true,                                                                        \
+                        .load_state = (char *) "loaded",                                                    \
+                        .active_state = (char *) active,                                                    \
+                        .sub_state = (char *) sub,                                                          \
+                        ##__VA_ARGS__ })
+
+typedef struct Ended {
+        unsigned n;
+        int status;
+        KErrorCode code;
+} Ended;
+
+static void on_ended(ContainerCommand *c, int status, const KError *error, void *userdata) {
+        Ended *e = userdata;
+
+        e->n++;
+        e->status = status;
+        e->code = error ? error->code : K_OK;
+}
+
+/* Who is to blame: the container, for which it is restarted, or ourselves. */
+static void test_blame(void **state) {
+        static const char want_text[] =
+                        "{\"number\":1,\"grid\":\"g01\",\"stack\":\"null\",\"service\":\"web\","
+                        "\"service_id\":\"i\",\"desired\":\"running\",\"deploy_rev\":1,\"service_rev\":1,"
+                        "\"address\":\"10.81.128.5\",\"spec\":{\"image\":\"a:1\"}}";
+        static char *const argv[] = { (char *) "true", NULL };
+        const struct {
+                UnitState then;
+                bool fresh, begun; /* it is started anew, without a configuration; the runtime has begun it */
+                KErrorCode code;
+                int status;
+        } cases[] = {
+                { STATE("active", "exited", .exec_main_code = CLD_EXITED), false, true, K_OK, 0 },
+                { STATE("failed", "failed", .result = (char *) "timeout", .exec_main_code = CLD_KILLED,
+                                  .exec_main_status = SIGKILL),
+                                false, true, K_RUNTIME, 137 },
+                { STATE("active", "exited", .exec_main_code = CLD_EXITED, .exec_main_status = 3), false,
+                                true, K_RUNTIME, 3 },
+                { STATE("active", "exited", .exec_main_code = CLD_EXITED, .exec_main_status = 203), false,
+                                true, K_RUNTIME, 203 },
+                /* No such program in the container: the runtime says so. */
+                { STATE("active", "exited", .exec_main_code = CLD_EXITED, .exec_main_status = 1), false,
+                                false, K_RUNTIME, -1 },
+                /* systemd could not even run the runtime. */
+                { STATE("failed", "failed", .exec_main_code = CLD_EXITED, .exec_main_status = 203), false,
+                                false, K_UNAVAILABLE, -1 },
+                { STATE("failed", "failed", .result = (char *) "resources"), false, false, K_UNAVAILABLE,
+                                -1 },
+                { STATE("inactive", "dead", .exec_main_code = CLD_KILLED), false, true, K_UNAVAILABLE, -1 },
+                { STATE("inactive", "dead"), true, false, K_UNAVAILABLE, -1 },
+        };
+        char template[] = "/tmp/test-container-exec.XXXXXX";
+        _cleanup_(remove_directory) char *directory = mkdtemp(template);
+        _cleanup_(instance_want_freep) InstanceWant *want = NULL;
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        _cleanup_(runtime_freep) Runtime *runtime = NULL;
+        _cleanup_free_ char *pid = NULL, *own = NULL;
+        _cleanup_json_ json_object *o = NULL;
+
+        ASSERT_TRUE(directory);
+        own = strjoin(directory, "/own");
+        pid = strjoin(own, "/pid");
+        ASSERT_OK(sd_event_new(&event));
+        ASSERT_OK(runtime_oci_new("/bin/sh", &runtime, NULL));
+        ASSERT_OK(json_parse(want_text, strlen(want_text), 65536, &o, NULL));
+        ASSERT_OK(instance_want_parse("abc", o, &want, NULL));
+
+        FOREACH_ARRAY(t, cases, ELEMENTSOF(cases)) {
+                ContainerCommand *c = NULL;
+                Ended ended = {};
+
+                (void) unlink(pid);
+                ASSERT_OK(mkdir_p(own, 0700));
+                if (t->begun)
+                        ASSERT_OK(write_file_atomic(pid, "1", 1, 0600));
+                next_state = t->fresh ? t->then : STATE("active", "running");
+                ASSERT_OK(container_command_start(
+                                &(ContainerCommandOptions){
+                                                .event = event,
+                                                .runtime = runtime,
+                                                .want = want,
+                                                .image = "a:1",
+                                                .unit = "kontena-health-abc.service",
+                                                .description = "test",
+                                                .container_id = "abc-1",
+                                                .bundle = directory,
+                                                .directory = own,
+                                                .argv = argv,
+                                                .capture = true,
+                                                .adopt = true,
+                                                .timeout_usec = USEC_PER_SEC,
+                                },
+                                on_ended, &ended, &c, NULL));
+                the_unit->changed(the_unit, the_unit->userdata);
+                if (!t->fresh) {
+                        ASSERT_EQ(ended.n, 0);
+                        the_unit->state = t->then;
+                        the_unit->changed(the_unit, the_unit->userdata);
+                }
+                ASSERT_EQ(ended.n, 1);
+                ASSERT_EQ(ended.code, t->code);
+                ASSERT_EQ(ended.status, t->status);
+        }
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_blame), cmocka_unit_test(test_last_line),
+                cmocka_unit_test(test_long_last_line_is_cut),
                 cmocka_unit_test(test_command_lines_of_the_runtime))

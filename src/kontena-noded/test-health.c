@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "health.h"
 
+#include <stdio.h>
+
 #include "file-util.h"
 #include "health-http.h"
 #include "test.h"
@@ -164,6 +166,14 @@ struct ContainerCommand {
         void *userdata;
 };
 static int inside_error;
+static KErrorCode end_code = K_RUNTIME;
+static unsigned n_troubles;
+static char troubled[128];
+
+static void on_trouble(Health *h, const char *text, void *userdata) {
+        n_troubles++;
+        (void) snprintf(troubled, sizeof(troubled), "%s", strempty(text));
+}
 
 ContainerCommand *container_command_cancel(ContainerCommand *c) {
         if (!c)
@@ -178,7 +188,7 @@ static int on_exited(sd_event_source *s, void *userdata) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         ContainerCommand *c = userdata;
 
-        (void) kerror_set(&error, K_RUNTIME, "exited with status 2: no response");
+        (void) kerror_set(&error, end_code, "exited with status 2: no response");
         c->done(c, is_well ? 0 : 2, is_well ? NULL : &error, c->userdata);
         container_command_cancel(c);
         return 0;
@@ -219,6 +229,7 @@ static int start(sd_event *e, const HealthCheck *c, uint64_t started_usec, bool 
                                         .up = up,
                                         .news = on_news,
                                         .inside = inside,
+                                        .trouble = on_trouble,
                                         .excused = excused,
                                         .userdata = h,
                         },
@@ -325,6 +336,56 @@ static void test_command_is_asked_inside(void **state) {
         expected_to_be_seen = "GET http://10.81.128.5:80/up answered 503.";
 }
 
+static void run_until_trouble(sd_event *e, const char *text) {
+        for (uint64_t end = now_monotonic() + 10 * SEC; !streq(troubled, text) && now_monotonic() < end;)
+                ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
+        ASSERT_STREQ(troubled, text);
+}
+
+/* What fails for our own reasons is told, once, and does not count. */
+static void test_trouble_of_our_own_is_told(void **state) {
+        HealthCheck c = check(0, 1, 1);
+        sd_event *e = NULL;
+        Heard h = {};
+
+        c.protocol = HEALTH_EXEC;
+        c.port = 0;
+        c.command = (char *[]){ (char *) "pg_isready", NULL };
+        expected_to_be_seen = "'pg_isready' exited with status 2: no response.";
+        ASSERT_OK(sd_event_new(&e));
+        is_well = true;
+        troubled[0] = '\0';
+        n_troubles = 0;
+        ASSERT_OK(start(e, &c, now_monotonic(), false, &h));
+        run_until(e, &h, HEALTH_HEALTHY);
+        ASSERT_EQ(n_troubles, 0);
+
+        is_well = false;
+        end_code = K_UNAVAILABLE;
+        run_until_trouble(e, "exited with status 2: no response");
+        n_asked = 0;
+        for (uint64_t end = now_monotonic() + 10 * SEC; n_asked < 2 && now_monotonic() < end;)
+                ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
+        ASSERT_EQ(n_troubles, 1);
+        ASSERT_EQ(health_state(h.health), HEALTH_HEALTHY);
+        inside_error = -ENOMEM;
+        run_until_trouble(e, "This runtime runs no commands.");
+        ASSERT_EQ(health_state(h.health), HEALTH_HEALTHY);
+        inside_error = 0;
+        is_well = true;
+        run_until_trouble(e, "");
+        ASSERT_EQ(n_troubles, 3);
+
+        is_well = false;
+        end_code = K_RUNTIME;
+        run_until(e, &h, HEALTH_UNHEALTHY);
+        ASSERT_EQ(n_troubles, 3);
+        health_stop(h.health);
+        ASSERT_EQ(n_under_way, 0);
+        sd_event_unref(e);
+        expected_to_be_seen = "GET http://10.81.128.5:80/up answered 503.";
+}
+
 /* A snapshot of a volume makes its users stand still. */
 static void test_who_is_held_is_excused(void **state) {
         HealthCheck c = check(0, 1, 1);
@@ -390,5 +451,6 @@ KONTENA_TESTS(cmocka_unit_test(test_failures_in_the_start_period_do_not_count),
                 cmocka_unit_test(test_loop_goes_through_a_life),
                 cmocka_unit_test(test_lack_of_descriptors_is_no_illness),
                 cmocka_unit_test(test_command_is_asked_inside),
+                cmocka_unit_test(test_trouble_of_our_own_is_told),
                 cmocka_unit_test(test_who_is_held_is_excused),
                 cmocka_unit_test(test_another_check_is_another))

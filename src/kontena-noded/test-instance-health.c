@@ -32,6 +32,7 @@ struct NetCheck {
 };
 static bool is_well;
 static unsigned n_asked;
+static int ask_error;
 
 NetCheck *net_check_cancel(NetCheck *c) {
         if (!c)
@@ -57,6 +58,10 @@ int net_check_start(sd_event *event, const char *address, uint16_t port, const c
 
         ASSERT_TRUE(c);
         n_asked++;
+        if (ask_error < 0) {
+                free(c);
+                return ask_error;
+        }
         c->done = done;
         c->userdata = userdata;
         ASSERT_OK(sd_event_add_defer(event, &c->source, on_answered, c));
