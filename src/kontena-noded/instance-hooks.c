@@ -182,8 +182,13 @@ int instance_run_hooks(Instance *i, HookStage stage, KError *reterr) {
 }
 
 static void on_hooks_swept(HookSweep *s, void *userdata) {
+        _cleanup_free_ char *run = NULL;
         Instance *i = userdata;
 
+        /* A pre_start that was interrupted begins anew, not in the root that it has left. */
+        run = instance_generation_run_directory(i, i->record.generation);
+        if (run)
+                hooks_unmount(run);
         i->hook_sweep = NULL;
         i->hooks_swept = true;
         instance_step(i);

@@ -177,6 +177,24 @@ static void test_removal_ends_a_hook_that_runs(void **state) {
         close_fixture(&f);
 }
 
+static void test_interrupted_pre_start_begins_anew(void **state) {
+        Fixture f;
+
+        open_fixture(&f);
+        want(&f, 1, 1, HOOKS);
+        pull_finishes(NULL);
+        ASSERT_TRUE(strstr(trail, "pre_start@1-0 "));
+        trail[0] = '\0';
+        want(&f, 1, 1, ",\"desired\":\"stopped\"" HOOKS);
+        ASSERT_TRAIL("leave-hooks sweep ");
+        sweep_finishes();
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_STOPPED);
+        want(&f, 1, 1, HOOKS);
+        ASSERT_TRUE(strstr(trail, "pre_start@1-0 "));
+        ASSERT_FALSE(strstr(trail, "in-a-dirty-root"));
+        close_fixture(&f);
+}
+
 static void test_after_a_crash_pre_start_runs_before_the_start(void **state) {
         Fixture f;
 
@@ -334,6 +352,7 @@ int main(void) {
                 cmocka_unit_test(test_order_around_a_replacement),
                 cmocka_unit_test(test_stop_and_removal),
                 cmocka_unit_test(test_removal_ends_a_hook_that_runs),
+                cmocka_unit_test(test_interrupted_pre_start_begins_anew),
                 cmocka_unit_test(test_after_a_crash_pre_start_runs_before_the_start),
                 cmocka_unit_test(test_crash_in_post_start_does_not_skip_the_next),
                 cmocka_unit_test(test_restart_runs_none),

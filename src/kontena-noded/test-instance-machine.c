@@ -337,6 +337,7 @@ static struct {
         hooks_swept_t swept;
         void *userdata;
 } the_hooks;
+static unsigned n_hook_roots_left; /* by pre_start hooks that were not waited for */
 
 int hooks_start(const HookOptions *o, HookStage stage, hook_remember_t remember, hooks_done_t done,
                 void *userdata, HookRun **ret, KError *reterr) {
@@ -345,6 +346,11 @@ int hooks_start(const HookOptions *o, HookStage stage, hook_remember_t remember,
         note("%s@%s%s%s", hook_stage_to_string(stage), o->start, isempty(known) ? "" : "!", known);
         ASSERT_TRUE(!the_hooks.done);
         ASSERT_TRUE((stage == HOOK_PRE_START) == (o->image != NULL));
+        if (stage == HOOK_PRE_START) {
+                if (n_hook_roots_left > 0)
+                        note("in-a-dirty-root");
+                n_hook_roots_left++;
+        }
         the_hooks.remember = remember;
         the_hooks.done = done;
         the_hooks.userdata = userdata;
@@ -361,6 +367,7 @@ HookRun *hooks_free(HookRun *r) {
 }
 
 void hooks_unmount(const char *run_directory) {
+        n_hook_roots_left = 0;
 }
 
 int hooks_sweep(UnitManager *units, const char *instance_id, const char *keep_start, HookStage keep_stage,
@@ -390,6 +397,7 @@ void hooks_finish(const char *failure) {
 
         ASSERT_TRUE(done);
         the_hooks.done = NULL;
+        n_hook_roots_left = 0;
         if (failure)
                 (void) kerror_set(&e, K_RUNTIME, "%s", failure);
         done((HookRun *) &the_hooks, failure ? &e : NULL, the_hooks.userdata);
@@ -478,6 +486,7 @@ void open_fixture(Fixture *f) {
         prepare_error = failure_text = root_error = NULL;
         removed_instance = NULL;
         main_process_is_alive = true;
+        n_hook_roots_left = 0;
         events[0] = '\0';
         the_pull.done = NULL;
 }

@@ -154,6 +154,20 @@ def test_hook_that_hangs(grid, lab, hooked):
     assert [hook_units(host, name) for name in (stuck, removed, slow)] == [[], [], []]
 
 
+def test_a_stop_throws_the_root_of_a_hook_away(grid, lab, hooked):
+    hook = "[ ! -e /dirty ] || echo dirty >>/data/log; touch /dirty; echo begun >>/data/log; until [ -e /data/go ]; do sleep 0.1; done"
+    name, host = hooked(f"pre_start:half:{hook}", deploy=False), lab.host("node1")
+    deploy = grid.popen("service", "deploy", name, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    wait_until(lambda: log(host, name) == ["begun"], 20, "the hook", 0.05)
+    grid.ctl("service", "stop", name)
+    assert deploy.wait(30) != 0
+    grid.wait_instances(name, ["stopped"])
+    host.run(["touch", f"/srv/{name}/go"])
+    grid.ctl("service", "start", name)
+    grid.wait_instances(name, ["running"])
+    assert log(host, name) == ["begun", "begun", "main"]
+
+
 def test_daemon_is_killed_in_each_hook(grid, lab, hooked):
     """Every hook waits for its file; the daemon is killed meanwhile, and what had been done is not done again."""
     def wait(word):
