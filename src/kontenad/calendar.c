@@ -20,6 +20,7 @@
 #define TEXT_MAX 4096U
 
 struct CalendarQuery {
+        sd_event *event;
         sd_event_source *io, *end, *timeout;
         pid_t pid;
         int fd, pidfd;
@@ -30,6 +31,32 @@ struct CalendarQuery {
         void *userdata;
 };
 
+static int on_killed(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        siginfo_t si = {};
+
+        if (waitid(P_PIDFD, (id_t) fd, &si, WEXITED | WNOHANG) == 0 && si.si_pid == 0)
+                return 0;
+        (void) sd_event_source_set_enabled(s, SD_EVENT_OFF);
+        return sd_event_source_set_floating(s, false); /* which was the last that held it */
+}
+
+/* It may take as long as the disk that it reads from: nobody waits for its end but the event loop. */
+static int reap_later(sd_event *event, int consume_pidfd) {
+        _cleanup_(sd_event_source_unrefp) sd_event_source *s = NULL;
+        _cleanup_close_ int fd = consume_pidfd;
+        int r;
+
+        if (fd < 0)
+                return -EBADF;
+        r = sd_event_add_io(event, &s, fd, EPOLLIN, on_killed, NULL);
+        if (r >= 0)
+                r = sd_event_source_set_io_fd_own(s, true);
+        if (r < 0)
+                return r;
+        TAKE_FD(fd);
+        return sd_event_source_set_floating(s, true);
+}
+
 CalendarQuery *calendar_query_free(CalendarQuery *q) {
         if (!q)
                 return NULL;
@@ -39,10 +66,12 @@ CalendarQuery *calendar_query_free(CalendarQuery *q) {
         sd_event_source_disable_unref(q->timeout);
         if (q->pid > 0) {
                 (void) kill(q->pid, SIGKILL);
-                (void) waitpid(q->pid, NULL, 0);
+                if (reap_later(q->event, TAKE_FD(q->pidfd)) < 0)
+                        (void) waitpid(q->pid, NULL, 0); /* there is no memory for anything better */
         }
         safe_close(q->fd);
         safe_close(q->pidfd);
+        sd_event_unref(q->event);
         free(q->expression);
         return mfree(q);
 }
@@ -235,6 +264,7 @@ int calendar_ask(sd_event *event, const char *expression, uint64_t after, calend
         if (!q)
                 return -ENOMEM;
         q->fd = q->pidfd = -EBADF;
+        q->event = sd_event_ref(event);
         q->done = done;
         q->userdata = userdata;
         q->expression = strdup(expression);

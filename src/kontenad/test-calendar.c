@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "calendar.h"
 #include "file-util.h"
@@ -187,6 +188,40 @@ static void test_question_is_withdrawn(void **state) {
         sd_event_unref(event);
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_answer_is_read), cmocka_unit_test(test_systemd_is_asked),
+/* The loop goes on meanwhile, and no dead process is left. */
+static void test_who_is_asked_in_vain_is_reaped_by_the_loop(void **state) {
+        static const char text[] = "#!/bin/sh\nexec sleep 1000\n";
+        _cleanup_free_ char *path = NULL, *before = strdup(strempty(getenv("PATH"))), *with = NULL;
+        char directory[] = "/tmp/test-calendar-XXXXXX";
+        sd_event *event = NULL;
+        CalendarQuery *q[8];
+        siginfo_t si = {};
+        Answer a = {};
+
+        ASSERT_TRUE(mkdtemp(directory));
+        path = strjoin(directory, "/systemd-analyze");
+        with = strjoin(directory, ":", before);
+        ASSERT_OK(setenv("PATH", with, 1));
+        ASSERT_OK(write_file_atomic(path, text, strlen(text), 0700));
+        ASSERT_OK(sd_event_new(&event));
+        FOREACH_ARRAY(e, q, ELEMENTSOF(q))
+                ASSERT_OK(calendar_ask(event, "daily", 1, on_answer, &a, e));
+        FOREACH_ARRAY(e, q, ELEMENTSOF(q))
+                ASSERT_TRUE(!calendar_query_free(*e));
+        ASSERT_OK(waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT)); /* they were not waited for */
+        for (uint64_t end = now_monotonic() + 20 * USEC_PER_SEC;
+                        waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && now_monotonic() < end;)
+                ASSERT_OK(sd_event_run(event, 100 * USEC_PER_MSEC));
+        ASSERT_EQ(waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT), -1);
+        ASSERT_EQ(errno, ECHILD);
+        ASSERT_FALSE(a.told);
+        ASSERT_OK(sd_event_run(event, 0)); /* nothing of them is left in the loop either */
+        sd_event_unref(event);
+        ASSERT_OK(setenv("PATH", before, 1));
+        ASSERT_OK(rm_rf_at(AT_FDCWD, directory));
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_who_is_asked_in_vain_is_reaped_by_the_loop),
+                cmocka_unit_test(test_answer_is_read), cmocka_unit_test(test_systemd_is_asked),
                 cmocka_unit_test(test_systemd_says_what_is_wrong), cmocka_unit_test(test_other_programs),
                 cmocka_unit_test(test_question_is_withdrawn))
