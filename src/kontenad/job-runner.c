@@ -14,12 +14,10 @@
 
 /* When the store cannot be written. */
 #define RETRY_USEC     (2 * USEC_PER_SEC)
-/* Many runs may begin at one point: the loop has its turn between them. */
-#define TURN_USEC      (10 * USEC_PER_MSEC)
 /* A machine that slept has another idea of how long that was. */
 #define SLEEP_MAX_USEC (600 * USEC_PER_SEC)
 
-/* An unfinished run as of the last look; the store has all else. */
+/* An unfinished run as of the last look; the store has all else. Many may begin at one point: one has its step in a turn of the loop. */
 typedef struct Active {
         char *run_id, *service_id, *grid_id;
         uint64_t next; /* realtime */
@@ -39,7 +37,8 @@ struct JobRunner {
         sd_event_source *work, *timer, *clock;
         int clock_fd;
         Active *active;
-        size_t n_active;
+        size_t n_active, last; /* the one that had its step */
+        bool listed;
         SeenNode *nodes;
         JobSchedule *schedule;
 };
@@ -75,45 +74,16 @@ static void look_at(JobRunner *j, uint64_t when, uint64_t now) {
                 log_error_errno(r, "Jobs cannot be waited for: %m");
 }
 
-static const Active *find_active(const JobRunner *j, const char *run_id) {
+static Active *find_active(const JobRunner *j, const char *run_id) {
         FOREACH_ARRAY(a, j->active, j->n_active)
                 if (streq(a->run_id, run_id))
                         return a;
         return NULL;
 }
 
-static int look_at_run(JobRunner *j, RunRow *row, Active *ret, uint64_t now, bool later) {
-        const Active *before = find_active(j, row->id);
-        int r;
-
-        ret->run_id = strdup(row->id);
-        ret->service_id = strdup(row->service_id);
-        ret->grid_id = strdup(row->grid_id);
-        if (!ret->run_id || !ret->service_id || !ret->grid_id)
-                return -ENOMEM;
-        if (before && !before->dirty && before->next > now) {
-                ret->next = before->next;
-                ret->places = before->places;
-                return 0;
-        }
-        if (later) {
-                ret->dirty = ret->places = true;
-                ret->next = now;
-                return 0;
-        }
-
-        r = run_step(j->master, row, now, &ret->next, &ret->places);
-        if (r < 0) {
-                log_warning_errno(
-                                r, "A run of job '%s' cannot go on now, trying again: %m", row->service_id);
-                ret->next = now + RETRY_USEC;
-        }
-        return 0;
-}
-
-static int look_at_runs(JobRunner *j, uint64_t now, uint64_t *next) {
+/* There are others than were known. */
+static int list_runs(JobRunner *j) {
         _cleanup_(run_row_list_done) RunRowList runs = {};
-        uint64_t end = now_monotonic() + TURN_USEC;
         Active *active;
         int r;
 
@@ -124,17 +94,81 @@ static int look_at_runs(JobRunner *j, uint64_t now, uint64_t *next) {
         if (!active)
                 return -ENOMEM;
         for (size_t i = 0; i < runs.n; i++) {
-                r = look_at_run(j, runs.rows[i], &active[i], now, now_monotonic() >= end);
-                if (r < 0) {
-                        active_free(active, runs.n);
-                        return r;
-                }
-                *next = MIN(*next, active[i].next);
+                const Active *before = find_active(j, runs.rows[i]->id);
+                Active *a = &active[i];
+
+                *a = (Active){ .run_id = TAKE_PTR(runs.rows[i]->id),
+                        .service_id = TAKE_PTR(runs.rows[i]->service_id),
+                        .grid_id = TAKE_PTR(runs.rows[i]->grid_id),
+                        .next = before ? before->next : 0,
+                        .dirty = !before || before->dirty,
+                        .places = !before || before->places };
         }
 
         active_free(j->active, j->n_active);
         j->active = active;
         j->n_active = runs.n;
+        j->listed = true;
+        return 0;
+}
+
+static void drop(JobRunner *j, Active *a) {
+        Active gone = *a;
+
+        j->n_active--;
+        memmove(a, a + 1, (size_t) (j->active + j->n_active - a) * sizeof(Active));
+        free(gone.run_id);
+        free(gone.service_id);
+        free(gone.grid_id);
+}
+
+static int step(JobRunner *j, Active *a, uint64_t now) {
+        _cleanup_(run_row_freep) RunRow *row = NULL;
+        int r;
+
+        r = store_get_run(j->master->store, a->run_id, &row);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        if (r < 0 || run_is_final(row)) {
+                drop(j, a);
+                return 0;
+        }
+
+        a->dirty = false;
+        r = run_step(j->master, row, now, &a->next, &a->places);
+        if (r < 0) {
+                log_warning_errno(
+                                r, "A run of job '%s' cannot go on now, trying again: %m", row->service_id);
+                a->next = now + RETRY_USEC;
+        } else if (run_is_final(row))
+                drop(j, a);
+        return 0;
+}
+
+/* One after the other: who has much to do does not keep the others from it. */
+static int look_at_runs(JobRunner *j, uint64_t now, uint64_t *next) {
+        int r;
+
+        if (!j->listed) {
+                r = list_runs(j);
+                if (r < 0)
+                        return r;
+        }
+        for (size_t i = 1; i <= j->n_active; i++) {
+                size_t k = (j->last + i) % j->n_active;
+                Active *a = &j->active[k];
+
+                if (!a->dirty && a->next > now)
+                        continue;
+                j->last = k;
+                r = step(j, a, now);
+                if (r < 0)
+                        return r;
+                break;
+        }
+
+        FOREACH_ARRAY(a, j->active, j->n_active)
+                *next = MIN(*next, a->dirty ? now : a->next);
         return 0;
 }
 
@@ -144,6 +178,8 @@ static int on_work(sd_event_source *s, void *userdata) {
         int r;
 
         r = job_schedule_step(j->schedule, now, &next);
+        if (r > 0)
+                next = now;
         if (r >= 0)
                 r = look_at_runs(j, now, &next);
         if (r < 0) {
@@ -237,16 +273,31 @@ static void on_node(JobRunner *j, Store *store, StoreChange change, const char *
                 mark(j, NULL, grid_id, !node_is_news(j, row));
 }
 
+/* A new one, or one that is over; all else that changes in it is our own doing. */
+static void on_run(JobRunner *j, Store *store, const char *id) {
+        _cleanup_(run_row_freep) RunRow *row = NULL;
+        Active *a = find_active(j, id);
+
+        if (!a)
+                j->listed = false;
+        else if (store_get_run(store, id, &row) < 0 || run_is_final(row))
+                a->dirty = true;
+        else
+                return;
+        look_now(j);
+}
+
 static void on_change(Store *store, StoreKind kind, StoreChange change, const char *id, const char *grid_id,
                 void *userdata) {
         JobRunner *j = userdata;
 
         switch (kind) {
         case STORE_RUN:
-                look_now(j);
+                on_run(j, store, id);
                 break;
         case STORE_SERVICE:
                 mark(j, id, NULL, false);
+                job_schedule_service_changed(j->schedule, id);
                 look_now(j);
                 break;
         case STORE_NODE:

@@ -2,7 +2,7 @@
 #include "job-schedule.h"
 
 #include <inttypes.h>
-#include <utlist.h>
+#include <uthash.h>
 
 #include "calendar.h"
 #include "events.h"
@@ -17,6 +17,8 @@
 /* After systemd could not be asked, and after it did not know what to make of the schedule. */
 #define ASK_AGAIN_USEC (10 * USEC_PER_SEC)
 #define INVALID_USEC   (600 * USEC_PER_SEC)
+/* Services that are read in one turn of the loop. */
+#define READ_MAX       20U
 
 /* What the answer is for. */
 typedef enum Purpose {
@@ -30,7 +32,9 @@ typedef struct Entry Entry;
 struct Entry {
         JobSchedule *owner;
         char *service_id;
-        bool seen;
+        char *schedule; /* as the store has them */
+        uint64_t next_run_at;
+        bool stale;   /* it was changed since */
         bool checked; /* systemd was asked since the start, and since the clock was set */
         CalendarQuery *query;
         Purpose purpose;
@@ -40,12 +44,13 @@ struct Entry {
         uint64_t following; /* with PURPOSE_CATCH_UP: known already */
         uint64_t not_before;
         bool complained;
-        Entry *prev, *next;
+        UT_hash_handle hh;
 };
 
 struct JobSchedule {
         Master *master;
         Entry *entries;
+        bool listed;
         unsigned n_queries;
         job_schedule_answer_t answer;
         void *userdata;
@@ -58,8 +63,9 @@ static Entry *entry_free(Entry *e) {
         if (e->query)
                 e->owner->n_queries--;
         calendar_query_free(e->query);
-        DL_DELETE(e->owner->entries, e);
+        HASH_DEL(e->owner->entries, e);
         free(e->service_id);
+        free(e->schedule);
         free(e->expression);
         return mfree(e);
 }
@@ -85,18 +91,10 @@ JobSchedule *job_schedule_free(JobSchedule *s) {
         return mfree(s);
 }
 
-static Entry *find(JobSchedule *s, const char *service_id) {
-        Entry *e;
-
-        DL_FOREACH(s->entries, e)
-                if (streq(e->service_id, service_id))
-                        return e;
-        return NULL;
-}
-
 static Entry *get(JobSchedule *s, const char *service_id) {
-        Entry *e = find(s, service_id);
+        Entry *e = NULL;
 
+        HASH_FIND_STR(s->entries, service_id, e);
         if (e)
                 return e;
         e = new0(Entry, 1);
@@ -105,15 +103,28 @@ static Entry *get(JobSchedule *s, const char *service_id) {
         e->service_id = strdup(service_id);
         if (!e->service_id)
                 return mfree(e);
+        HASH_ADD_KEYPTR(hh, s->entries, e->service_id, strlen(e->service_id), e);
+        if (!e->hh.tbl) {
+                free(e->service_id);
+                return mfree(e);
+        }
         e->owner = s;
-        DL_APPEND(s->entries, e);
         return e;
 }
 
-void job_schedule_ask_again(JobSchedule *s) {
-        Entry *e;
+void job_schedule_service_changed(JobSchedule *s, const char *service_id) {
+        Entry *e = s->listed ? get(s, service_id) : NULL;
 
-        DL_FOREACH(s->entries, e) {
+        if (e)
+                e->stale = true;
+        else
+                s->listed = false; /* all are read again */
+}
+
+void job_schedule_ask_again(JobSchedule *s) {
+        Entry *e, *next;
+
+        HASH_ITER(hh, s->entries, e, next) {
                 e->checked = false;
                 e->not_before = 0;
         }
@@ -181,7 +192,8 @@ static int put_next(JobSchedule *s, ServiceRow *service, uint64_t point, uint64_
         return 0;
 }
 
-static int ask(Entry *e, const ServiceRow *service, Purpose purpose, uint64_t after, uint64_t now);
+static int ask(Entry *e, const char *expression, uint64_t point, Purpose purpose, uint64_t after,
+                uint64_t now);
 
 /* Returns 1 when there is one more question. */
 static int take_answer(Entry *e, ServiceRow *service, uint64_t answer) {
@@ -203,7 +215,8 @@ static int take_answer(Entry *e, ServiceRow *service, uint64_t answer) {
                 if (e->asked_at - e->point < RUN_CATCH_UP_USEC)
                         return put_next(s, service, e->point, answer);
                 e->following = answer;
-                r = ask(e, service, PURPOSE_CATCH_UP, e->asked_at - RUN_CATCH_UP_USEC, e->asked_at);
+                r = ask(e, expression_of(service), e->point, PURPOSE_CATCH_UP,
+                                e->asked_at - RUN_CATCH_UP_USEC, e->asked_at);
                 return r < 0 ? r : 1;
         case PURPOSE_CATCH_UP:
                 return put_next(s, service, answer <= e->asked_at ? answer : 0, e->following);
@@ -251,8 +264,8 @@ static void on_answer(uint64_t next, const KError *error, void *userdata) {
                 s->answer(s->userdata);
 }
 
-static int ask(Entry *e, const ServiceRow *service, Purpose purpose, uint64_t after, uint64_t now) {
-        const char *expression = expression_of(service);
+static int ask(Entry *e, const char *expression, uint64_t point, Purpose purpose, uint64_t after,
+                uint64_t now) {
         int r;
 
         assert(!e->query);
@@ -261,7 +274,7 @@ static int ask(Entry *e, const ServiceRow *service, Purpose purpose, uint64_t af
         if (r < 0)
                 return r;
         e->purpose = purpose;
-        e->point = service->next_run_at;
+        e->point = point;
         e->asked_at = now;
         r = calendar_ask(e->owner->master->event, expression, after, on_answer, e, &e->query);
         if (r < 0)
@@ -270,60 +283,121 @@ static int ask(Entry *e, const ServiceRow *service, Purpose purpose, uint64_t af
         return 0;
 }
 
-static int look_at(JobSchedule *s, const ServiceRow *service, uint64_t now, uint64_t *next) {
-        Entry *e = get(s, service->id);
-        bool unknown = service->next_run_at == NEXT_RUN_UNKNOWN, due;
+/* The program cannot be started. */
+static void complain_of(Entry *e, int error, uint64_t *next) {
+        _cleanup_(service_row_freep) ServiceRow *service = NULL;
+        _cleanup_kerror_ KError reason = KERROR_NULL;
+
+        if (store_get_service(e->owner->master->store, e->service_id, &service) >= 0) {
+                (void) kerror_set_errno(&reason, error, "systemd-analyze cannot be started: %m");
+                complain(e, service, &reason);
+        } else
+                e->not_before = now_realtime() + ASK_AGAIN_USEC;
+        *next = MIN(*next, e->not_before);
+}
+
+static void look_at(Entry *e, uint64_t now, uint64_t *next) {
+        bool unknown = e->next_run_at == NEXT_RUN_UNKNOWN, due = !unknown && e->next_run_at <= now;
         int r;
 
-        if (!e)
-                return -ENOMEM;
-        e->seen = true;
-        due = !unknown && service->next_run_at <= now;
-        if (e->query)
-                return 0;
+        if (e->query || e->stale)
+                return;
         if (e->not_before > now) {
                 *next = MIN(*next, e->not_before);
-                return 0;
+                return;
         }
-        if (!due && !unknown && service->next_run_at != NEXT_RUN_NEVER)
-                *next = MIN(*next, service->next_run_at);
+        if (!due && !unknown && e->next_run_at != NEXT_RUN_NEVER)
+                *next = MIN(*next, e->next_run_at);
         if (!due && !unknown && e->checked)
-                return 0;
-        if (s->n_queries >= QUERIES_MAX) /* the next answer brings us back */
-                return 0;
+                return;
+        if (e->owner->n_queries >= QUERIES_MAX) /* the next answer brings us back */
+                return;
 
-        r = ask(e, service, due ? PURPOSE_DECIDE : PURPOSE_FIND, now, now);
-        if (r < 0) {
-                _cleanup_kerror_ KError error = KERROR_NULL;
+        r = ask(e, e->schedule, e->next_run_at, due ? PURPOSE_DECIDE : PURPOSE_FIND, now, now);
+        if (r < 0)
+                complain_of(e, r, next);
+}
 
-                (void) kerror_set_errno(&error, r, "systemd-analyze cannot be started: %m");
-                complain(e, service, &error);
-                *next = MIN(*next, e->not_before);
+/* Returns 1 when it has no schedule (any more). */
+static int take(Entry *e, const ServiceRow *service) {
+        const char *schedule = service->next_run_at > 0 ? expression_of(service) : NULL;
+        int r;
+
+        if (!schedule)
+                return 1;
+        r = free_and_strdup(&e->schedule, schedule);
+        if (r < 0)
+                return r;
+        e->next_run_at = service->next_run_at;
+        e->stale = false;
+        return 0;
+}
+
+/* The first time; later only what was changed is read. */
+static int list(JobSchedule *s) {
+        _cleanup_(service_row_list_done) ServiceRowList services = {};
+        Entry *e, *next;
+        int r;
+
+        HASH_ITER(hh, s->entries, e, next)
+                e->stale = true;
+        r = store_list_scheduled_services(s->master->store, &services);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(i, services.rows, services.n) {
+                if (!expression_of(*i))
+                        continue;
+                e = get(s, (*i)->id);
+                r = e ? take(e, *i) : -ENOMEM;
+                if (r < 0)
+                        return r;
         }
+        HASH_ITER(hh, s->entries, e, next)
+                if (e->stale)
+                        entry_free(e);
+        s->listed = true;
+        return 0;
+}
+
+static int read_again(Entry *e) {
+        _cleanup_(service_row_freep) ServiceRow *service = NULL;
+        int r;
+
+        r = store_get_service(e->owner->master->store, e->service_id, &service);
+        if (r >= 0)
+                r = take(e, service);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        if (r != 0)
+                entry_free(e);
         return 0;
 }
 
 int job_schedule_step(JobSchedule *s, uint64_t now, uint64_t *next) {
-        _cleanup_(service_row_list_done) ServiceRowList services = {};
         Entry *e, *following;
+        unsigned n_read = 0;
+        bool more = false;
         int r;
 
         assert(s);
 
-        r = store_list_scheduled_services(s->master->store, &services);
-        if (r < 0)
-                return r;
-        DL_FOREACH(s->entries, e)
-                e->seen = false;
-        FOREACH_ARRAY(i, services.rows, services.n) {
-                if (!expression_of(*i))
-                        continue;
-                r = look_at(s, *i, now, next);
+        if (!s->listed) {
+                r = list(s);
                 if (r < 0)
                         return r;
         }
-        DL_FOREACH_SAFE(s->entries, e, following)
-                if (!e->seen)
-                        entry_free(e);
-        return 0;
+        HASH_ITER(hh, s->entries, e, following) {
+                if (!e->stale)
+                        continue;
+                if (n_read++ >= READ_MAX) {
+                        more = true;
+                        break;
+                }
+                r = read_again(e);
+                if (r < 0)
+                        return r;
+        }
+        HASH_ITER(hh, s->entries, e, following)
+                look_at(e, now, next);
+        return more;
 }

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <time.h>
+
 #include "calendar.h"
 #include "deploy-image.h"
 #include "job-run.h"
@@ -869,7 +871,73 @@ static void test_run_survives_a_kill_at_any_step(void **state) {
         print_message("%u kills survived\n", kills);
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_run_by_hand), cmocka_unit_test(test_what_fails_is_tried_again),
+#define CROWD 200U
+
+/* Of the processor, so that the disks and neighbours of this machine do not matter. */
+static uint64_t now_cpu(void) {
+        struct timespec ts;
+
+        ASSERT_OK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts));
+        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / 1000;
+}
+
+/* All are due in one minute: who waits for the loop does not wait for all of them. */
+static void test_crowd_leaves_the_loop_its_turns(void **state) {
+        uint64_t longest = 0, sum = 0, until;
+        unsigned turns = 0;
+        Engine e = {};
+
+        fake_now = 1700000000 * USEC_PER_SEC;
+        start(&e);
+        add_grid(&e, "g", "10.81.0.0/16");
+        for (unsigned i = 1; i <= 5; i++)
+                add_node(&e, "g", i);
+        for (unsigned i = 0; i < CROWD; i++) {
+                _cleanup_free_ char *name = strprintf("crowd-%u", i), *id = strjoin("s-", name);
+                _cleanup_(service_row_freep) ServiceRow *row = NULL;
+
+                add_service(&e, "g", name,
+                                "{\"image\": \"ok\", \"type\": \"job\", \"schedule\": \"every 600\"}");
+                engine_begin(&e);
+                ASSERT_OK(store_get_service(e.m.store, id, &row));
+                row->state = SERVICE_RUNNING;
+                service_reset_schedule(row);
+                ASSERT_OK(store_put_service(e.m.store, row));
+                engine_commit(&e);
+        }
+        until = now_monotonic() + 120 * USEC_PER_SEC;
+        engine_settle(&e); /* when each runs next is known */
+        fake_now = 1700000400 * USEC_PER_SEC;
+        job_runner_clock_changed(e.m.job_runner);
+        for (bool again = true; again && now_monotonic() < until;) {
+                uint64_t begun = now_cpu();
+
+                if (sd_event_run(e.m.event, 0) <= 0)
+                        again = work(&e);
+                else {
+                        uint64_t took = now_cpu() - begun;
+
+                        longest = MAX(longest, took);
+                        sum += took;
+                        turns++;
+                }
+        }
+        for (unsigned i = 0; i < CROWD; i++) {
+                _cleanup_free_ char *id = strprintf("s-crowd-%u", i);
+                _cleanup_(run_row_list_done) RunRowList l = {};
+
+                ASSERT_OK(store_list_runs(e.m.store, id, 10, &l));
+                ASSERT_EQ(l.n, 1);
+                ASSERT_STREQ(l.rows[0]->state, "succeeded");
+        }
+        print_message("%u turns, the longest %.1f ms of the processor, all %.0f ms\n", turns,
+                        (double) longest / 1000.0, (double) sum / 1000.0);
+        ASSERT_TRUE(longest < 25 * USEC_PER_MSEC); /* an optimized build needs a tenth of it */
+        finish(&e);
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_crowd_leaves_the_loop_its_turns), cmocka_unit_test(test_run_by_hand),
+                cmocka_unit_test(test_what_fails_is_tried_again),
                 cmocka_unit_test(test_only_what_failed_is_tried_again),
                 cmocka_unit_test(test_what_cannot_start_is_told),
                 cmocka_unit_test(test_settings_of_its_beginning_count),
