@@ -46,7 +46,7 @@
 #define CHANNEL_PING_USEC                    (30U * 1000000U)
 #define CHANNEL_PONG_TIMEOUT_USEC            (5U * 1000000U)
 #define CHANNEL_BACKOFF_MAX_USEC             (90U * 1000000U)
-#define CHANNEL_UNAUTHENTICATED_MAX          64U /* connections that have not yet said who they are */
+#define CHANNEL_UNAUTHENTICATED_MAX          128U /* connections that have not yet said who they are */
 
 /* Streams of the node channel */
 #define STREAM_WINDOW                        (256U * 1024U) /* on the way, of one stream in one direction */
@@ -69,6 +69,9 @@
 #define LISTENER_ROUTES_MAX                  512U
 #define LISTENER_HEAD_SIZE_MAX               32768U
 #define LISTENER_BODY_SIZE_MAX               (4U * 1024U * 1024U)
+#define LISTENER_BODY_SMALL                  (16U * 1024U)         /* of anybody */
+#define LISTENER_BODIES_SIZE_MAX             (64U * 1024U * 1024U) /* of larger ones, all together */
+#define LISTENER_BODY_TIMEOUT_USEC           (60ULL * 1000000ULL)
 #define LISTENER_HEAD_TIMEOUT_USEC           (15ULL * 1000000ULL) /* from accept to the end of the request's head */
 #define HTTP_STREAM_QUEUE_MAX                (8U * 1024U * 1024U) /* of one answer without end, while its client reads */
 
@@ -77,6 +80,7 @@
 #define REST_CALLS_PER_ADDRESS_MAX           256U
 #define REST_LOGINS_PER_MINUTE_MAX           60U /* of one address, and of one account */
 #define REST_LOGINS_REMEMBERED_MAX           16384U /* addresses and accounts; when full, others share one count */
+#define REST_JSON_VALUES_MAX                 100000U /* in one body */
 #define REST_FORM_VALUES_MAX                 256U
 #define REST_FIELD_ERRORS_MAX                1024U
 

@@ -28,7 +28,7 @@ struct HttpRequest {
 
         struct MHD_Response *response; /* given, not yet handed to MHD */
         unsigned status;
-        bool answered, in_handler, suspended, queued;
+        bool answered, in_handler, suspended, queued, large;
         http_opened_t opened; /* of a WebSocket */
         void *opened_userdata;
         void (*gone)(void *userdata);
@@ -139,6 +139,7 @@ static void request_free(HttpRequest *q) {
         free(q->target);
         free(q->method);
         free(q->path);
+        q->listener->body_bytes -= q->body_allocated;
         free(q->body);
         free(q);
 }
@@ -463,12 +464,28 @@ static enum MHD_Result take_body(HttpRequest *q, const char *data, size_t *size)
                 return MHD_YES; /* too large: the rest is thrown away */
         if (q->body_size + n > LISTENER_BODY_SIZE_MAX)
                 return reply_sentence(q, 413, NULL, "The request is too large.") < 0 ? MHD_NO : MHD_YES;
+        if (q->body_size + n > LISTENER_BODY_SMALL && !q->large) {
+                q->large = true;
+                if (q->listener->fallback_large &&
+                                q->listener->fallback_large(q, q->listener->fallback_userdata) < 0)
+                        return MHD_NO;
+                if (q->answered)
+                        return MHD_YES;
+        }
         if (q->body_size + n + 1 > q->body_allocated) {
                 size_t wanted = (q->body_size + n + 1) * 2;
-                char *p = realloc(q->body, wanted);
+                char *p;
 
+                /* Many large ones at once do not take the room of small ones. */
+                if (wanted > LISTENER_BODY_SMALL * 2 &&
+                                q->listener->body_bytes + wanted > LISTENER_BODIES_SIZE_MAX)
+                        return reply_sentence(q, 503, NULL, "Too many large requests at once.") < 0
+                                               ? MHD_NO
+                                               : MHD_YES;
+                p = realloc(q->body, wanted);
                 if (!p)
                         return MHD_NO;
+                q->listener->body_bytes += wanted - q->body_allocated;
                 q->body = p;
                 q->body_allocated = wanted;
         }
@@ -529,8 +546,9 @@ enum MHD_Result http_request_handle(void *cls, struct MHD_Connection *connection
         return queue(q);
 }
 
-void listener_set_fallback(Listener *l, http_handler_t handler, void *userdata) {
+void listener_set_fallback(Listener *l, http_handler_t handler, http_handler_t large, void *userdata) {
         l->fallback = handler;
+        l->fallback_large = large;
         l->fallback_userdata = userdata;
 }
 
@@ -544,6 +562,10 @@ void http_requests_cancel(Listener *l) {
 
 void http_request_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
                 enum MHD_RequestTerminationCode code) {
-        request_free(*con_cls);
+        HttpRequest *q = *con_cls;
+
+        if (q)
+                q->peer->n_answered++;
+        request_free(q);
         *con_cls = NULL;
 }

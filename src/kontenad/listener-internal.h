@@ -5,6 +5,7 @@
 #include <microhttpd.h>
 #include <netinet/in.h>
 
+#include "http-scan.h"
 #include "listener.h"
 #include "tls-connection.h"
 
@@ -47,6 +48,12 @@ typedef struct Peer {
         sd_event_source *pair_io;
         PeerBuffer *in, *out; /* to libmicrohttpd, to the peer */
         bool in_end, out_end;
+        HttpScan scan;
+        int refused;         /* the status that says why nothing more is read; 0: it is */
+        uint64_t n_answered; /* requests */
+        uint64_t since; /* when the request that is not whole has begun, or its body; 0: there is none */
+        uint64_t quiet_since;
+        bool in_body; /* since is its body's */
 
         struct MHD_UpgradeResponseHandle *upgrade;
         WebSocket *socket;
@@ -82,11 +89,12 @@ struct Listener {
 
         Route *routes;
         size_t n_routes;
-        http_handler_t fallback;
+        http_handler_t fallback, fallback_large;
         void *fallback_userdata;
+        size_t body_bytes; /* of all requests */
 
         Peer *peers, *adding, *upgraded;
-        unsigned n_peers, n_new;
+        unsigned n_peers, n_new, n_http;
         HttpRequest *suspended;
         HttpStream *streams;
 };
@@ -99,6 +107,8 @@ void listener_update(Listener *l); /* accept or not */
 int peer_new_consume(Listener *l, int fd, bool plain, const PeerAddress *address, socklen_t size);
 void peer_end(Peer *p, bool goodbye); /* the TLS side */
 void peer_flush(Peer *p);             /* moves what can be moved; may end it */
+/* Ends one that keeps its place without saying anything, of the address that has most of them. */
+bool peer_make_room(Listener *l);
 Peer *peer_ref(Peer *p);
 Peer *peer_unref(Peer *p);
 void peer_set_state(Peer *p, PeerState state);

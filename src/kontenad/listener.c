@@ -2,6 +2,7 @@
 #include "listener.h"
 
 #include <gnutls/gnutls.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <utlist.h>
@@ -20,7 +21,8 @@
 #define SWEEP_USEC       USEC_PER_SEC
 #define PRESSED_USEC     (2U * USEC_PER_SEC) /* time to say who one is, while others wait for that */
 #define ACCEPTS_MAX      16U                 /* in one turn of the loop */
-#define BACKLOG          1024
+#define BACKLOG          4096
+#define DEFER_SEC        3
 #define LAST_ROUNDS      4U /* at the end: for answers that were just given */
 
 static void timer_update(Listener *l) {
@@ -83,12 +85,12 @@ void listener_update(Listener *l) {
                 return;
 
         /* Others wait in the kernel's queue: a thousand nodes that come back at once are served one after another. */
-        accept = l->n_new < CHANNEL_UNAUTHENTICATED_MAX && l->n_peers < l->peers_max ? SD_EVENT_ON
-                                                                                     : SD_EVENT_OFF;
+        accept = l->n_new < CHANNEL_UNAUTHENTICATED_MAX ? SD_EVENT_ON : SD_EVENT_OFF;
         (void) sd_event_source_set_enabled(l->accept_io, accept);
         if (l->plain_io)
                 (void) sd_event_source_set_enabled(l->plain_io, accept);
-        if (l->n_new == 0 || sd_event_source_get_enabled(l->sweep, &enabled) < 0 || enabled != SD_EVENT_OFF)
+        if ((l->n_new == 0 && l->n_http == 0) || sd_event_source_get_enabled(l->sweep, &enabled) < 0 ||
+                        enabled != SD_EVENT_OFF)
                 return;
         (void) sd_event_source_set_time_relative(l->sweep, SWEEP_USEC);
         (void) sd_event_source_set_enabled(l->sweep, SD_EVENT_ONESHOT);
@@ -102,9 +104,17 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata) {
 
         patience = l->n_new >= CHANNEL_UNAUTHENTICATED_MAX ? PRESSED_USEC : LISTENER_HEAD_TIMEOUT_USEC;
         DL_FOREACH_SAFE(l->peers, p, next) {
-                if (p->state != PEER_NEW || p->started_at + patience > now)
+                if (p->state == PEER_NEW && p->started_at + patience <= now)
+                        log_debug("Connection from %s has not said who it is in time, cutting it.",
+                                        p->address);
+                else if (p->state == PEER_HTTP && p->since > 0 &&
+                                p->since + (p->in_body ? LISTENER_BODY_TIMEOUT_USEC
+                                                       : LISTENER_HEAD_TIMEOUT_USEC) <=
+                                                now)
+                        log_debug("A request from %s does not come to its end in time, cutting it.",
+                                        p->address);
+                else
                         continue;
-                log_debug("Connection from %s has not said who it is in time, cutting it.", p->address);
                 peer_end(p, false);
         }
 
@@ -124,15 +134,18 @@ static bool address_has_too_many(Listener *l, const char *address) {
 
 static int accept_some(Listener *l, sd_event_source *source, int fd, bool plain) {
 
-        for (unsigned i = 0; i < ACCEPTS_MAX && l->n_new < CHANNEL_UNAUTHENTICATED_MAX &&
-                             l->n_peers < l->peers_max;
-                        i++) {
+        for (unsigned i = 0; i < ACCEPTS_MAX && l->n_new < CHANNEL_UNAUTHENTICATED_MAX; i++) {
                 char text[INET6_ADDRSTRLEN];
                 _cleanup_close_ int c = -EBADF;
                 PeerAddress address = {};
                 socklen_t size = sizeof(address);
                 int r;
 
+                if (l->n_peers >= l->peers_max && !peer_make_room(l)) {
+                        /* All are busy: the queue stays readable, so look again later. */
+                        (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
+                        return 0;
+                }
                 c = accept4(fd, &address.sa, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
                 if (c < 0) {
                         if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
@@ -241,6 +254,13 @@ static int listen_on(const char *address, uint16_t port, KError *reterr) {
         return TAKE_FD(fd);
 }
 
+/* Who connects and says nothing stays with the kernel: clients of TLS and HTTP speak first. */
+static void defer_accept(int fd) {
+        int seconds = DEFER_SEC;
+
+        (void) setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds));
+}
+
 static int port_of(int fd, uint16_t *ret) {
         union {
                 struct sockaddr sa;
@@ -282,6 +302,7 @@ int listener_new(sd_event *event, Ca *ca, const ListenerConfig *config, Listener
         l->peers_per_address_max = config->connections_per_address_max > 0
                                                    ? config->connections_per_address_max
                                                    : LISTENER_CONNECTIONS_PER_ADDRESS_MAX;
+        defer_accept(l->fd);
         r = port_of(l->fd, &l->port);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The socket to listen on has no address: %m.");
@@ -290,6 +311,7 @@ int listener_new(sd_event *event, Ca *ca, const ListenerConfig *config, Listener
                 l->plain_fd = listen_on(config->plain_address, config->plain_port, reterr);
                 if (l->plain_fd < 0)
                         return l->plain_fd;
+                defer_accept(l->plain_fd);
                 r = port_of(l->plain_fd, &l->plain_port);
                 if (r < 0)
                         return kerror_set_errno(reterr, r, "The socket for plain HTTP has no address: %m.");

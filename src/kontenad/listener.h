@@ -45,7 +45,9 @@ int listener_add_websocket(Listener *l, const char *pattern, const char *subprot
                 http_opened_t opened, void *userdata);
 
 /* Whatever no route is for, any method. */
-void listener_set_fallback(Listener *l, http_handler_t handler, void *userdata);
+/* large (may be NULL) is called once, before the body of a request gets above LISTENER_BODY_SMALL: it may answer, then the rest is thrown
+ * away. */
+void listener_set_fallback(Listener *l, http_handler_t handler, http_handler_t large, void *userdata);
 
 /* From a handler or later, instead of an answer: what opens a WebSocket. Answers 426 or 400 when the request is none. subprotocol NULL:
  * any, and none is agreed on. Returns 1 when 101 is on its way; opened is called unless the client is gone by then. */

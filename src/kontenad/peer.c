@@ -2,6 +2,7 @@
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <uthash.h>
 #include <utlist.h>
 
 #include "file-util.h"
@@ -42,8 +43,10 @@ void peer_set_state(Peer *p, PeerState state) {
         if (p->state == state)
                 return;
 
-        if (p->tls && p->state == PEER_NEW) {
-                p->listener->n_new--;
+        if (p->tls) {
+                p->listener->n_new -= p->state == PEER_NEW;
+                p->listener->n_http -= p->state == PEER_HTTP;
+                p->listener->n_http += state == PEER_HTTP;
                 listener_update(p->listener);
         }
         p->state = state;
@@ -66,20 +69,44 @@ void peer_end(Peer *p, bool goodbye) {
         p->out = mfree(p->out);
         DL_DELETE2(l->peers, p, previous, next);
         l->n_peers--;
-        if (p->state == PEER_NEW)
-                l->n_new--;
+        l->n_new -= p->state == PEER_NEW;
+        l->n_http -= p->state == PEER_HTTP;
         listener_update(l);
         peer_unref(p);
 }
 
 /* Between TLS and libmicrohttpd. Each of these: 1 something moved, 0 nothing can, negative: it is over. */
 
+/* Nothing of it is for libmicrohttpd when the scan refuses it. */
+static int look_at(Peer *p, PeerBuffer *b) {
+        uint64_t now = now_monotonic(), n_heads = p->scan.n_heads;
+        bool was_inside = http_scan_is_inside(&p->scan), in_body;
+
+        p->quiet_since = now;
+        p->refused = http_scan(&p->scan, b->data + b->start, b->end - b->start);
+        if (p->refused != 0) {
+                b->start = b->end;
+                return 0;
+        }
+        if (p->scan.n_heads > n_heads && p->state == PEER_NEW)
+                peer_set_state(p, PEER_HTTP); /* has said what it wants */
+
+        in_body = p->scan.state == HTTP_SCAN_BODY;
+        if (!http_scan_is_inside(&p->scan))
+                p->since = 0;
+        else if (!was_inside || p->scan.n_heads > n_heads || p->since == 0)
+                p->since = now;
+        p->in_body = in_body;
+        return 1;
+}
+
 static int pump_in(Peer *p) {
         PeerBuffer *b = p->in;
         ssize_t n;
+        int r;
 
         if (b->start == b->end) {
-                if (p->in_end)
+                if (p->in_end || p->refused != 0)
                         return 0;
                 n = tls_recv(p->tls, b->data, sizeof(b->data));
                 if (n == -EAGAIN)
@@ -93,6 +120,9 @@ static int pump_in(Peer *p) {
                 }
                 b->start = 0;
                 b->end = (size_t) n;
+                r = look_at(p, b);
+                if (r <= 0)
+                        return r;
         }
 
         n = send(p->pair, b->data + b->start, b->end - b->start, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -138,6 +168,34 @@ static int pump_out(Peer *p) {
         return flush_out(p);
 }
 
+/* Answers before are sent. */
+static void refuse(Peer *p) {
+        static const struct {
+                int status;
+                const char *phrase, *sentence;
+        } table[] = {
+                { 411, "Length Required", "A request says its length; chunks are not taken." },
+                { 431, "Request Header Fields Too Large", "The head of the request is too large." },
+                { 505, "HTTP Version Not Supported", "This is neither HTTP/1.1 nor HTTP/1.0." },
+                { 400, "Bad Request", "The request is malformed." },
+        };
+        _cleanup_free_ char *text = NULL;
+        size_t i = 0;
+
+        log_debug("A request from %s is refused with %i before it is read.", p->address, p->refused);
+        while (i + 1 < ELEMENTSOF(table) && table[i].status != p->refused)
+                i++;
+        if (p->n_answered >= p->scan.n_requests)
+                text = strprintf(
+                                "HTTP/1.1 %i %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
+                                "Connection: close\r\n\r\n{\"error\":\"%s\"}",
+                                table[i].status, table[i].phrase, strlen(table[i].sentence) + 12,
+                                table[i].sentence);
+        if (text)
+                (void) tls_send(p->tls, text, strlen(text));
+        peer_end(p, true);
+}
+
 static void pump(Peer *p) {
         bool more = true;
 
@@ -154,6 +212,10 @@ static void pump(Peer *p) {
         }
         if (p->out_end && p->out->start == p->out->end) {
                 peer_end(p, true);
+                return;
+        }
+        if (p->refused != 0 && !more && p->out->start == p->out->end) {
+                refuse(p);
                 return;
         }
 
@@ -250,6 +312,7 @@ int peer_new_consume(Listener *l, int fd, bool plain, const PeerAddress *address
         p->n_ref = 1;
         p->pair = -EBADF;
         p->started_at = now_monotonic();
+        p->quiet_since = p->started_at;
         p->sockaddr = *address;
         p->sockaddr_size = size;
         address_to_string(address, p->address);
@@ -264,6 +327,57 @@ int peer_new_consume(Listener *l, int fd, bool plain, const PeerAddress *address
         l->n_new++;
         DL_APPEND2(l->peers, p, previous, next);
         return 0;
+}
+
+/* Making room */
+
+typedef struct Tally {
+        const char *address;
+        unsigned n;
+        Peer *quietest;
+        UT_hash_handle hh;
+} Tally;
+
+static bool is_idle(const Peer *p) {
+        return p->state == PEER_HTTP && p->since == 0 && p->n_answered >= p->scan.n_requests;
+}
+
+bool peer_make_room(Listener *l) {
+        Tally *all = NULL, *t, *most = NULL, *next;
+        Peer *p;
+
+        DL_FOREACH(l->peers, p) {
+                if (!is_idle(p))
+                        continue;
+                HASH_FIND_STR(all, p->address, t);
+                if (!t) {
+                        t = new0(Tally, 1);
+                        if (!t)
+                                break;
+                        t->address = p->address;
+                        HASH_ADD_KEYPTR(hh, all, t->address, strlen(t->address), t);
+                        if (!t->hh.tbl) {
+                                free(t);
+                                break;
+                        }
+                }
+                t->n++;
+                if (!t->quietest || p->quiet_since < t->quietest->quiet_since)
+                        t->quietest = p;
+                if (!most || t->n > most->n)
+                        most = t;
+        }
+
+        p = most ? most->quietest : NULL;
+        HASH_ITER(hh, all, t, next) {
+                HASH_DEL(all, t);
+                free(t);
+        }
+        if (!p)
+                return false;
+        log_debug("A connection from %s that asks for nothing makes room for another.", p->address);
+        peer_end(p, true);
+        return true;
 }
 
 /* As a WebSocket's transport. The answer to the upgrade goes first. */

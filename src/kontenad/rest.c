@@ -454,6 +454,21 @@ static int drop_blank(json_object *o, json_object *more) {
         return 0;
 }
 
+/* A few bytes of text can be a hundred of memory each. */
+static bool has_too_many_values(const char *text, size_t size) {
+        size_t n = 0;
+        bool quoted = false;
+
+        for (size_t i = 0; i < size && n <= REST_JSON_VALUES_MAX; i++)
+                if (text[i] == '"')
+                        quoted = !quoted;
+                else if (quoted && text[i] == '\\')
+                        i++;
+                else if (!quoted && strchr(",[{", text[i]))
+                        n++;
+        return n > REST_JSON_VALUES_MAX;
+}
+
 static int parse_body(RestCall *c, json_object **ret) {
         _cleanup_json_ json_object *parsed = NULL, *merged = NULL;
         _cleanup_kerror_ KError error = KERROR_NULL;
@@ -466,6 +481,8 @@ static int parse_body(RestCall *c, json_object **ret) {
         text = http_request_body(c->http, &size);
         if (form)
                 r = rest_form_parse(text, size, &parsed, &error);
+        else if (has_too_many_values(text, size))
+                return rest_reply_error(c, 413, "The request is too large");
         else if (size == 0)
                 r = (parsed = json_object_new_object()) ? 0 : -ENOMEM;
         else
@@ -601,6 +618,35 @@ static int on_request(HttpRequest *http, void *userdata) {
         return r;
 }
 
+/* Large bodies are read for those only who may send any. */
+static int on_large(HttpRequest *http, void *userdata) {
+        Rest *rest = userdata;
+        RestCall *c;
+        int r;
+
+        if (rest->n_calls >= REST_CALLS_MAX) {
+                _cleanup_kerror_ KError error = KERROR_NULL;
+
+                (void) kerror_set(&error, K_UNAVAILABLE, "Too many requests wait for their answer.");
+                return http_reply_error(http, &error);
+        }
+        r = call_new(rest, http, &c);
+        if (r < 0)
+                return r;
+        rest_enter(c);
+        r = find_route(c, http_request_target(http));
+        if (r >= 0)
+                r = identify(c);
+        if (r >= 0 && !c->answered && !caller_user(c->caller))
+                r = rest_reply_error(c, 413, "The request is too large");
+        if (!c->answered) { /* it goes on, and is looked at again as a whole */
+                call_free(c);
+                return r;
+        }
+        rest_leave(c);
+        return r;
+}
+
 int rest_new(Master *m, Rest **ret, KError *reterr) {
         _cleanup_(rest_freep) Rest *r = NULL;
         int k;
@@ -615,7 +661,7 @@ int rest_new(Master *m, Rest **ret, KError *reterr) {
         k = rest_limit_new(REST_LOGINS_PER_MINUTE_MAX, &r->logins);
         if (k < 0)
                 return k;
-        listener_set_fallback(m->listener, on_request, r);
+        listener_set_fallback(m->listener, on_request, on_large, r);
 
         *ret = TAKE_PTR(r);
         return 0;

@@ -4,6 +4,7 @@
 import http.client
 import json
 import os
+import resource
 import shutil
 import socket
 import ssl
@@ -91,8 +92,10 @@ class RestMaster:
         return self
 
     def start(self) -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         with self.log.open("a") as log:
-            self.daemon = subprocess.Popen([str(KONTENAD)], env=self.environment, stderr=log)
+            self.daemon = subprocess.Popen([str(KONTENAD)], env=self.environment, stderr=log,
+                                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard)))  # fmt: skip
         wait_for(self.answers, lambda: self.log.read_text())
 
     def answers(self) -> bool:
