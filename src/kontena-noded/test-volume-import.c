@@ -109,7 +109,6 @@ static void test_new_content_takes_the_place_of_the_old_at_once(void **state) {
         assert_true(there(&f, "v/new"));
         assert_false(there(&f, "v/old"));
         assert_false(there(&f, ".work/import-v"));
-        volume_claim_free(f.claim);
         assert_null(f.list);
         end(&f);
 }
@@ -222,7 +221,9 @@ static int commit(VolumeWork *w) {
         r = volume_work_sync_import(w);
         if (r >= 0)
                 r = volume_exchange_import(w->directory, w->volume);
-        return r < 0 ? r : volume_work_finish_import(w);
+        if (r >= 0)
+                r = volume_work_sync_exchange(w);
+        return r < 0 ? r : volume_work_discard_import(w);
 }
 
 /* Runs all of an import in a process that is killed before its system call number n. True: it came to its end. */

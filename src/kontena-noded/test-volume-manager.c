@@ -17,6 +17,7 @@ typedef struct Fixture {
         sd_event *event;
         VolumeManager *manager;
         bool wanted, connected;
+        const char *user;  /* unit that has it mounted */
         json_object *told; /* last word about each */
         json_object *result;
         KError error;
@@ -27,7 +28,7 @@ static int users(const char *volume, VolumeUsers *ret, void *userdata) {
         Fixture *f = userdata;
 
         *ret = (VolumeUsers){ .wanted = f->wanted };
-        return 0;
+        return f->user ? strv_extend(&ret->units, f->user) : 0;
 }
 
 static int tell(json_object *volumes, void *userdata) {
@@ -248,6 +249,77 @@ static void test_snapshots_are_answered(void **state) {
         ASSERT_EQ(f->answers, 9);
 }
 
+/* Whoever begins to use the volume while the snapshot is copied keeps what is there. */
+static void test_a_start_while_a_snapshot_is_restored_loses_nothing(void **state) {
+        Fixture *f = *state;
+
+        make(f, "a");
+        want(f, "{\"a\":{\"driver\":\"local\",\"size_max\":0,\"state\":\"present\"}}");
+        snapshot(f, "create", "one");
+        run_until_answered(f, 1);
+        make(f, "a/later");
+
+        snapshot(f, "restore", "one");
+        ASSERT_EQ(f->answers, 1);
+        f->wanted = true;
+        run_until_answered(f, 2);
+        ASSERT_EQ(f->error.code, K_IN_USE);
+        ASSERT_TRUE(exists(f, "a/later/file"));
+        while (exists(f, ".work/import-a"))
+                ASSERT_OK(sd_event_run(f->event, 100 * USEC_PER_MSEC));
+        f->wanted = false;
+
+        /* It is to be removed. */
+        snapshot(f, "restore", "one");
+        want(f, "{\"a\":{\"driver\":\"local\",\"size_max\":0,\"state\":\"removed\"}}");
+        run_until_answered(f, 3);
+        ASSERT_EQ(f->error.code, K_CONFLICT);
+}
+
+/* Whoever begins to use it while it is copied has not stood still. */
+static void test_a_start_while_a_snapshot_is_made_makes_it_none(void **state) {
+        Fixture *f = *state;
+
+        make(f, "a");
+        f->user = "before.service";
+        snapshot(f, "create", "one");
+        f->user = "new.service";
+        run_until_answered(f, 1);
+        ASSERT_EQ(f->error.code, K_CONFLICT);
+        ASSERT_TRUE(strstr(kerror_message(&f->error), "new.service"));
+        ASSERT_FALSE(exists(f, ".snapshots/a/one"));
+        ASSERT_FALSE(exists(f, ".work/snapshot-a"));
+
+        snapshot(f, "create", "one");
+        run_until_answered(f, 2);
+        ASSERT_FALSE(kerror_is_set(&f->error));
+        ASSERT_TRUE(exists(f, ".snapshots/a/one/data/file"));
+}
+
+/* A volume of the same name that is made while the old one is removed is not removed with it. */
+static void test_who_starts_while_it_is_removed_has_a_new_one(void **state) {
+        Fixture *f = *state;
+
+        make(f, "a");
+        for (unsigned i = 0; i < 100; i++) {
+                _cleanup_free_ char *name = strprintf("a/many-%u", i);
+
+                make(f, name);
+        }
+        want(f, "{\"a\":{\"driver\":\"local\",\"size_max\":0,\"state\":\"removed\"}}");
+        /* The old one is out of the way in the turn in which nobody uses it. */
+        while (exists(f, "a"))
+                ASSERT_OK(sd_event_run(f->event, 100 * USEC_PER_MSEC));
+        ASSERT_STREQ(told_state(f, "a"), "");
+        make(f, "a/new");
+        run_until_told(f, "a", "removed");
+        ASSERT_TRUE(exists(f, "a/new/file"));
+        ASSERT_FALSE(exists(f, "a/file"));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 KONTENA_TESTS(TEST(test_only_what_is_named_removed_goes), TEST(test_a_link_is_an_error),
-                TEST(test_snapshots_are_answered))
+                TEST(test_snapshots_are_answered),
+                TEST(test_a_start_while_a_snapshot_is_restored_loses_nothing),
+                TEST(test_a_start_while_a_snapshot_is_made_makes_it_none),
+                TEST(test_who_starts_while_it_is_removed_has_a_new_one))

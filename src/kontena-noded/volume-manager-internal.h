@@ -50,6 +50,8 @@ struct VolumeManager {
 
 /* volume-manager.c */
 VolumeEntry *volume_manager_find_entry(VolumeManager *m, const char *name);
+/* To be asked in the turn of the loop in which something takes the volume's place. */
+int volume_manager_check_unused(VolumeManager *m, const char *volume, KError *reterr);
 
 /* volume-snapshot-request.c */
 SnapshotRequest *snapshot_request_find(VolumeManager *m, const char *volume);

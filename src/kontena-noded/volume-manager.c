@@ -190,21 +190,34 @@ static bool may_remove(VolumeManager *m, const VolumeEntry *e) {
         return !users.wanted && strv_length(users.units) == 0;
 }
 
-static void start_removal(VolumeManager *m, const VolumeEntry *e) {
+/* Right after the question who uses it: what is made by that name from now on is another one. */
+static int start_removal(VolumeManager *m, const VolumeEntry *e) {
         int r;
 
         m->removing = strdup(e->name);
-        if (!m->removing) {
-                (void) log_oom();
-                return;
-        }
-        r = job_start(m->event, "kt-volume-rm", volume_work_remove,
-                        &(VolumeWork){ .directory = m->directory, .volume = e->name }, on_removed, m,
-                        &m->removal);
-        if (r < 0) {
-                log_warning_errno(r, "Cannot remove volume '%s', trying again: %m", e->name);
+        if (!m->removing)
+                return -ENOMEM;
+        r = volume_take_away(m->directory, e->name);
+        if (r >= 0)
+                r = job_start(m->event, "kt-volume-rm", volume_work_remove,
+                                &(VolumeWork){ .directory = m->directory }, on_removed, m, &m->removal);
+        if (r < 0)
                 m->removing = mfree(m->removing);
-        }
+        return r;
+}
+
+static void try_removal(VolumeManager *m, VolumeEntry *e) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        int r;
+
+        if (m->removal || now_monotonic() < m->removal_not_before || !may_remove(m, e))
+                return;
+        r = start_removal(m, e);
+        if (r >= 0)
+                return;
+        m->removal_not_before = now_monotonic() + RETRY_USEC;
+        (void) kerror_set_errno(&error, r, "Volume '%s' cannot be removed: %m.", e->name);
+        set_error(e, &error);
 }
 
 /* Telling */
@@ -319,13 +332,11 @@ void volume_manager_connected(VolumeManager *m) {
 
 static int on_look(sd_event_source *s, uint64_t usec, void *userdata) {
         VolumeManager *m = userdata;
-        uint64_t now = now_monotonic();
         VolumeEntry *e, *next;
 
         HASH_ITER(hh, m->entries, e, next) {
                 if (e->remove) {
-                        if (!m->removal && now >= m->removal_not_before && may_remove(m, e))
-                                start_removal(m, e);
+                        try_removal(m, e);
                         continue;
                 }
                 look_at(m, e);
@@ -397,8 +408,22 @@ uint64_t volume_manager_size_max(VolumeManager *m, const char *volume) {
         return e ? e->size_max : 0;
 }
 
-int volume_manager_check(VolumeManager *m, const char *volume, bool replace, KError *reterr) {
+int volume_manager_check_unused(VolumeManager *m, const char *volume, KError *reterr) {
+        const VolumeEntry *e = volume_manager_find_entry(m, volume);
         _cleanup_(volume_users_done) VolumeUsers users = {};
+        int r;
+
+        if (e && e->remove)
+                return kerror_set(reterr, K_CONFLICT, "Volume '%s' is being removed.", volume);
+        r = m->config.users(volume, &users, m->config.userdata);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Who uses volume '%s' cannot be found out: %m.", volume);
+        if (users.wanted || strv_length(users.units) > 0)
+                return kerror_set(reterr, K_IN_USE, VOLUME_IN_USE, volume);
+        return 0;
+}
+
+int volume_manager_check(VolumeManager *m, const char *volume, bool replace, KError *reterr) {
         const VolumeEntry *e;
         int r;
 
@@ -413,14 +438,7 @@ int volume_manager_check(VolumeManager *m, const char *volume, bool replace, KEr
         if (snapshot_request_find(m, volume))
                 return kerror_set(reterr, K_CONFLICT,
                                 "Something is being done with the snapshots of volume '%s'.", volume);
-        if (!replace)
-                return 0;
-        r = m->config.users(volume, &users, m->config.userdata);
-        if (r < 0)
-                return kerror_set_errno(reterr, r, "Who uses volume '%s' cannot be found out: %m.", volume);
-        if (users.wanted || strv_length(users.units) > 0)
-                return kerror_set(reterr, K_IN_USE, VOLUME_IN_USE, volume);
-        return 0;
+        return replace ? volume_manager_check_unused(m, volume, reterr) : 0;
 }
 
 static void on_cleaned(Job *j, int r, void *userdata) {

@@ -21,9 +21,12 @@ struct SnapshotRequest {
         uint64_t request;
         char *volume, *snapshot;
         uint64_t size_max;
-        job_function_t function;
+        job_function_t function; /* what its job does */
+        char **units;            /* that stand still meanwhile */
         Freeze *freeze;
         Job *job;
+        VolumeClaim *claim; /* of a restore */
+        KError error;       /* why what was copied is thrown away */
         sd_event_source *timeout;
         struct SnapshotRequest *prev, *next;
 };
@@ -41,6 +44,8 @@ SnapshotRequest *snapshot_request_free(SnapshotRequest *s) {
         if (!s)
                 return NULL;
 
+        if (s->claim)
+                volume_import_cancel(s->claim);
         job_cancel(s->job);
         freeze_end(s->freeze);
         sd_event_source_disable_unref(s->timeout);
@@ -48,6 +53,8 @@ SnapshotRequest *snapshot_request_free(SnapshotRequest *s) {
                 DL_DELETE(s->manager->snapshots, s);
         free(s->volume);
         free(s->snapshot);
+        strv_free(s->units);
+        kerror_done(&s->error);
         return mfree(s);
 }
 DEFINE_TRIVIAL_CLEANUP_FUNC(SnapshotRequest *, snapshot_request_free);
@@ -78,54 +85,144 @@ static void snapshot_finish(SnapshotRequest *s, KError *error) {
         volume_manager_wake(m);
 }
 
-static void snapshot_job_done(Job *j, int r, void *userdata) {
+/* Why it is not as it was to be. */
+static void explain(const SnapshotRequest *s, int r, KError *ret) {
+        if (r == -EEXIST)
+                (void) kerror_set(ret, K_ALREADY_EXISTS, "Volume '%s' has a snapshot '%s' already.",
+                                s->volume, s->snapshot);
+        else if (r == -ENOENT && s->claim)
+                (void) kerror_set(ret, K_NO_SUCH_VOLUME, "Volume '%s' has no snapshot '%s' on this node.",
+                                s->volume, s->snapshot);
+        else if (r == -ENOENT)
+                (void) kerror_set(ret, K_NO_SUCH_VOLUME, "There is no volume '%s' on this node.", s->volume);
+        else if (r == -EOPNOTSUPP && s->size_max > 0)
+                (void) volume_quota_explain(s->manager->directory, s->volume, s->size_max, ret);
+        else
+                (void) kerror_set_errno(ret, r, "Snapshot '%s' of volume '%s': %m.", s->snapshot, s->volume);
+}
+
+static void fail(SnapshotRequest *s, int r, KError *error) {
+        if (!kerror_is_set(error))
+                explain(s, r, error);
+        snapshot_finish(s, error);
+}
+
+static void succeed(SnapshotRequest *s, const char *what) {
+        log_info("Snapshot '%s' of volume '%s' was %s.", s->snapshot, s->volume, what);
+        snapshot_finish(s, &KERROR_NULL);
+}
+
+static void start_work(SnapshotRequest *s, job_function_t function);
+
+/* Who has begun to use the volume while it was copied did not stand still. */
+static int check_users(const SnapshotRequest *s, KError *reterr) {
+        _cleanup_(volume_users_done) VolumeUsers users = {};
+        VolumeManager *m = s->manager;
+        int r;
+
+        r = m->config.users(s->volume, &users, m->config.userdata);
+        if (r < 0)
+                return kerror_set_errno(
+                                reterr, r, "Who uses volume '%s' cannot be found out: %m.", s->volume);
+        STRV_FOREACH(u, users.units)
+                if (!strv_contains(s->units, *u))
+                        return kerror_set(reterr, K_CONFLICT,
+                                        "'%s' has begun to use volume '%s' while the snapshot was made; try "
+                                        "again.",
+                                        *u, s->volume);
+        return 0;
+}
+
+static void on_work_done(Job *j, int r, void *userdata) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         SnapshotRequest *s = userdata;
 
         s->job = NULL;
-        if (r == -EEXIST)
-                (void) kerror_set(&error, K_ALREADY_EXISTS, "Volume '%s' has a snapshot '%s' already.",
+        if (s->function == volume_work_discard_snapshot) {
+                if (r < 0)
+                        log_warning_errno(r, "What was copied of volume '%s' is left behind: %m", s->volume);
+                kerror_move(&error, &s->error);
+                snapshot_finish(s, &error);
+        } else if (r < 0)
+                fail(s, r, &error);
+        else if (s->function == volume_work_snapshot) {
+                r = check_users(s, &s->error);
+                s->freeze = freeze_end(s->freeze);
+                start_work(s, r < 0 ? volume_work_discard_snapshot : volume_work_keep_snapshot);
+        } else
+                succeed(s, s->function == volume_work_keep_snapshot ? "made" : "removed");
+}
+
+static void on_restored(VolumeClaim *c, int r, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        SnapshotRequest *s = userdata;
+
+        s->claim = NULL;
+        if (r >= 0)
+                succeed(s, "restored");
+        else {
+                (void) kerror_set_errno(&error, r,
+                                "Volume '%s' has the content of snapshot '%s', but the disk may lose it: "
+                                "%m.",
                                 s->volume, s->snapshot);
-        else if (r == -ENOENT && s->function == volume_work_restore)
-                (void) kerror_set(&error, K_NO_SUCH_VOLUME, "Volume '%s' has no snapshot '%s' on this node.",
-                                s->volume, s->snapshot);
-        else if (r == -ENOENT)
-                (void) kerror_set(&error, K_NO_SUCH_VOLUME, "There is no volume '%s' on this node.",
-                                s->volume);
-        else if (r == -EOPNOTSUPP && s->size_max > 0)
-                (void) volume_quota_explain(s->manager->directory, s->volume, s->size_max, &error);
-        else if (r < 0)
-                (void) kerror_set_errno(&error, r, "SnapshotRequest '%s' of volume '%s': %m.", s->snapshot,
-                                s->volume);
-        else
-                log_info("SnapshotRequest '%s' of volume '%s' was %s.", s->snapshot, s->volume,
-                                s->function == volume_work_snapshot  ? "made"
-                                : s->function == volume_work_restore ? "restored"
-                                                                     : "removed");
+                snapshot_finish(s, &error);
+        }
+}
+
+static void on_discarded(VolumeClaim *c, int r, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        SnapshotRequest *s = userdata;
+
+        s->claim = NULL;
+        kerror_move(&error, &s->error);
         snapshot_finish(s, &error);
+}
+
+/* Nobody can begin to use the volume between the question and the exchange. */
+static void on_copied(VolumeClaim *c, int r, void *userdata) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        SnapshotRequest *s = userdata;
+
+        if (r >= 0)
+                r = volume_manager_check_unused(s->manager, s->volume, &error);
+        if (r >= 0)
+                r = volume_import_commit(c, on_restored, s);
+        if (r >= 0) {
+                s->timeout = sd_event_source_disable_unref(s->timeout); /* it is not given up any more */
+                return;
+        }
+        if (!kerror_is_set(&error))
+                explain(s, r, &error);
+        if (volume_import_discard(c, on_discarded, s) >= 0)
+                kerror_move(&s->error, &error);
+        else
+                snapshot_finish(s, &error);
 }
 
 static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         SnapshotRequest *s = userdata;
 
-        (void) kerror_set(&error, K_TIMEOUT,
-                        "SnapshotRequest '%s' of volume '%s' takes too long and was given up.", s->snapshot,
-                        s->volume);
+        (void) kerror_set(&error, K_TIMEOUT, "Snapshot '%s' of volume '%s' takes too long and was given up.",
+                        s->snapshot, s->volume);
         snapshot_finish(s, &error);
         return 0;
 }
 
-static void start_work(SnapshotRequest *s) {
+static int start(SnapshotRequest *s, job_function_t function) {
+        s->function = function;
+        return job_start(s->manager->event, "kt-snapshot", function,
+                        &(VolumeWork){ .directory = s->manager->directory,
+                                        .volume = s->volume,
+                                        .snapshot = s->snapshot },
+                        on_work_done, s, &s->job);
+}
+
+static void start_work(SnapshotRequest *s, job_function_t function) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         int r;
 
-        r = job_start(s->manager->event, "kt-snapshot", s->function,
-                        &(VolumeWork){ .directory = s->manager->directory,
-                                        .volume = s->volume,
-                                        .snapshot = s->snapshot,
-                                        .size_max = s->size_max },
-                        snapshot_job_done, s, &s->job);
+        r = start(s, function);
         if (r >= 0)
                 return;
         (void) kerror_set_errno(&error, r, "Cannot start a process: %m.");
@@ -137,7 +234,7 @@ static void on_frozen(Freeze *z, const KError *error, void *userdata) {
         SnapshotRequest *s = userdata;
 
         if (!error) {
-                start_work(s);
+                start_work(s, volume_work_snapshot);
                 return;
         }
         (void) kerror_set(&copy, error->code, "%s", kerror_message(error));
@@ -191,28 +288,30 @@ static int begin_snapshot(VolumeManager *m, uint64_t request, const char *volume
         s->size_max = e ? e->size_max : 0;
         s->volume = strdup(volume);
         s->snapshot = strdup(snapshot);
-        s->function = streq(action, "create")    ? volume_work_snapshot
-                      : streq(action, "restore") ? volume_work_restore
-                                                 : volume_work_remove_snapshot;
-        if (!s->volume || !s->snapshot)
+        s->units = strv_copy(units);
+        if (!s->volume || !s->snapshot || (units && !s->units))
                 return -ENOMEM;
         r = sd_event_add_time_relative(
                         m->event, &s->timeout, CLOCK_MONOTONIC, SNAPSHOT_MAX_USEC, 0, on_timeout, s);
         if (r < 0)
                 return r;
 
-        if (s->function == volume_work_snapshot && m->freezer)
+        if (streq(action, "restore")) {
+                r = volume_claim_new(&m->claims, volume, /* exclusive= */ true, &s->claim, reterr);
+                if (r >= 0)
+                        r = volume_import_begin_restore(s->claim, m->event, m->directory, volume, snapshot,
+                                        s->size_max, on_copied, s);
+        } else if (streq(action, "remove"))
+                r = start(s, volume_work_remove_snapshot);
+        else if (m->freezer)
                 r = freeze_start(m->freezer, units, on_frozen, s, &s->freeze);
         else
-                r = job_start(m->event, "kt-snapshot", s->function,
-                                &(VolumeWork){ .directory = m->directory,
-                                                .volume = s->volume,
-                                                .snapshot = s->snapshot,
-                                                .size_max = s->size_max },
-                                snapshot_job_done, s, &s->job);
+                r = start(s, volume_work_snapshot);
         if (r < 0)
-                return kerror_set_errno(
-                                reterr, r, "SnapshotRequest '%s' of volume '%s': %m.", snapshot, volume);
+                return kerror_is_set(reterr)
+                                       ? r
+                                       : kerror_set_errno(reterr, r, "Snapshot '%s' of volume '%s': %m.",
+                                                         snapshot, volume);
 
         DL_APPEND(m->snapshots, s);
         s = NULL;

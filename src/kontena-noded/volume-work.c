@@ -17,6 +17,7 @@
 #define DATA              "data"
 #define TRASH             ".trash"
 #define IMPORT            "import-"
+#define GONE              "gone-"
 
 /* Whoever writes to what is thrown away was told to end. */
 #define DISCARD_TRIES     50U
@@ -82,10 +83,31 @@ static int write_size(int fd, uint64_t size) {
         return fsync(file) < 0 ? -errno : 0;
 }
 
-/* Made in .work and given its name when it is whole and on disk. */
+static char *snapshot_work_name(const VolumeWork *w) {
+        return strjoin("snapshot-", w->volume);
+}
+
+/* Also while somebody still writes to it. */
+static int discard(const char *directory, const char *path) {
+        _cleanup_close_ int parent = -EBADF;
+        int r = 0;
+
+        parent = volume_parent_open(directory);
+        if (parent < 0)
+                return parent;
+        for (unsigned i = 0; i < DISCARD_TRIES; i++) {
+                r = rm_rf_at(parent, path);
+                if (r != -ENOTEMPTY)
+                        return r;
+                (void) usleep(DISCARD_WAIT_USEC);
+        }
+        return r;
+}
+
+/* Made in .work, and on disk; volume_work_keep_snapshot() gives it its name. */
 int volume_work_snapshot(void *work) {
         VolumeWork *w = work;
-        _cleanup_free_ char *name = strjoin("snapshot-", w->volume);
+        _cleanup_free_ char *name = snapshot_work_name(w);
         _cleanup_close_ int parent = -EBADF, volume = -EBADF, all = -EBADF, of_volume = -EBADF,
                             made = -EBADF, data = -EBADF, works = -EBADF;
         uint64_t size = 0;
@@ -132,63 +154,52 @@ int volume_work_snapshot(void *work) {
                 r = write_size(made, size);
         if (r >= 0 && syncfs(made) < 0)
                 r = -errno;
-        if (r >= 0 && renameat(works, name, of_volume, w->snapshot) < 0)
-                r = errno == ENOTEMPTY ? -EEXIST : -errno;
-        if (r < 0) {
+        if (r < 0)
                 (void) rm_rf_at(works, name);
-                return r;
-        }
-        if (w->ret_size)
-                *w->ret_size = size;
-        return fsync(of_volume) < 0 ? -errno : 0;
+        return r;
+}
+
+/* What the disk does not have for certain is none: it loses its name again. */
+int volume_work_keep_snapshot(void *work) {
+        VolumeWork *w = work;
+        _cleanup_free_ char *name = snapshot_work_name(w), *path = strjoin(VOLUME_SNAPSHOTS "/", w->volume);
+        _cleanup_close_ int parent = -EBADF, of_volume = -EBADF, works = -EBADF;
+        int r;
+
+        if (!name || !path)
+                return -ENOMEM;
+        parent = volume_parent_open(w->directory);
+        if (parent < 0)
+                return parent;
+        of_volume = volume_directory_open(parent, path);
+        if (of_volume < 0)
+                return of_volume;
+        works = volume_directory_open(parent, VOLUME_WORK);
+        if (works < 0)
+                return works;
+
+        if (renameat2(works, name, of_volume, w->snapshot, RENAME_NOREPLACE) < 0)
+                return -errno;
+        if (fsync(of_volume) >= 0)
+                return 0;
+        r = -errno;
+        if (renameat2(of_volume, w->snapshot, works, name, RENAME_NOREPLACE) >= 0)
+                (void) rm_rf_at(works, name);
+        return r;
+}
+
+int volume_work_discard_snapshot(void *work) {
+        VolumeWork *w = work;
+        _cleanup_free_ char *name = snapshot_work_name(w), *path = NULL;
+
+        path = name ? strjoin(VOLUME_WORK "/", name) : NULL;
+        return path ? discard(w->directory, path) : -ENOMEM;
 }
 
 static int open_snapshot(int parent, const char *volume, const char *snapshot) {
         _cleanup_free_ char *path = strjoin(VOLUME_SNAPSHOTS "/", volume, "/", snapshot, "/" DATA);
 
         return path ? volume_directory_open(parent, path) : -ENOMEM;
-}
-
-/* The volume is the old one or the new one at every moment; the old one lies in .work until the new one has its place. Nothing after
- * the exchange makes it undone: it cannot fail any more. */
-static int exchange(int parent, int works, const char *name, const char *volume, bool exists) {
-        return renameat2(works, name, parent, volume, exists ? RENAME_EXCHANGE : RENAME_NOREPLACE) < 0
-                               ? -errno
-                               : 0;
-}
-
-int volume_work_restore(void *work) {
-        VolumeWork *w = work;
-        _cleanup_free_ char *name = strjoin("restore-", w->volume);
-        _cleanup_close_ int parent = -EBADF, volume = -EBADF, snapshot = -EBADF, made = -EBADF,
-                            works = -EBADF;
-        int r;
-
-        if (!name)
-                return -ENOMEM;
-        parent = volume_parent_open(w->directory);
-        if (parent < 0)
-                return parent;
-        snapshot = open_snapshot(parent, w->volume, w->snapshot);
-        if (snapshot < 0)
-                return snapshot;
-        volume = volume_directory_open(parent, w->volume);
-        if (volume < 0 && volume != -ENOENT)
-                return volume;
-
-        made = make_work(parent, name, snapshot, w->size_max, &works);
-        if (made < 0)
-                return made;
-        r = volume_copy_tree(snapshot, made);
-        if (r >= 0 && syncfs(made) < 0)
-                r = -errno;
-        if (r >= 0) {
-                r = exchange(parent, works, name, w->volume, volume >= 0);
-                if (r >= 0 && fsync(parent) < 0)
-                        return 0; /* either may be there after a power failure: both are kept */
-        }
-        (void) rm_rf_at(works, name);
-        return r;
 }
 
 char *volume_import_path(const char *volume) {
@@ -213,6 +224,33 @@ int volume_work_begin_import(void *work) {
         return MIN(made, 0);
 }
 
+int volume_work_begin_restore(void *work) {
+        VolumeWork *w = work;
+        _cleanup_free_ char *name = strjoin(IMPORT, w->volume);
+        _cleanup_close_ int parent = -EBADF, volume = -EBADF, snapshot = -EBADF, made = -EBADF,
+                            works = -EBADF;
+        int r;
+
+        if (!name)
+                return -ENOMEM;
+        parent = volume_parent_open(w->directory);
+        if (parent < 0)
+                return parent;
+        snapshot = open_snapshot(parent, w->volume, w->snapshot);
+        if (snapshot < 0)
+                return snapshot;
+        volume = volume_directory_open(parent, w->volume);
+        if (volume < 0 && volume != -ENOENT)
+                return volume;
+        made = make_work(parent, name, snapshot, w->size_max, &works);
+        if (made < 0)
+                return made;
+        r = volume_copy_tree(snapshot, made);
+        if (r >= 0 && syncfs(made) < 0)
+                r = -errno;
+        return r;
+}
+
 int volume_work_sync_import(void *work) {
         VolumeWork *w = work;
         _cleanup_free_ char *path = volume_import_path(w->volume);
@@ -229,6 +267,7 @@ int volume_work_sync_import(void *work) {
         return syncfs(made) < 0 ? -errno : 0;
 }
 
+/* The volume is the old one or the new one at every moment; the old one lies in .work until the new one is on disk. */
 int volume_exchange_import(const char *directory, const char *name) {
         _cleanup_free_ char *work = strjoin(IMPORT, name);
         _cleanup_close_ int parent = -EBADF, volume = -EBADF, works = -EBADF;
@@ -244,42 +283,43 @@ int volume_exchange_import(const char *directory, const char *name) {
         works = volume_directory_open(parent, VOLUME_WORK);
         if (works < 0)
                 return works;
-        return exchange(parent, works, work, name, volume >= 0);
+        if (renameat2(works, work, parent, name, volume >= 0 ? RENAME_EXCHANGE : RENAME_NOREPLACE) < 0)
+                return -errno;
+        return volume >= 0 ? 1 : 0;
 }
 
-int volume_work_finish_import(void *work) {
+int volume_exchange_back(const char *directory, const char *name, bool existed) {
+        _cleanup_free_ char *work = strjoin(IMPORT, name);
+        _cleanup_close_ int parent = -EBADF, works = -EBADF;
+
+        if (!work)
+                return -ENOMEM;
+        parent = volume_parent_open(directory);
+        if (parent < 0)
+                return parent;
+        works = volume_directory_open(parent, VOLUME_WORK);
+        if (works < 0)
+                return works;
+        return renameat2(parent, name, works, work, existed ? RENAME_EXCHANGE : RENAME_NOREPLACE) < 0
+                               ? -errno
+                               : 0;
+}
+
+int volume_work_sync_exchange(void *work) {
         VolumeWork *w = work;
-        _cleanup_free_ char *path = volume_import_path(w->volume);
         _cleanup_close_ int parent = -EBADF;
 
-        if (!path)
-                return -ENOMEM;
         parent = volume_parent_open(w->directory);
         if (parent < 0)
                 return parent;
-        if (fsync(parent) < 0)
-                return -errno; /* the old one may be there again after a power failure */
-        return rm_rf_at(parent, path);
+        return fsync(parent) < 0 ? -errno : 0;
 }
 
 int volume_work_discard_import(void *work) {
         VolumeWork *w = work;
         _cleanup_free_ char *path = volume_import_path(w->volume);
-        _cleanup_close_ int parent = -EBADF;
-        int r = 0;
 
-        if (!path)
-                return -ENOMEM;
-        parent = volume_parent_open(w->directory);
-        if (parent < 0)
-                return parent;
-        for (unsigned i = 0; i < DISCARD_TRIES; i++) {
-                r = rm_rf_at(parent, path);
-                if (r != -ENOTEMPTY)
-                        return r;
-                (void) usleep(DISCARD_WAIT_USEC);
-        }
-        return r;
+        return path ? discard(w->directory, path) : -ENOMEM;
 }
 
 /* Takes its name first, so that half of it is never seen. */
@@ -317,22 +357,72 @@ int volume_work_remove_snapshot(void *work) {
         return remove_by_work(parent, of_volume, w->snapshot, "remove-snapshot-", w->volume);
 }
 
-int volume_work_remove(void *work) {
-        VolumeWork *w = work;
-        _cleanup_close_ int parent = -EBADF, all = -EBADF;
+/* Out of the way, whatever it is: a link goes as a link. */
+static int take_away(int from, const char *name, int works, const char *kind) {
+        _cleanup_free_ char *aside = strprintf(GONE "%s-%" PRIu64 "-%s", kind, now_realtime(), name);
+
+        if (!aside)
+                return -ENOMEM;
+        return renameat2(from, name, works, aside, RENAME_NOREPLACE) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int volume_take_away(const char *directory, const char *name) {
+        _cleanup_close_ int parent = -EBADF, works = -EBADF, all = -EBADF;
         int r;
 
-        parent = volume_parent_open(w->directory);
+        parent = volume_parent_open(directory);
         if (parent < 0)
                 return parent == -ENOENT ? 0 : parent;
-        /* A link in its place is removed as a link. */
-        r = remove_by_work(parent, parent, w->volume, "remove-", w->volume);
+        works = volume_directory_make(parent, VOLUME_WORK);
+        if (works < 0)
+                return works;
+        r = take_away(parent, name, works, "volume");
         if (r < 0)
                 return r;
         all = volume_directory_open(parent, VOLUME_SNAPSHOTS);
         if (all < 0)
                 return all == -ENOENT ? 0 : all;
-        return remove_by_work(parent, all, w->volume, "remove-", w->volume);
+        return take_away(all, name, works, "snapshots");
+}
+
+/* Removes what is there by a name that begins so. */
+static int remove_all(int fd, const char *prefix) {
+        _cleanup_(closedirp) DIR *d = NULL;
+        struct dirent *de;
+
+        d = fdopendir(fd);
+        if (!d) {
+                int r = -errno;
+
+                safe_close(fd);
+                return r;
+        }
+        while ((de = readdir(d))) {
+                int r;
+
+                if (!startswith(de->d_name, prefix))
+                        continue;
+                r = rm_rf_at(dirfd(d), de->d_name);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* Not a byte is removed before the disk knows that it has no name any more: somebody may make a volume of that name anew. */
+int volume_work_remove(void *work) {
+        VolumeWork *w = work;
+        _cleanup_close_ int parent = -EBADF, all = -EBADF;
+        int works;
+
+        parent = volume_parent_open(w->directory);
+        if (parent < 0)
+                return parent == -ENOENT ? 0 : parent;
+        all = volume_directory_open(parent, VOLUME_SNAPSHOTS);
+        if (fsync(parent) < 0 || (all >= 0 && fsync(all) < 0))
+                return -errno;
+        works = volume_directory_open(parent, VOLUME_WORK);
+        return works < 0 ? works : remove_all(works, GONE);
 }
 
 int volume_work_put_aside(const char *directory) {
@@ -352,20 +442,17 @@ int volume_work_put_aside(const char *directory) {
 
 int volume_work_clean(void *work) {
         VolumeWork *w = work;
-        _cleanup_(closedirp) DIR *d = NULL;
-        struct dirent *de;
+        int parent;
 
-        d = opendir(w->directory);
-        if (!d)
-                return errno == ENOENT ? 0 : -errno;
-        while ((de = readdir(d))) {
-                int r;
+        parent = volume_parent_open(w->directory);
+        if (parent < 0)
+                return parent == -ENOENT ? 0 : parent;
+        /* What was exchanged right before the end must be so on the disk before the old content goes. */
+        if (fsync(parent) < 0) {
+                int r = -errno;
 
-                if (!startswith(de->d_name, TRASH))
-                        continue;
-                r = rm_rf_at(dirfd(d), de->d_name);
-                if (r < 0)
-                        return r;
+                safe_close(parent);
+                return r;
         }
-        return 0;
+        return remove_all(parent, TRASH);
 }
