@@ -154,7 +154,7 @@ static void test_half_made_volume_is_made_again(void **state) {
 
         ASSERT_TRUE(mkdtemp(directory));
         data = strjoin(directory, "/root/data");
-        half = strjoin(directory, "/i/volumes/data.new");
+        half = strjoin(directory, "/i/volumes/%new-data");
         whole = strjoin(directory, "/i/volumes/data/half");
         ASSERT_OK(mkdir_p(data, 0755));
         ASSERT_OK(mkdir_p(half, 0755));
@@ -163,6 +163,31 @@ static void test_half_made_volume_is_made_again(void **state) {
         p = plan("[\"/data\"]", true, NULL, directory);
         ASSERT_OK(volume_plan_carry_out(p));
         ASSERT_TRUE(access(whole, F_OK) < 0);
+        ASSERT_OK(rm_rf_at(AT_FDCWD, directory));
+}
+
+/* The name of what is made is not that of another volume. */
+static void test_a_new_volume_leaves_those_beside_it(void **state) {
+        const char *const names[] = { "data.new", "new%2ddata", ".new%2ddata", "%25new%2ddata" };
+        char directory[] = "/tmp/test-volumes.XXXXXX";
+        _cleanup_(volume_plan_freep) VolumePlan *p = NULL;
+
+        ASSERT_TRUE(mkdtemp(directory));
+        FOREACH_ARRAY(n, names, ELEMENTSOF(names)) {
+                _cleanup_free_ char *path = strjoin(directory, "/i/volumes/", *n);
+
+                ASSERT_OK(mkdir_p(path, 0755));
+                write_at(path, "file", "precious");
+        }
+        p = plan("[\"/data\",\"/data.new\",\"/new-data\",\"/.new-data\",\"/%new-data\"]", true, NULL,
+                        directory);
+        ASSERT_OK(volume_plan_carry_out(p));
+        FOREACH_ARRAY(n, names, ELEMENTSOF(names)) {
+                _cleanup_free_ char *path = strjoin(directory, "/i/volumes/", *n, "/file"), *text = NULL;
+
+                ASSERT_OK(read_file(path, 100, &text, NULL));
+                ASSERT_STREQ(text, "precious");
+        }
         ASSERT_OK(rm_rf_at(AT_FDCWD, directory));
 }
 
@@ -188,4 +213,5 @@ KONTENA_TESTS(cmocka_unit_test(test_where_volumes_are),
                 cmocka_unit_test(test_a_named_volume_is_where_the_master_says),
                 cmocka_unit_test(test_new_volume_has_the_images_content),
                 cmocka_unit_test(test_half_made_volume_is_made_again),
+                cmocka_unit_test(test_a_new_volume_leaves_those_beside_it),
                 cmocka_unit_test(test_devices_of_this_machine))

@@ -146,6 +146,7 @@ int volume_plan_new(const InstanceWant *want, const Image *image, const char *in
         p = new0(VolumePlan, 1);
         if (!p)
                 return -ENOMEM;
+        p->stateful = want->stateful;
         p->root_path = strdup(root_path);
         p->volumes_directory = strdup(volumes_directory);
         p->instance_id = strdup(want->id);
@@ -216,6 +217,7 @@ static int open_image_directory(const VolumePlan *p, const char *path) {
 static int copy_from_image(const VolumePlan *p, const Volume *v, int to) {
         _cleanup_close_ int from = -EBADF;
         struct stat st;
+        int r;
 
         from = v->copy ? open_image_directory(p, v->mount.path) : -ENOENT;
         if (from == -ENOENT)
@@ -225,7 +227,19 @@ static int copy_from_image(const VolumePlan *p, const Volume *v, int to) {
         if (fstat(from, &st) < 0 || fchown(to, st.st_uid, st.st_gid) < 0 ||
                         fchmod(to, st.st_mode & 07777) < 0)
                 return -errno;
-        return volume_copy_tree(from, to);
+        r = volume_copy_tree(from, to);
+        if (r < 0)
+                return r;
+        /* Half of it after a power failure would look like data. */
+        return (p->stateful || v->name) && syncfs(to) < 0 ? -errno : 0;
+}
+
+/* A name that no path has, see path_to_name(): what another volume has must not be taken for what an earlier attempt has left. */
+static char *path_beside(const char *source) {
+        const char *name = strrchr(source, '/') + 1;
+        _cleanup_free_ char *directory = strndup(source, (size_t) (name - source));
+
+        return directory ? strjoin(directory, "%new-", name) : NULL;
 }
 
 static int make_anonymous(const VolumePlan *p, const Volume *v) {
@@ -233,7 +247,7 @@ static int make_anonymous(const VolumePlan *p, const Volume *v) {
         _cleanup_close_ int to = -EBADF;
         int r;
 
-        temporary = strjoin(v->mount.source, ".new");
+        temporary = path_beside(v->mount.source);
         if (!temporary)
                 return -ENOMEM;
         r = rm_rf_at(AT_FDCWD, temporary);

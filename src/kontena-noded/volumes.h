@@ -28,6 +28,7 @@ typedef struct VolumePlan {
         char *root_path; /* the container's root, mounted */
         char **layers;   /* or what it stands on: see volume_plan_copy_from_layers() */
         char *volumes_directory, *instance_id;
+        bool stateful;
 } VolumePlan;
 
 VolumePlan *volume_plan_free(VolumePlan *p);
