@@ -145,6 +145,9 @@ int instance_remove_attempts(
                 Instance *i, KError *reterr);      /* SyncStep: nothing newer than the current one is left */
 void instance_remove_old_generations(Instance *i); /* by a job nobody waits for */
 
+/* instance-volumes.c */
+int instance_note_volumes(Instance *i); /* in the record, of what is prepared */
+
 /* instance-machine.c */
 Runtime *instance_runtime(const Instance *i); /* NULL: not installed, instance_runtime_error() says so */
 const char *instance_runtime_error(const Instance *i);

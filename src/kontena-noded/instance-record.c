@@ -18,6 +18,7 @@ void instance_record_done(InstanceRecord *r) {
         free(r->run_error);
         free(r->run_boot);
         strv_free(r->hooks_done);
+        strv_free(r->volumes);
         *r = (InstanceRecord){};
 }
 
@@ -60,6 +61,7 @@ static const struct {
         { "run_status", FIELD_U64, offsetof(InstanceRecord, run_status) },
         { "run_error", FIELD_STRING, offsetof(InstanceRecord, run_error) },
         { "run_boot", FIELD_STRING, offsetof(InstanceRecord, run_boot) },
+        { "volumes", FIELD_STRV, offsetof(InstanceRecord, volumes) },
         { "hooks_done", FIELD_STRV, offsetof(InstanceRecord, hooks_done) },
         { "hooked", FIELD_BOOL, offsetof(InstanceRecord, hooked) },
         { "pre_started", FIELD_BOOL, offsetof(InstanceRecord, pre_started) },

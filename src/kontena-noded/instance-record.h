@@ -20,6 +20,7 @@ typedef struct InstanceRecord {
         char *image_digest;
         char *image; /* reference, for people */
         char *unit;
+        char **volumes; /* named ones that its containers have, by their names on this node */
         char *grid, *stack, *service;
         unsigned number;
         bool host_network;

@@ -131,6 +131,12 @@ int instance_make(Instance *i, uint64_t generation, Image *image, KError *reterr
         if (r < 0)
                 return r;
 
+        if (generation == i->record.generation) {
+                r = instance_note_volumes(i);
+                if (r < 0)
+                        return r;
+                i->unsaved = true;
+        }
         i->rooted = false; /* looked at again for the next start */
         i->prepared_generation = generation;
         return SYNC_DONE;

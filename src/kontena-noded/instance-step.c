@@ -421,6 +421,8 @@ static int switch_generation(Instance *i, KError *reterr) {
                 r = free_and_strdup(&record->service, w->service);
         if (r >= 0)
                 r = free_and_strdup(&record->address, w->address);
+        if (r >= 0)
+                r = instance_note_volumes(i);
         if (r < 0)
                 return r;
 

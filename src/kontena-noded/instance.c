@@ -252,11 +252,6 @@ uint32_t instance_main_pid(const Instance *i) {
         return i->unit && unit_state_is_running(unit_state(i->unit)) ? unit_state(i->unit)->main_pid : 0;
 }
 
-bool instance_wants_volume(const Instance *i, const char *name) {
-        return !i->terminate && i->want && i->want->goal == GOAL_RUNNING &&
-               instance_want_uses_volume(i->want, name);
-}
-
 uint64_t instance_restarts(const Instance *i) {
         return i->record.restarts;
 }

@@ -99,7 +99,9 @@ const char *instance_error(const Instance *i);
 const char *instance_progress(const Instance *i);
 const char *instance_health(const Instance *i); /* "unknown", "healthy", "unhealthy" */
 uint32_t instance_main_pid(const Instance *i);
-bool instance_wants_volume(const Instance *i, const char *name); /* by its name on this node */
+/* By its name on this node: wants: it is to run with it; may use: or it is not to any more, and what runs, starts or stops has it. */
+bool instance_wants_volume(const Instance *i, const char *name);
+bool instance_may_use_volume(const Instance *i, const char *name);
 uint64_t instance_restarts(const Instance *i);
 uint64_t instance_deploy_rev(const Instance *i);
 

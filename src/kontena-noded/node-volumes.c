@@ -15,7 +15,7 @@ static int users_of(const char *volume, VolumeUsers *ret, void *userdata) {
         HASH_ITER(hh, m->instances, e, next) {
                 uint32_t pid = instance_main_pid(e->instance);
 
-                if (instance_wants_volume(e->instance, volume))
+                if (instance_may_use_volume(e->instance, volume))
                         users.wanted = true;
                 if (pid > 0 && volume_is_mounted_by(m->config->volumes_directory, volume, pid)) {
                         int r = strv_extend(&users.units, instance_unit(e->instance));

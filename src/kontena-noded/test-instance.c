@@ -303,6 +303,51 @@ static void test_stop_and_start(void **state) {
         close_fixture(&f);
 }
 
+/* Its container may have the volume before and after anybody wants that. */
+static void test_a_volume_is_used_from_before_the_start_to_the_end(void **state) {
+        const char *running = ",\"spec\":{\"image\":\"a:1\",\"volumes\":[\"db:/data\"]}",
+                   *stopped = ",\"desired\":\"stopped\",\"spec\":{\"image\":\"a:1\",\"volumes\":"
+                              "[\"db:/data\"]}";
+        _cleanup_free_ char *directory = NULL;
+        Fixture f;
+
+        open_fixture(&f);
+        directory = strjoin(f.volumes, "/db");
+        ASSERT_OK(mkdir_p(directory, 0700));
+        want(&f, 1, 1, running);
+        ASSERT_TRUE(instance_may_use_volume(f.i, "db"));
+        ASSERT_FALSE(instance_may_use_volume(f.i, "other"));
+        /* Nothing is there that could have it. */
+        want(&f, 1, 1, stopped);
+        ASSERT_FALSE(instance_may_use_volume(f.i, "db"));
+
+        want(&f, 1, 1, running);
+        pull_finishes(NULL);
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_STARTING);
+        want(&f, 1, 1, stopped);
+        ASSERT_FALSE(instance_wants_volume(f.i, "db"));
+        ASSERT_TRUE(instance_may_use_volume(f.i, "db"));
+        unit_finishes("active", NULL); /* it was too late to stop the start */
+        ASSERT_TRUE(instance_may_use_volume(f.i, "db"));
+        unit_finishes("inactive", NULL);
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_STOPPED);
+        ASSERT_FALSE(instance_may_use_volume(f.i, "db"));
+
+        /* The next one is without it, the old one is still there. */
+        want(&f, 1, 1, running);
+        unit_finishes("active", NULL);
+        ASSERT_EQ(instance_state_of(f.i), INSTANCE_RUNNING);
+        want(&f, 2, 2, "");
+        ASSERT_FALSE(instance_wants_volume(f.i, "db"));
+        ASSERT_TRUE(instance_may_use_volume(f.i, "db"));
+        pull_finishes(NULL);
+        ASSERT_TRUE(instance_may_use_volume(f.i, "db"));
+        unit_finishes("inactive", NULL);
+        ASSERT_FALSE(instance_may_use_volume(f.i, "db"));
+        unit_finishes("active", NULL);
+        close_fixture(&f);
+}
+
 static void test_restart_on_request(void **state) {
         Fixture f;
 
@@ -426,6 +471,7 @@ int main(void) {
                 cmocka_unit_test(test_failed_start_tells_the_runtimes_reason),
                 cmocka_unit_test(test_short_life_fails_the_deploy_and_is_revived),
                 cmocka_unit_test(test_stop_and_start),
+                cmocka_unit_test(test_a_volume_is_used_from_before_the_start_to_the_end),
                 cmocka_unit_test(test_restart_on_request),
                 cmocka_unit_test(test_removal_leaves_nothing),
                 cmocka_unit_test(test_daemon_restart_adopts_what_runs),

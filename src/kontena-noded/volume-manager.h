@@ -14,7 +14,7 @@ typedef struct VolumeManager VolumeManager;
 
 typedef struct VolumeUsers {
         char **units; /* whose containers have it mounted */
-        bool wanted;  /* somebody is to run with it */
+        bool wanted;  /* somebody is to run with it, or starts or stops with it */
 } VolumeUsers;
 void volume_users_done(VolumeUsers *u);
 
