@@ -23,6 +23,18 @@ typedef struct Fixture {
         unsigned calls;
 } Fixture;
 
+/* The disk that fails; jobs inherit it. */
+static bool fsync_fails;
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd) {
+        if (!fsync_fails)
+                return __real_fsync(fd);
+        errno = EIO;
+        return -1;
+}
+
 static void on_done(VolumeClaim *c, int r, void *userdata) {
         Fixture *f = userdata;
 
@@ -306,6 +318,67 @@ static void test_killed_before_each_system_call_it_is_old_or_new(void **state) {
         assert_true(old > 20 && new > 10);
 }
 
+/* Then it is not said that it was imported, and the old content is not removed: it may be there again after a power failure. */
+static void test_what_the_disk_does_not_confirm_is_told(void **state) {
+        _cleanup_close_ int fd = -EBADF;
+        Fixture f;
+
+        begin(&f, true);
+        fd = volume_import_open(f.claim);
+        put(fd, "new", "new");
+        sync_to_disk(&f);
+        fsync_fails = true;
+        assert_int_equal(volume_import_commit(f.claim, on_done, &f), 0);
+        while (f.calls == 2)
+                ASSERT_OK(sd_event_run(f.event, 10 * USEC_PER_SEC));
+        fsync_fails = false;
+        assert_int_equal(f.result, -EIO);
+        assert_null(f.list);
+        assert_true(there(&f, "v/new") && there(&f, ".work/import-v/old"));
+        end(&f);
+}
+
+static void test_a_snapshot_that_the_disk_does_not_confirm_is_none(void **state) {
+        VolumeWork w;
+        Fixture f;
+
+        begin(&f, true);
+        volume_claims_free(&f.list);
+        w = (VolumeWork){ .directory = f.directory, .volume = "v", .snapshot = "s" };
+        ASSERT_OK(volume_work_snapshot(&w));
+        assert_false(there(&f, ".snapshots/v/s"));
+        fsync_fails = true;
+        assert_int_equal(volume_work_keep_snapshot(&w), -EIO);
+        fsync_fails = false;
+        assert_false(there(&f, ".snapshots/v/s"));
+        assert_false(there(&f, ".work/snapshot-v"));
+
+        /* Nothing is in the way of the next try. */
+        ASSERT_OK(volume_work_snapshot(&w));
+        ASSERT_OK(volume_work_keep_snapshot(&w));
+        assert_true(there(&f, ".snapshots/v/s/data/old"));
+        end(&f);
+}
+
+/* What was taken away is removed when the disk knows that it has no name. */
+static void test_what_the_disk_may_still_name_is_not_removed(void **state) {
+        VolumeWork w;
+        Fixture f;
+
+        begin(&f, true);
+        volume_claims_free(&f.list);
+        w = (VolumeWork){ .directory = f.directory, .volume = "v", .snapshot = "s" };
+        ASSERT_OK(volume_take_away(f.directory, "v"));
+        assert_false(there(&f, "v"));
+        fsync_fails = true;
+        assert_int_equal(volume_work_remove(&w), -EIO);
+        assert_int_equal(volume_work_clean(&w), -EIO);
+        fsync_fails = false;
+        ASSERT_OK(volume_take_away(f.directory, "v"));
+        ASSERT_OK(volume_work_remove(&w));
+        end(&f);
+}
+
 static void test_who_is_beside_whom(void **state) {
         VolumeClaim *list = NULL, *a, *b, *c;
         _cleanup_kerror_ KError e = KERROR_NULL;
@@ -332,4 +405,7 @@ KONTENA_TESTS(cmocka_unit_test(test_new_content_takes_the_place_of_the_old_at_on
                 cmocka_unit_test(test_a_cancelled_import_leaves_the_old),
                 cmocka_unit_test(test_a_daemon_that_is_killed_leaves_the_old),
                 cmocka_unit_test(test_killed_before_each_system_call_it_is_old_or_new),
+                cmocka_unit_test(test_what_the_disk_does_not_confirm_is_told),
+                cmocka_unit_test(test_a_snapshot_that_the_disk_does_not_confirm_is_none),
+                cmocka_unit_test(test_what_the_disk_may_still_name_is_not_removed),
                 cmocka_unit_test(test_who_is_beside_whom))
