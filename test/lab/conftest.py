@@ -2,8 +2,12 @@
 """Fixtures of lab tests; how to write one is said in kontenalab/__init__.py."""
 
 import os
+import re
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,6 +47,33 @@ def _hosts_as_they_were(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "lab" in request.fixturenames:
         request.getfixturevalue("lab").recover()
+
+
+# Ends of a unit's main process, as systemd tells them; of those the ones that only a fault of ours brings about.
+_PROCESS_EXIT = "MESSAGE_ID=98e322203f7a4ed290d09fe03c09fe15"
+_FAULTS = {signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
+_OURS = re.compile(r"(kontenad|kontena-(noded|channel|pull|archive|enter|bridge)([-@].*)?)\.service")
+
+
+def _faults(host: Host, since: float) -> list[str]:
+    if not host.running:
+        return []
+    ended = host.journal(_PROCESS_EXIT, options=[f"--since=@{since:.0f}"])
+    return [
+        f"{host.name}: {e['MESSAGE']}"
+        for e in ended
+        if e.get("EXIT_CODE") in ("killed", "dumped") and int(e.get("EXIT_STATUS", 0)) in _FAULTS and _OURS.fullmatch(e.get("UNIT", ""))
+    ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_program_of_ours_faults(lab: Lab) -> Iterator[None]:
+    """A daemon that crashes is started again by systemd, and most tests would never know."""
+    since = time.time()
+    yield
+    with ThreadPoolExecutor() as pool:
+        found = [f for faults in pool.map(lambda host: _faults(host, since), list(lab.hosts.values())) for f in faults]
+    assert not found, "\n".join(found)
 
 
 @pytest.fixture
