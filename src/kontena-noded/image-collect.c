@@ -51,6 +51,17 @@ static int names_add(Name **names, const char *name) {
         return 0;
 }
 
+static int names_of(Name **names, char *const *digests) {
+        STRV_FOREACH(d, digests) {
+                const char *hex = digest_hex(*d);
+                int r = hex ? names_add(names, hex) : 0;
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 static void unused_clear(ImageStore *s, bool all) {
         Unused *u, *next;
 
@@ -67,8 +78,8 @@ void image_store_forget_unused(ImageStore *s) {
 }
 
 typedef struct Collection {
-        char *const *in_use;
-        char *const *wanted_gone; /* these and no others, whatever their age; NULL: by age */
+        Name *in_use;
+        Name *wanted_gone; /* these and no others, whatever their age; NULL: by age */
         uint64_t now, min_age;
         Name *kept, *layers; /* images that stay, and what they need */
         Name *dropped_layers;
@@ -76,6 +87,8 @@ typedef struct Collection {
 } Collection;
 
 static void collection_done(Collection *c) {
+        names_free(&c->in_use);
+        names_free(&c->wanted_gone);
         names_free(&c->kept);
         names_free(&c->layers);
         names_free(&c->dropped_layers);
@@ -114,18 +127,27 @@ static void forget_unused(ImageStore *s, const char *name) {
         free(u);
 }
 
+/* By its own digest, or by that of the index from which it was chosen. */
+static bool is_in_use(const Collection *c, const char *hex, json_object *record) {
+        const char *index = NULL;
+
+        if (names_contain(c->in_use, hex))
+                return true;
+        return record && json_find_string(record, "index_digest", &index, NULL) > 0 && digest_hex(index) &&
+               names_contain(c->in_use, digest_hex(index));
+}
+
 static int collect_image(ImageStore *s, const char *hex, void *userdata) {
         _cleanup_strv_free_ char **layers = NULL;
         _cleanup_json_ json_object *o = NULL;
-        _cleanup_free_ char *file = NULL, *digest = NULL, *path = NULL;
+        _cleanup_free_ char *file = NULL, *path = NULL;
         Collection *c = userdata;
         bool drop = false;
         int r;
 
         file = strjoin(hex, ".json");
-        digest = strjoin("sha256:", hex);
         path = strjoin(IMAGE_RECORDS_DIR "/", hex, ".json");
-        if (!file || !digest || !path)
+        if (!file || !path)
                 return -ENOMEM;
 
         r = image_store_read_record(s, IMAGE_RECORDS_DIR, file, &o);
@@ -135,8 +157,8 @@ static int collect_image(ImageStore *s, const char *hex, void *userdata) {
                 return -ENOMEM;
 
         if (c->wanted_gone)
-                drop = strv_contains(c->wanted_gone, digest);
-        else if (strv_contains(c->in_use, digest))
+                drop = names_contain(c->wanted_gone, hex);
+        else if (is_in_use(c, hex, o))
                 (void) utimensat(s->fd, path, NULL, AT_SYMLINK_NOFOLLOW); /* the last use, for who asks */
         else {
                 uint64_t age;
@@ -251,19 +273,23 @@ static int collect_locked(ImageStore *s, Collection *c) {
 }
 
 int image_store_collect(ImageStore *s, char *const *in_use, uint64_t now, uint64_t min_age_usec) {
-        _cleanup_(collection_done) Collection c = { .in_use = in_use, .now = now, .min_age = min_age_usec };
+        _cleanup_(collection_done) Collection c = { .now = now, .min_age = min_age_usec };
+        int r;
 
         assert(s);
 
-        return collect_locked(s, &c);
+        r = names_of(&c.in_use, in_use);
+        return r < 0 ? r : collect_locked(s, &c);
 }
 
 int image_store_remove(ImageStore *s, char *const *digests) {
-        _cleanup_(collection_done) Collection c = { .wanted_gone = digests };
+        _cleanup_(collection_done) Collection c = {};
+        int r;
 
         assert(s);
 
-        return strv_length(digests) > 0 ? collect_locked(s, &c) : 0;
+        r = names_of(&c.wanted_gone, digests);
+        return r < 0 || !c.wanted_gone ? r : collect_locked(s, &c);
 }
 
 /* Removes what is below fd until the time is over (-EAGAIN). The depth is bounded by what kontena-pull unpacks. */

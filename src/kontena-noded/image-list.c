@@ -15,6 +15,7 @@
 
 struct ImageNames {
         char *name;
+        unsigned count;
         UT_hash_handle hh;
 };
 
@@ -165,8 +166,10 @@ int image_names_add(ImageNames **names, const char *name) {
         if (!normalized)
                 return -ENOMEM;
         HASH_FIND_STR(*names, normalized, n);
-        if (n)
+        if (n) {
+                n->count++;
                 return 0;
+        }
 
         n = new0(ImageNames, 1);
         if (!n)
@@ -177,7 +180,15 @@ int image_names_add(ImageNames **names, const char *name) {
                 return -ENOMEM;
         }
         n->name = TAKE_PTR(normalized);
+        n->count = 1;
         return 0;
+}
+
+unsigned image_names_count(ImageNames *names, const char *digest) {
+        ImageNames *n = NULL;
+
+        HASH_FIND_STR(names, digest, n);
+        return n ? n->count : 0;
 }
 
 static bool contains(ImageNames *names, const char *name) {

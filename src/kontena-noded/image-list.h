@@ -27,6 +27,7 @@ int image_store_list(ImageStore *s, ImageInfoList *ret);
 /* Digests of either kind, and references as a person writes them; NULL is the empty set. */
 typedef struct ImageNames ImageNames;
 int image_names_add(ImageNames **names, const char *name); /* what is no name is none of any image's */
+unsigned image_names_count(ImageNames *names, const char *digest); /* how often it was added */
 bool image_names_match(ImageNames *names, const ImageInfo *i);
 ImageNames *image_names_free(ImageNames *names);
 DEFINE_TRIVIAL_CLEANUP_FUNC(ImageNames *, image_names_free);

@@ -48,6 +48,7 @@ InstanceWant *instance_want_free(InstanceWant *w) {
         free(w->secrets);
         free(w->slot);
         free(w->digest);
+        free(w->rollback_digest);
         free(w->run);
         strv_free(w->hooks_done);
         service_spec_free(w->spec);
@@ -244,7 +245,7 @@ bool instance_want_uses_volume(const InstanceWant *w, const char *name) {
 
 /* How it takes the place of another, or leaves its own. */
 static int parse_deploy(InstanceWant *w, json_object *o, KError *reterr) {
-        const char *slot = NULL, *digest = NULL, *run = NULL;
+        const char *slot = NULL, *digest = NULL, *rollback = NULL, *run = NULL;
         uint64_t drain = 0;
         int r;
 
@@ -255,6 +256,8 @@ static int parse_deploy(InstanceWant *w, json_object *o, KError *reterr) {
                 r = json_find_u64(o, "drain", &drain, reterr);
         if (r >= 0)
                 r = json_find_string(o, "digest", &digest, reterr);
+        if (r >= 0)
+                r = json_find_string(o, "rollback_digest", &rollback, reterr);
         if (r >= 0)
                 r = json_find_strv(o, "hooks_done", &w->hooks_done, reterr);
         if (r >= 0)
@@ -269,15 +272,20 @@ static int parse_deploy(InstanceWant *w, json_object *o, KError *reterr) {
         if (!isempty(slot) && (slot[0] < 'b' || slot[0] > 'z' || slot[1]))
                 return kerror_set(reterr, K_INVALID_ARGUMENT,
                                 "'slot' is neither empty nor a letter from b to z.");
-        if (digest && !digest_hex(digest))
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "'digest' is not the SHA-256 of an image.");
+        if ((digest && !digest_hex(digest)) || (rollback && !digest_hex(rollback)))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' is not the SHA-256 of an image.",
+                                digest && !digest_hex(digest) ? "digest" : "rollback_digest");
         w->drain_usec = MIN(drain, (uint64_t) DRAIN_MAX_SEC) * USEC_PER_SEC;
         w->slot = strdup(strempty(slot));
         if (digest)
                 w->digest = strdup(digest);
+        if (rollback)
+                w->rollback_digest = strdup(rollback);
         if (run)
                 w->run = strdup(run);
-        return !w->slot || (digest && !w->digest) || (run && !w->run) ? -ENOMEM : 0;
+        return !w->slot || (digest && !w->digest) || (rollback && !w->rollback_digest) || (run && !w->run)
+                               ? -ENOMEM
+                               : 0;
 }
 
 int instance_want_parse(const char *id, json_object *o, InstanceWant **ret, KError *reterr) {

@@ -43,11 +43,12 @@ typedef struct InstanceWant {
         size_t n_volumes;
         SealedSecret *secrets;
         size_t n_secrets;
-        char *slot;          /* "" or "b": which of two that stand side by side */
-        bool incoming;       /* replaces the other one once it is up */
-        uint64_t drain_usec; /* terminated: runs on for so long */
-        char *digest;        /* NULL: what the reference means now */
-        char *run;           /* NULL: no job */
+        char *slot;            /* "" or "b": which of two that stand side by side */
+        bool incoming;         /* replaces the other one once it is up */
+        uint64_t drain_usec;   /* terminated: runs on for so long */
+        char *digest;          /* NULL: what the reference means now */
+        char *rollback_digest; /* NULL: none is known; its image stays on the node */
+        char *run;             /* NULL: no job */
         char **hooks_done;
         ServiceSpec *spec;
 

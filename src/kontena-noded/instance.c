@@ -226,6 +226,10 @@ const char *instance_next_image_digest(const Instance *i) {
         return i->image ? i->image->digest : "";
 }
 
+const char *instance_rollback_digest(const Instance *i) {
+        return i->want ? strempty(i->want->rollback_digest) : "";
+}
+
 const char *instance_address(const Instance *i) {
         return i->want ? strempty(i->want->address) : "";
 }

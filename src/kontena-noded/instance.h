@@ -94,6 +94,8 @@ unsigned instance_number(const Instance *i);
 const char *instance_image(const Instance *i);
 const char *instance_image_digest(const Instance *i);
 const char *instance_next_image_digest(const Instance *i); /* of what is being made; "" if nothing is */
+const char *instance_rollback_digest(
+                const Instance *i); /* that it may have to go back to; "": none is known */
 const char *instance_address(const Instance *i);
 const char *instance_error(const Instance *i);
 const char *instance_progress(const Instance *i);

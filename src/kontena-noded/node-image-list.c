@@ -7,18 +7,23 @@
 
 /* "image.list" and "image.prune": answered at once. */
 
-static bool uses(const Instance *i, const ImageInfo *image) {
-        return streq(instance_image_digest(i), image->digest) ||
-               streq(instance_next_image_digest(i), image->digest);
-}
-
-static unsigned count_instances(Manager *m, const ImageInfo *image) {
+/* How many instances stand on each, or are about to. */
+static int count_instances(Manager *m, ImageNames **ret) {
         InstanceEntry *e, *next;
-        unsigned n = 0;
+        int r = 0;
 
-        HASH_ITER(hh, m->instances, e, next)
-                n += uses(e->instance, image);
-        return n;
+        HASH_ITER(hh, m->instances, e, next) {
+                const char *now = instance_image_digest(e->instance),
+                           *then = instance_next_image_digest(e->instance);
+
+                if (!isempty(now))
+                        r = image_names_add(ret, now);
+                if (r >= 0 && !isempty(then) && !streq(now, then))
+                        r = image_names_add(ret, then);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }
 
 /* What the instances that are wanted here will look for, also those which nothing was done about yet. */
@@ -83,14 +88,17 @@ static int add_row(json_object *rows, const ImageInfo *i, unsigned instances) {
 }
 
 static int list(Manager *m, json_object *params, json_object *rows, KError *reterr) {
+        _cleanup_(image_names_freep) ImageNames *used = NULL;
         _cleanup_image_info_list_ ImageInfoList l = {};
         int r;
 
-        r = image_store_list(m->images, &l);
+        r = count_instances(m, &used);
+        if (r >= 0)
+                r = image_store_list(m->images, &l);
         FOREACH_ARRAY(i, l.infos, l.n) {
                 if (r < 0)
                         break;
-                r = add_row(rows, i, count_instances(m, i));
+                r = add_row(rows, i, image_names_count(used, i->digest));
         }
         return r;
 }
@@ -116,9 +124,10 @@ static int remove_images(Manager *m, char *const *digests, KError *reterr) {
 }
 
 static int prune(Manager *m, json_object *params, json_object *rows, KError *reterr) {
-        _cleanup_(image_names_freep) ImageNames *names = NULL;
+        _cleanup_(image_names_freep) ImageNames *names = NULL, *used = NULL;
         _cleanup_image_info_list_ ImageInfoList l = {};
-        _cleanup_strv_free_ char **gone = NULL;
+        _cleanup_free_ char **gone = NULL; /* borrowed strings */
+        size_t n = 0;
         bool dry_run = false;
         int r;
 
@@ -128,17 +137,21 @@ static int prune(Manager *m, json_object *params, json_object *rows, KError *ret
         if (r >= 0)
                 r = add_wanted(m, &names);
         if (r >= 0)
+                r = count_instances(m, &used);
+        if (r >= 0)
                 r = image_store_list(m->images, &l);
         if (r < 0)
                 return r;
+        gone = new0(char *, l.n + 1);
+        if (!gone)
+                return -ENOMEM;
         FOREACH_ARRAY(i, l.infos, l.n) {
-                if (count_instances(m, i) > 0 || image_names_match(names, i))
+                if (image_names_count(used, i->digest) > 0 || image_names_match(names, i))
                         continue;
                 r = add_row(rows, i, 0);
-                if (r >= 0)
-                        r = strv_extend(&gone, i->digest);
                 if (r < 0)
                         return r;
+                gone[n++] = i->digest;
         }
 
         return dry_run ? 0 : remove_images(m, gone, reterr);

@@ -176,18 +176,26 @@ void manager_report_soon(Manager *m) {
         (void) sd_event_source_set_enabled(m->report, SD_EVENT_ONESHOT);
 }
 
-/* Images that instances stand on, or are about to. */
+/* Images that instances stand on, or are about to, or would go back to. */
 static int images_in_use(Manager *m, char ***ret) {
         _cleanup_strv_free_ char **l = NULL;
         InstanceEntry *e, *next;
+        size_t n = 0;
 
+        l = new0(char *, 3 * (size_t) HASH_COUNT(m->instances) + 1);
+        if (!l)
+                return -ENOMEM;
         HASH_ITER(hh, m->instances, e, next) {
-                int r = strv_extend(&l, instance_image_digest(e->instance));
+                const char *const digests[] = { instance_image_digest(e->instance),
+                        instance_next_image_digest(e->instance), instance_rollback_digest(e->instance) };
 
-                if (r >= 0)
-                        r = strv_extend(&l, instance_next_image_digest(e->instance));
-                if (r < 0)
-                        return r;
+                FOREACH_ARRAY(d, digests, ELEMENTSOF(digests)) {
+                        if (isempty(*d))
+                                continue;
+                        l[n] = strdup(*d);
+                        if (!l[n++])
+                                return -ENOMEM;
+                }
         }
 
         *ret = TAKE_PTR(l);

@@ -124,6 +124,30 @@ static void test_use_is_remembered(void **state) {
         ASSERT_EQ(l.infos[1].used_at, 2000 * USEC_PER_SEC);
 }
 
+/* What a node is told to keep may go by the digest of the index. */
+static void test_image_is_kept_by_the_digest_of_its_index(void **state) {
+        char *in_use[] = { (char *) "sha256:" INDEX, NULL };
+        Fixture *f = *state;
+
+        ASSERT_EQ(image_store_collect(f->store, in_use, 1, 1000), 0);
+        ASSERT_EQ(image_store_collect(f->store, in_use, 1001, 1000), 1);
+        ASSERT_TRUE(has(f, "images/" OTHER ".json"));
+        ASSERT_FALSE(has(f, "images/" IMAGE ".json"));
+        ASSERT_TRUE(has(f, "layers/" THEIRS));
+}
+
+static void test_names_are_counted(void **state) {
+        _cleanup_(image_names_freep) ImageNames *names = NULL;
+
+        ASSERT_EQ(image_names_count(NULL, "sha256:" IMAGE), 0);
+        for (unsigned i = 0; i < 3; i++)
+                ASSERT_OK(image_names_add(&names, "sha256:" IMAGE));
+        ASSERT_OK(image_names_add(&names, "sha256:" OTHER));
+        ASSERT_EQ(image_names_count(names, "sha256:" IMAGE), 3);
+        ASSERT_EQ(image_names_count(names, "sha256:" OTHER), 1);
+        ASSERT_EQ(image_names_count(names, "sha256:" INDEX), 0);
+}
+
 static bool matches(const ImageInfo *i, const char *name) {
         _cleanup_(image_names_freep) ImageNames *names = NULL;
 
@@ -198,6 +222,7 @@ static void test_what_comes_back_is_new(void **state) {
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 KONTENA_TESTS(TEST(test_images_are_listed_with_their_names), TEST(test_use_is_remembered),
+                TEST(test_image_is_kept_by_the_digest_of_its_index), TEST(test_names_are_counted),
                 TEST(test_images_match_every_name_they_go_by),
                 TEST(test_removed_are_names_and_layers_that_nobody_shares),
                 TEST(test_nothing_is_removed_during_a_pull), TEST(test_what_comes_back_is_new))

@@ -50,6 +50,7 @@ static void test_refusals_name_the_field(void **state) {
                 { "\"number\":0", "number" },
                 { "\"slot\":\"../b\"", "slot" },
                 { "\"digest\":\"sha256:12\"", "digest" },
+                { "\"rollback_digest\":\"web:1\"", "rollback_digest" },
                 { "\"drain\":-1", "drain" },
                 { "\"desired\":\"paused\"", "desired" },
                 { "\"grid\":\"../x\"", "grid" },

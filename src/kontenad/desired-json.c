@@ -111,6 +111,19 @@ static int add_hooks_done(Store *s, const InstanceRow *row, json_object *o) {
         return json_add_strv(o, "hooks_done", hooks);
 }
 
+/* What a rollback would go to is not swept away meanwhile. */
+static int add_rollback_digest(Store *s, const InstanceRow *row, json_object *o) {
+        _cleanup_free_ char *digest = NULL;
+        int r;
+
+        if (row->run_id || row->desired == INSTANCE_TERMINATED)
+                return 0;
+        r = store_find_rollback_digest(s, row->service_id, row->service_rev, &digest);
+        if (r <= 0 || streq_ptr(digest, row->wanted_digest))
+                return MIN(r, 0);
+        return json_add_string(o, "rollback_digest", digest);
+}
+
 int desired_instance_to_json(Store *s, struct Keyring *k, const GridRow *g, json_object *report,
                 const char *stack, const char *service, const InstanceRow *row, json_object **ret) {
         _cleanup_free_ char *domain = NULL, *default_hostname = NULL;
@@ -148,6 +161,7 @@ int desired_instance_to_json(Store *s, struct Keyring *k, const GridRow *g, json
                         (r = json_add_bool(o, "incoming", row->role == INSTANCE_INCOMING)) < 0 ||
                         (r = json_add_u64(o, "drain", row->drain_sec)) < 0 ||
                         (r = json_add_string(o, "digest", row->wanted_digest)) < 0 ||
+                        (r = add_rollback_digest(s, row, o)) < 0 ||
                         (r = json_add_string(o, "run", row->run_id)) < 0 ||
                         (r = add_hooks_done(s, row, o)) < 0 ||
                         (r = vault_add_to_instance(s, k, g->id, report, row, o)) < 0)

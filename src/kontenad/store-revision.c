@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <string.h>
+
 #include "kontena-limits.h"
 #include "store-internal.h"
 
@@ -72,6 +74,32 @@ int store_find_good_revision(Store *s, const char *service_id, uint64_t except, 
         return store_select_one(s, &revision_table, (void **) ret,
                         "WHERE service_id = ? AND good AND revision <> ? ORDER BY revision DESC LIMIT 1",
                         "su", service_id, except);
+}
+
+int store_find_rollback_digest(Store *s, const char *service_id, uint64_t except, char **ret) {
+        _cleanup_statement_ sqlite3_stmt *stmt = NULL;
+        const char *digest;
+        int r, rc;
+
+        r = store_prepare(s,
+                        "SELECT image_digest FROM revisions WHERE service_id = ? AND good AND revision <> ? "
+                        "ORDER BY revision DESC LIMIT 1",
+                        &stmt);
+        if (r < 0)
+                return r;
+        rc = sqlite3_bind_text(stmt, 1, service_id, -1, SQLITE_TRANSIENT);
+        if (rc == SQLITE_OK)
+                rc = sqlite3_bind_int64(stmt, 2, (sqlite3_int64) except);
+        if (rc == SQLITE_OK)
+                rc = sqlite3_step(stmt);
+        if (rc != SQLITE_DONE && rc != SQLITE_ROW)
+                return store_error(s, rc);
+        digest = rc == SQLITE_ROW ? (const char *) sqlite3_column_text(stmt, 0) : NULL;
+        if (!digest)
+                return 0;
+
+        *ret = strdup(digest);
+        return *ret ? 1 : -ENOMEM;
 }
 
 int store_list_revisions(Store *s, const char *service_id, RevisionRowList *ret) {

@@ -400,6 +400,8 @@ int store_list_config(Store *s, ConfigRowList *ret); /* by key */
 int store_find_revision(Store *s, const char *service_id, uint64_t revision, RevisionRow **ret);
 /* The newest good one that is not "except" (0: none); -ENOENT. */
 int store_find_good_revision(Store *s, const char *service_id, uint64_t except, RevisionRow **ret);
+/* The image of that one; 0 when there is none, or its bytes are not known. */
+int store_find_rollback_digest(Store *s, const char *service_id, uint64_t except, char **ret);
 int store_list_revisions(Store *s, const char *service_id, RevisionRowList *ret); /* newest first */
 
 int store_find_volume(Store *s, const char *grid_id, const char *name, VolumeRow **ret);

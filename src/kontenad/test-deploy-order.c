@@ -2,6 +2,8 @@
 #include <inttypes.h>
 
 #include "deploy-image.h"
+#include "desired-json.h"
+#include "json-util.h"
 #include "test-deploy.h"
 
 /* The settings that the service has now, as revision_add() remembers them. */
@@ -30,6 +32,45 @@ static size_t count_rows(Engine *e, InstanceRole role, InstanceDesired desired) 
         FOREACH_ARRAY(i, rows.rows, rows.n)
                 n += (*i)->role == role && (*i)->desired == desired;
         return n;
+}
+
+#define DIGEST "sha256:1111111111111111111111111111111111111111111111111111111111111111"
+
+/* A node keeps the image of the revision that its instance would go back to. */
+static void test_nodes_hear_what_a_rollback_needs(void **state) {
+        _cleanup_(instance_row_freep) InstanceRow *row = NULL;
+        _cleanup_(revision_row_freep) RevisionRow *first = NULL;
+        _cleanup_(grid_row_freep) GridRow *grid = NULL;
+        _cleanup_json_ json_object *before = NULL, *after = NULL;
+        _cleanup_free_ char *a = NULL, *b = NULL;
+        const char *digest = NULL;
+        Engine e = {};
+
+        make(&e, 1, "{\"image\": \"web:1\", \"count\": 1}");
+        remember_revision(&e, true);
+        a = request_deploy(&e, "s-web", false);
+        (void) play(&e, NULL);
+        ASSERT_OK(store_get_grid(e.m.store, "g", &grid));
+        row = get_instance(&e, "s-web", 1);
+        ASSERT_OK(desired_instance_to_json(e.m.store, e.m.keyring, grid, NULL, "null", "web", row, &before));
+        ASSERT_FALSE(json_object_object_get_ex(before, "rollback_digest", NULL));
+        ASSERT_OK(store_find_revision(e.m.store, "s-web", row->service_rev, &first));
+        ASSERT_OK(free_and_strdup(&first->image_digest, DIGEST));
+        first->good = true;
+        engine_begin(&e);
+        ASSERT_OK(store_put_revision(e.m.store, first));
+        engine_commit(&e);
+
+        set_spec(&e, "s-web", "{\"image\": \"web:2\", \"count\": 1}", true);
+        remember_revision(&e, false);
+        b = request_deploy(&e, "s-web", false);
+        (void) play(&e, NULL);
+        row = instance_row_free(row);
+        row = get_instance(&e, "s-web", 1);
+        ASSERT_OK(desired_instance_to_json(e.m.store, e.m.keyring, grid, NULL, "null", "web", row, &after));
+        ASSERT_OK(json_get_string(after, "rollback_digest", &digest, NULL));
+        ASSERT_STREQ(digest, DIGEST);
+        engine_remove(&e);
 }
 
 static void test_deploy_starts_the_new_one_first(void **state) {
@@ -234,7 +275,8 @@ static void test_deploy_asks_once_which_bytes_an_image_is(void **state) {
         engine_remove(&e);
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_deploy_starts_the_new_one_first),
+KONTENA_TESTS(cmocka_unit_test(test_nodes_hear_what_a_rollback_needs),
+                cmocka_unit_test(test_deploy_starts_the_new_one_first),
                 cmocka_unit_test(test_deploy_that_fails_goes_back),
                 cmocka_unit_test(test_deploy_goes_back_only_where_it_may),
                 cmocka_unit_test(test_rollback_survives_a_kill_at_any_step),
