@@ -93,6 +93,24 @@ static int shorten(json_object *o, const char *key) {
         return r < 0 ? r : json_add(o, key, TAKE_PTR(l));
 }
 
+static int keep_keys(json_object *o, const char *key) {
+        _cleanup_json_ json_object *l = json_object_new_array();
+        json_object *values = NULL;
+        int r;
+
+        if (!json_object_object_get_ex(o, key, &values) || !json_object_is_type(values, json_type_object))
+                return 0;
+        if (!l)
+                return -ENOMEM;
+        json_object_object_foreach(values, name, value) {
+                (void) value;
+                r = json_append_string(l, name);
+                if (r < 0)
+                        return r;
+        }
+        return json_add(o, key, TAKE_PTR(l));
+}
+
 /* Whoever is refused could fill the disk otherwise. */
 static int bound(json_object *o) {
         _cleanup_strv_free_ char **large = NULL;
@@ -127,6 +145,8 @@ static json_object *shown_parameters(const OperationCall *c) {
                 if (p->type == PARAMETER_SECRET || p->type == PARAMETER_BYTES)
                         json_object_object_del(o, p->name);
                 else if (p->type == PARAMETER_STRINGS && shorten(o, p->name) < 0)
+                        return NULL;
+                else if (p->type == PARAMETER_VALUES && keep_keys(o, p->name) < 0)
                         return NULL;
 
         return !o || bound(o) < 0 ? NULL : TAKE_PTR(o);

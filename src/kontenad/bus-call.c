@@ -72,19 +72,42 @@ static void on_polkit(const PolkitPeer *peer, const KError *error, void *userdat
         c->done(error, c->userdata);
 }
 
+/* A uid may be a user's: rules of polkit can go by that user and the roles, and the audit names them. */
+static void on_peer(PolkitQuery *q, const PolkitPeer *peer, void *userdata) {
+        BusCaller *c = userdata;
+        _cleanup_free_ char *roles = NULL;
+        UserRow *user = NULL;
+        int r;
+
+        r = store_find_user_by_uid(c->link->face->master->store, peer->uid, &user);
+        if (r < 0 && r != -ENOENT)
+                log_warning_errno(r, "Whose the uid %u is cannot be found out: %m", peer->uid);
+        if (caller_set_user(&c->base, user) < 0 || !user)
+                return;
+
+        roles = strv_join(user->roles, ",");
+        if (polkit_query_add_detail(q, "user", user->email) < 0 ||
+                        polkit_query_add_detail(q, "roles", strempty(roles)) < 0)
+                log_warning("polkit is not told which user the uid %u is: out of memory.", peer->uid);
+}
+
 static int caller_authorize(
                 Caller *caller, const AuthorizationRequest *request, authorize_done_t done, void *userdata) {
         BusCaller *c = (BusCaller *) caller;
         const char *details[] = { "grid", request->grid, "node", request->node, "stack", request->stack,
                 "service", request->service, NULL };
+        int r;
 
         c->done = done;
         c->userdata = userdata;
         c->query = polkit_query_free(c->query);
         c->identity = bus_identity_free(c->identity);
         c->reads = streq(request->action, "io.kontena.master1.read");
-        return (request->interactive ? polkit_check : polkit_check_silently)(
+        r = (request->interactive ? polkit_check : polkit_check_silently)(
                         c->call, request->action, details, on_polkit, c, &c->query);
+        if (r >= 0)
+                polkit_query_on_peer(c->query, on_peer);
+        return r;
 }
 
 static void caller_done(Caller *caller) {

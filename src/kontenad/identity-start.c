@@ -45,8 +45,8 @@ static int given_code(char **ret) {
 }
 
 static bool is_good(const char *code) {
-        return strlen(code) >= CODE_SIZE_MIN && strlen(code) <= TOKEN_LENGTH_MAX && string_is_printable(code) &&
-               !strpbrk(code, " ");
+        return strlen(code) >= CODE_SIZE_MIN && strlen(code) <= TOKEN_LENGTH_MAX &&
+               string_is_printable(code) && !strpbrk(code, " ");
 }
 
 static int seed_config(Master *m, KError *reterr) {
@@ -81,7 +81,8 @@ int identity_start(Master *m, KError *reterr) {
                 return 0;
 
         if (code && !is_good(code)) {
-                log_warning("The first administrator's code is not taken: it must have %u characters or more, none of "
+                log_warning("The first administrator's code is not taken: it must have %u characters or "
+                            "more, none of "
                             "them blank.",
                                 CODE_SIZE_MIN);
                 erase_and_freep(&code);
@@ -107,10 +108,12 @@ int identity_start(Master *m, KError *reterr) {
                 return r;
 
         if (code)
-                log_notice("The first administrator can log in with the code that was given to kontenad, once, until "
+                log_notice("The first administrator can log in with the code that was given to kontenad, "
+                           "once, until "
                            "tomorrow.");
         else
-                log_notice("Nobody can log in over the network yet; 'kontenactl master admin-code' gives the first "
+                log_notice("Nobody can log in over the network yet; 'kontenactl master admin-code' gives "
+                           "the first "
                            "administrator a code.");
         return 0;
 }

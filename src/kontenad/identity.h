@@ -17,6 +17,9 @@ int identity_new(Master *m, Identity **ret);
 Identity *identity_free(Identity *i);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Identity *, identity_free);
 
+/* The first administrator, when there is no user yet. */
+int identity_start(Master *m, KError *reterr);
+
 #define EMAIL_ADMIN       "admin" /* the one that is there from the start */
 #define ROLE_MASTER_ADMIN "master_admin"
 #define ROLE_USER_ADMIN   "user_admin"

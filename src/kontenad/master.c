@@ -105,7 +105,7 @@ static int start_bus(Master *m, KError *reterr) {
 }
 
 static int start_engine(Master *m, KError *reterr) {
-        _cleanup_kerror_ KError upgrade = KERROR_NULL;
+        _cleanup_kerror_ KError upgrade = KERROR_NULL, first = KERROR_NULL;
         int r;
 
         r = volume_upgrade(m, &upgrade);
@@ -134,6 +134,9 @@ static int start_engine(Master *m, KError *reterr) {
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The master's parts cannot be made: %m.");
 
+        if (identity_start(m, &first) <
+                        0) /* a full disk, say; 'kontenactl master admin-code' makes up for it */
+                log_warning("The first administrator is not made: %s", kerror_message(&first));
         return 0;
 }
 

@@ -6,8 +6,7 @@
 #include "operation.h"
 #include "string-util.h"
 
-#define MANAGE_CONFIG "io.kontena.master1.manage-config"
-#define KEY_SALT      "server.salt" /* of the original; ours needs none */
+#define KEY_SALT "server.salt" /* of the original; ours needs none */
 
 static bool matches(const char *key, const char *filter) {
         size_t n = strlen(filter);
@@ -159,7 +158,7 @@ const Operation config_operations[] = {
         {
                         .name = "config.list",
                         .method = "ListConfig",
-                        .action = MANAGE_CONFIG,
+                        .action = "io.kontena.master1.manage-config",
                         .role = "master_admin",
                         .flags = OPERATION_AUDITED | OPERATION_SECRET,
                         .parameters = { { "filter", PARAMETER_STRING, false } },
@@ -169,7 +168,7 @@ const Operation config_operations[] = {
         {
                         .name = "config.get",
                         .method = "GetConfig",
-                        .action = MANAGE_CONFIG,
+                        .action = "io.kontena.master1.manage-config",
                         .role = "master_admin",
                         .flags = OPERATION_AUDITED | OPERATION_SECRET,
                         .parameters = { { "key", PARAMETER_STRING, true } },
@@ -179,7 +178,7 @@ const Operation config_operations[] = {
         {
                         .name = "config.set",
                         .method = "SetConfig",
-                        .action = MANAGE_CONFIG,
+                        .action = "io.kontena.master1.manage-config",
                         .role = "master_admin",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED,
                         .parameters = { { "values", PARAMETER_VALUES, true },
@@ -189,7 +188,7 @@ const Operation config_operations[] = {
         {
                         .name = "config.unset",
                         .method = "UnsetConfig",
-                        .action = MANAGE_CONFIG,
+                        .action = "io.kontena.master1.manage-config",
                         .role = "master_admin",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED,
                         .parameters = { { "key", PARAMETER_STRING, true } },

@@ -3,8 +3,6 @@
 #include "operation.h"
 #include "string-util.h"
 
-#define MANAGE_USERS "io.kontena.master1.manage-users"
-
 static int render_members(OperationCall *c, json_object **ret) {
         _cleanup_(user_row_list_done) UserRowList l = {};
         int r;
@@ -57,7 +55,8 @@ static int grid_remove_user(OperationCall *c, json_object **ret, KError *reterr)
 const Operation member_operations[] = {
         {
                         .name = "grid.list-users",
-                        .action = MANAGE_USERS,
+                        .method = "ListGridUsers",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "member",
                         .flags = OPERATION_GRID,
                         .parameters = { { "grid", PARAMETER_STRING, true } },
@@ -66,7 +65,8 @@ const Operation member_operations[] = {
         },
         {
                         .name = "grid.add-user",
-                        .action = MANAGE_USERS,
+                        .method = "AddGridUser",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "members_admin",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_GRID,
                         .parameters = { MEMBER_PARAMETERS },
@@ -75,7 +75,8 @@ const Operation member_operations[] = {
         },
         {
                         .name = "grid.remove-user",
-                        .action = MANAGE_USERS,
+                        .method = "RemoveGridUser",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "members_admin",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_GRID,
                         .parameters = { MEMBER_PARAMETERS },

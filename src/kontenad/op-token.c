@@ -8,9 +8,6 @@
 #include "operation.h"
 #include "string-util.h"
 
-#define MANAGE_USERS "io.kontena.master1.manage-users"
-#define OWN_TOKENS   "io.kontena.master1.own-tokens"
-
 static int token_list(OperationCall *c, json_object **ret, KError *reterr) {
         _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
         _cleanup_(token_row_list_done) TokenRowList l = {};
@@ -195,10 +192,11 @@ static int token_refresh(OperationCall *c, json_object **ret, KError *reterr) {
 const Operation token_operations[] = {
         {
                         .name = "token.list",
-                        .action = MANAGE_USERS,
+                        .method = "ListTokens",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "master_admin",
                         .own = "user",
-                        .own_action = OWN_TOKENS,
+                        .own_action = "io.kontena.master1.own-tokens",
                         .own_role = "user",
                         .parameters = { { "user", PARAMETER_STRING, false } },
                         .results = { "tokens" },
@@ -206,7 +204,8 @@ const Operation token_operations[] = {
         },
         {
                         .name = "token.get",
-                        .action = MANAGE_USERS,
+                        .method = "GetToken",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "user",
                         .parameters = { { "token", PARAMETER_SECRET, true } },
                         .results = { "" },
@@ -214,7 +213,8 @@ const Operation token_operations[] = {
         },
         {
                         .name = "token.remove",
-                        .action = MANAGE_USERS,
+                        .method = "RemoveToken",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "user",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED,
                         .parameters = { { "token", PARAMETER_SECRET, true } },
@@ -222,10 +222,11 @@ const Operation token_operations[] = {
         },
         {
                         .name = "token.create",
-                        .action = MANAGE_USERS,
+                        .method = "CreateToken",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "master_admin",
                         .own = "user",
-                        .own_action = OWN_TOKENS,
+                        .own_action = "io.kontena.master1.own-tokens",
                         .own_role = "user",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_SECRET,
                         .parameters = { { "scopes", PARAMETER_STRINGS, true },
@@ -238,6 +239,7 @@ const Operation token_operations[] = {
         },
         {
                         .name = "token.exchange",
+                        .method = "ExchangeCode",
                         .role = "none",
                         .flags = OPERATION_OPEN | OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_SECRET,
                         .parameters = { { "code", PARAMETER_SECRET, true } },
@@ -246,6 +248,7 @@ const Operation token_operations[] = {
         },
         {
                         .name = "token.refresh",
+                        .method = "RefreshToken",
                         .role = "none",
                         .flags = OPERATION_OPEN | OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_SECRET,
                         .parameters = { { "refresh_token", PARAMETER_SECRET, true } },

@@ -7,8 +7,6 @@
 #include "operation.h"
 #include "string-util.h"
 
-#define MANAGE_USERS "io.kontena.master1.manage-users"
-
 static int user_get(OperationCall *c, json_object **ret, KError *reterr) {
         _cleanup_(user_row_freep) UserRow *row = NULL;
         int r;
@@ -343,7 +341,8 @@ static int user_unmap_uid(OperationCall *c, json_object **ret, KError *reterr) {
 const Operation user_operations[] = {
         {
                         .name = "user.get",
-                        .action = MANAGE_USERS,
+                        .method = "GetUser",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "user_admin",
                         .own = "email",
                         .own_action = "io.kontena.master1.read",
@@ -354,14 +353,16 @@ const Operation user_operations[] = {
         },
         {
                         .name = "user.list",
-                        .action = MANAGE_USERS,
+                        .method = "ListUsers",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "user_admin",
                         .results = { "users" },
                         .perform = user_list,
         },
         {
                         .name = "user.remove",
-                        .action = MANAGE_USERS,
+                        .method = "RemoveUser",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "user_admin",
                         .flags = CHANGE,
                         .parameters = { EMAIL },
@@ -369,7 +370,8 @@ const Operation user_operations[] = {
         },
         {
                         .name = "user.add-role",
-                        .action = MANAGE_USERS,
+                        .method = "AddUserRole",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "master_admin",
                         .flags = CHANGE,
                         .parameters = { EMAIL, { "role", PARAMETER_STRING, true } },
@@ -378,7 +380,8 @@ const Operation user_operations[] = {
         },
         {
                         .name = "user.remove-role",
-                        .action = MANAGE_USERS,
+                        .method = "RemoveUserRole",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "master_admin",
                         .flags = CHANGE,
                         .parameters = { EMAIL, { "role", PARAMETER_STRING, true } },
@@ -387,7 +390,8 @@ const Operation user_operations[] = {
         },
         {
                         .name = "user.invite",
-                        .action = MANAGE_USERS,
+                        .method = "InviteUser",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "user_admin",
                         .flags = CHANGE | OPERATION_SECRET,
                         .parameters = { EMAIL, { "name", PARAMETER_STRING, false },
@@ -398,7 +402,8 @@ const Operation user_operations[] = {
         },
         {
                         .name = "user.map-uid",
-                        .action = MANAGE_USERS,
+                        .method = "MapUser",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "master_admin",
                         .flags = CHANGE,
                         .parameters = { EMAIL, { "uid", PARAMETER_U32, true } },
@@ -407,7 +412,8 @@ const Operation user_operations[] = {
         },
         {
                         .name = "user.unmap-uid",
-                        .action = MANAGE_USERS,
+                        .method = "UnmapUser",
+                        .action = "io.kontena.master1.manage-users",
                         .role = "master_admin",
                         .flags = CHANGE,
                         .parameters = { EMAIL, { "uid", PARAMETER_U32, true } },

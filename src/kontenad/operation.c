@@ -41,6 +41,8 @@ static const struct {
         { user_operations, &n_user_operations },
         { token_operations, &n_token_operations },
         { member_operations, &n_member_operations },
+        { config_operations, &n_config_operations },
+        { admin_code_operations, &n_admin_code_operations },
 };
 
 const Operation *operation_by_index(size_t i) {
@@ -86,6 +88,17 @@ static void erase_value(json_object *o, const char *key) {
                                 (size_t) json_object_get_string_len(value));
 }
 
+static void erase_values(json_object *o, const char *key) {
+        json_object *values = NULL;
+
+        if (!json_object_object_get_ex(o, key, &values) || !json_object_is_type(values, json_type_object))
+                return;
+        json_object_object_foreach(values, name, value) {
+                (void) value;
+                erase_value(values, name);
+        }
+}
+
 static OperationCall *call_free(OperationCall *c) {
         if (!c)
                 return NULL;
@@ -93,6 +106,8 @@ static OperationCall *call_free(OperationCall *c) {
         for (const OperationParameter *p = c->operation->parameters; p->name; p++)
                 if ((p->type == PARAMETER_SECRET || p->type == PARAMETER_BYTES) && c->parameters)
                         erase_value(c->parameters, p->name);
+                else if (p->type == PARAMETER_VALUES && c->parameters)
+                        erase_values(c->parameters, p->name);
 
         if (c->master)
                 DL_DELETE(c->master->calls, c);
@@ -199,6 +214,7 @@ static int check_parameter(const OperationParameter *p, json_object *value, KErr
                 [PARAMETER_SECRET] = { json_type_string, "a string" },
                 [PARAMETER_STRINGS] = { json_type_array, "a list of strings" },
                 [PARAMETER_BYTES] = { json_type_string, "bytes" },
+                [PARAMETER_VALUES] = { json_type_object, "an object" },
                 [PARAMETER_PATH] = { json_type_string, "a path" },
         };
 
@@ -371,9 +387,11 @@ static void answer(OperationCall *c, json_object *result, const KError *error) {
                         (unsigned long long) took, kerror_is_set(error) ? ": " : ".",
                         kerror_is_set(error) ? kerror_message(error) : "");
         c->done(kerror_is_set(error) ? NULL : result, kerror_is_set(error) ? error : NULL, c->userdata);
-        if (result && (c->operation->flags & OPERATION_SECRET))
+        if (result && (c->operation->flags & OPERATION_SECRET)) {
                 FOREACH_ARRAY(key, secret_results, ELEMENTSOF(secret_results))
                         erase_value(result, *key);
+                erase_values(result, "values");
+        }
         call_free(c);
 }
 

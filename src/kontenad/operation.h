@@ -20,7 +20,8 @@ typedef enum ParameterType {
         PARAMETER_SECRET, /* a string of up to SECRET_SIZE_MAX with anything in it; never audited nor logged, erased after use */
         PARAMETER_STRINGS, /* words of a command: of them only the first is audited */
         PARAMETER_PATH,    /* of a file in an instance: up to IMAGE_PATH_MAX bytes */
-        PARAMETER_BYTES,   /* any, as a string of that length; never audited nor logged, erased after use */
+        PARAMETER_VALUES, /* an object of which only the keys are audited, and the values erased after use */
+        PARAMETER_BYTES,  /* any, as a string of that length; never audited nor logged, erased after use */
 } ParameterType;
 
 typedef enum OperationFlags {
@@ -153,3 +154,5 @@ OPERATION_DECLARE(ca);
 OPERATION_DECLARE(user);
 OPERATION_DECLARE(token);
 OPERATION_DECLARE(member);
+OPERATION_DECLARE(config);
+OPERATION_DECLARE(admin_code);

@@ -502,6 +502,116 @@ static void test_creator_becomes_a_member(void **state) {
         CALL_FAILS(b, a, "grid.get", "{\"grid\": \"shop\"}", K_ACCESS_DENIED);
 }
 
+static void test_config_keeps_secrets(void **state) {
+        Bench *b = *state;
+        _cleanup_free_ char *all = NULL, *wal = NULL;
+        _cleanup_free_ char *path = strjoin(b->directory, "/kontena.db"),
+                            *wal_path = strjoin(b->directory, "/kontena.db-wal");
+        _cleanup_(audit_row_freep) AuditRow *audit = NULL;
+        size_t size = 0, wal_size = 0;
+
+        CALL_OK(b, b->root, "config.set",
+                        "{\"values\": {\"oauth2.client_secret\": \"hush-hush-1\", \"oauth2.client_id\": "
+                        "\"abc\", "
+                        "\"server.name\": \"m1\", \"n\": 5, \"b\": true}}");
+        ASSERT_OK(store_last_audit(b->m.store, &audit));
+        ASSERT_TRUE(strstr(audit->record, "oauth2.client_secret") && !strstr(audit->record, "abc") &&
+                        !strstr(audit->record, "hush"));
+        CALL_OK(b, b->root, "config.get", "{\"key\": \"oauth2.client_secret\"}");
+        ASSERT_STREQ(json_text(b->result), "{\"key\":\"oauth2.client_secret\",\"value\":\"hush-hush-1\"}");
+        CALL_OK(b, b->root, "config.list", "{\"filter\": \"oauth2.*\"}");
+        ASSERT_STREQ(json_text(b->result),
+                        "{\"values\":{\"oauth2.client_id\":\"abc\",\"oauth2.client_secret\":"
+                        "\"hush-hush-1\"}}");
+        CALL_OK(b, b->root, "config.list", "{\"filter\": \"name\"}");
+        ASSERT_STREQ(json_text(b->result), "{\"values\":{\"server.name\":\"m1\"}}");
+        CALL_OK(b, b->root, "config.get", "{\"key\": \"n\"}");
+        ASSERT_STREQ(json_text(b->result), "{\"key\":\"n\",\"value\":\"5\"}");
+        ASSERT_OK(read_file(path, 64 * 1024 * 1024, &all, &size));
+        ASSERT_OK(read_file(wal_path, 64 * 1024 * 1024, &wal, &wal_size));
+        ASSERT_TRUE(memmem(wal, wal_size, "oauth2.client_id", 16));
+        ASSERT_TRUE(!memmem(all, size, "hush-hush-1", 11) && !memmem(wal, wal_size, "hush-hush-1", 11));
+
+        CALL_FAILS(b, b->root, "config.set", "{\"values\": {\"server.salt\": \"x\"}}", K_INVALID_ARGUMENT);
+        CALL_FAILS(b, b->root, "config.set", "{\"values\": {\"a b\": \"x\"}}", K_INVALID_ARGUMENT);
+        CALL_FAILS(b, b->root, "config.set", "{\"values\": {\"a\": [\"x\"]}}", K_INVALID_ARGUMENT);
+        CALL_FAILS(b, b->root, "config.get", "{\"key\": \"a\"}", K_NO_SUCH_KEY);
+        CALL_OK(b, b->root, "config.unset", "{\"key\": \"n\"}");
+        CALL_OK(b, b->root, "config.unset", "{\"key\": \"n\"}"); /* is so already */
+        CALL_OK(b, b->root, "config.set", "{\"values\": {\"b\": null, \"c\": \"1\"}}");
+        CALL_FAILS(b, b->root, "config.get", "{\"key\": \"b\"}", K_NO_SUCH_KEY);
+        CALL_OK(b, b->root, "config.set", "{\"values\": {\"only\": \"1\"}, \"replace\": true}");
+        CALL_OK(b, b->root, "config.list", "{}");
+        ASSERT_STREQ(json_text(b->result), "{\"values\":{\"only\":\"1\"}}");
+}
+
+static void test_too_much_config_is_refused(void **state) {
+        Bench *b = *state;
+        _cleanup_free_ char *large = calloc(1, CONFIG_VALUE_SIZE_MAX + 2), *params = NULL;
+        _cleanup_json_ json_object *o = json_object_new_object(), *values = json_object_new_object();
+
+        memset(large, 'x', CONFIG_VALUE_SIZE_MAX + 1);
+        params = with("{\"values\": {\"large\": \"%s\"}}", large);
+        CALL_FAILS(b, b->root, "config.set", params, K_LIMIT_EXCEEDED);
+        for (unsigned i = 0; i <= CONFIG_KEYS_MAX; i++) {
+                _cleanup_free_ char *key = strprintf("k%u", i);
+
+                ASSERT_OK(json_add_string(values, key, "x"));
+        }
+        ASSERT_OK(json_add(o, "values", TAKE_PTR(values)));
+        CALL_FAILS(b, b->root, "config.set", json_text(o), K_LIMIT_EXCEEDED);
+        CALL_FAILS(b, b->root, "config.get", "{\"key\": \"k1\"}", K_NO_SUCH_KEY);
+}
+
+/* Who the provider calls x is another when the provider is. */
+static void test_new_provider_knows_nobody(void **state) {
+        Bench *b = *state;
+        _cleanup_(user_row_freep) UserRow *before = NULL, *after = NULL;
+
+        CALL_OK(b, b->root, "user.invite", "{\"email\": \"anna@example.org\", \"external_id\": \"77\"}");
+        CALL_OK(b, b->root, "config.set", "{\"values\": {\"server.name\": \"m1\"}}");
+        ASSERT_OK(store_find_user_by_external_id(b->m.store, "77", &before));
+        CALL_OK(b, b->root, "config.set", "{\"values\": {\"oauth2.userinfo_endpoint\": \"https://x\"}}");
+        ASSERT_EQ(store_find_user_by_external_id(b->m.store, "77", &after), -ENOENT);
+}
+
+static void test_first_administrator(void **state) {
+        Bench *b = *state;
+        _cleanup_(caller_unrefp) Caller *nobody = come(b, NULL);
+        _cleanup_(user_row_freep) UserRow *admin = NULL;
+
+        ASSERT_EQ(setenv("INITIAL_ADMIN_CODE", "short", 1), 0);
+        ASSERT_OK(identity_start(&b->m, NULL)); /* the code is not taken */
+        ASSERT_TRUE(!getenv("INITIAL_ADMIN_CODE"));
+        ASSERT_OK(store_find_user(b->m.store, "admin", &admin));
+        ASSERT_TRUE(user_has_role(admin, ROLE_MASTER_ADMIN));
+        ASSERT_EQ(count(b, "code"), 0);
+        CALL_FAILS(b, nobody, "token.exchange", "{\"code\": \"short\"}", K_NO_SUCH_TOKEN);
+        CALL_FAILS(b, nobody, "master.admin-code", "{}", K_ACCESS_DENIED);
+        CALL_OK(b, b->root, "master.admin-code", "{}");
+        ASSERT_EQ(count(b, "code"), 1);
+
+        /* Once there is somebody, what is in the environment opens nothing. */
+        ASSERT_EQ(setenv("INITIAL_ADMIN_CODE", "long-enough-code", 1), 0);
+        ASSERT_OK(identity_start(&b->m, NULL));
+        CALL_FAILS(b, nobody, "token.exchange", "{\"code\": \"long-enough-code\"}", K_NO_SUCH_TOKEN);
+}
+
+static void test_first_administrators_code_is_given(void **state) {
+        Bench *b = *state;
+        _cleanup_(caller_unrefp) Caller *nobody = come(b, NULL);
+        _cleanup_free_ char *path = strjoin(b->directory, "/kontena.admin-code");
+
+        ASSERT_OK(write_file_atomic(path, "from-a-credential\n", 18, 0600));
+        ASSERT_EQ(setenv("CREDENTIALS_DIRECTORY", b->directory, 1), 0);
+        ASSERT_EQ(setenv("INITIAL_ADMIN_CODE", "from-the-environment", 1), 0);
+        ASSERT_OK(identity_start(&b->m, NULL));
+        ASSERT_EQ(unsetenv("CREDENTIALS_DIRECTORY"), 0);
+        CALL_FAILS(b, nobody, "token.exchange", "{\"code\": \"from-the-environment\"}", K_NO_SUCH_TOKEN);
+        CALL_OK(b, nobody, "token.exchange", "{\"code\": \"from-a-credential\"}");
+        CALL_FAILS(b, nobody, "token.exchange", "{\"code\": \"from-a-credential\"}", K_NO_SUCH_TOKEN);
+}
+
 static void test_emails(void **state) {
         static const char *const good[] = { "a@b.c", "Anna.Smith+x@Example.ORG", "admin", NULL };
         static const char *const bad[] = { "", "a", "a@b", "@b.c", "a b@c.d", "a@.b", "a@b.", "a/b@c.d",
@@ -527,4 +637,7 @@ KONTENA_TESTS(TEST(test_code_gives_one_token), TEST(test_new_admin_code_voids_th
                 TEST(test_last_master_admin_stays), TEST(test_user_admin_stays_below),
                 TEST(test_tokens_are_their_owners), TEST(test_code_gives_what_was_ordered),
                 TEST(test_too_many_wrong_codes), TEST(test_nothing_secret_is_kept),
-                TEST(test_audit_says_who_came), TEST(test_creator_becomes_a_member), TEST(test_emails))
+                TEST(test_audit_says_who_came), TEST(test_creator_becomes_a_member),
+                TEST(test_config_keeps_secrets), TEST(test_too_much_config_is_refused),
+                TEST(test_new_provider_knows_nobody), TEST(test_first_administrator),
+                TEST(test_first_administrators_code_is_given), TEST(test_emails))

@@ -668,7 +668,7 @@ static void test_every_operation_asks(void **state) {
                                 ASSERT_OK(json_add_bool(params, p->name, true));
                         else if (p->type == PARAMETER_STRINGS)
                                 ASSERT_OK(json_add(params, p->name, json_object_new_array()));
-                        else if (p->type == PARAMETER_OBJECT)
+                        else if (p->type == PARAMETER_OBJECT || p->type == PARAMETER_VALUES)
                                 ASSERT_OK(json_add(params, p->name, json_object_new_object()));
                         else if (streq(p->name, "deploy")) {
                                 CALL_OK(b, "service.deploy", "{" WEB "}");

@@ -24,6 +24,7 @@ static const struct {
         [K_NO_SUCH_SECRET] = { "io.kontena.Error.NoSuchSecret", 404, 4, -ENOENT },
         [K_NO_SUCH_REGISTRY] = { "io.kontena.Error.NoSuchRegistry", 404, 4, -ENOENT },
         [K_NO_SUCH_USER] = { "io.kontena.Error.NoSuchUser", 404, 4, -ENOENT },
+        [K_NO_SUCH_KEY] = { "io.kontena.Error.NoSuchKey", 404, 4, -ENOENT },
         [K_NO_SUCH_TOKEN] = { "io.kontena.Error.NoSuchToken", 404, 4, -ENOENT },
         [K_NO_SUCH_OPERATION] = { "io.kontena.Error.NoSuchOperation", 404, 4, -ENOENT },
         [K_ALREADY_EXISTS] = { "io.kontena.Error.AlreadyExists", 422, 5, -EEXIST },

@@ -19,6 +19,7 @@ typedef enum KErrorCode {
         K_NO_SUCH_SECRET,
         K_NO_SUCH_REGISTRY,
         K_NO_SUCH_USER,
+        K_NO_SUCH_KEY,   /* of the master's configuration */
         K_NO_SUCH_TOKEN, /* also a code that was used, or has expired */
         K_NO_SUCH_OPERATION,
         K_ALREADY_EXISTS,

@@ -22,6 +22,7 @@ struct PolkitQuery {
         PolkitPeer peer;
         bool interactive;
         polkit_done_t done;
+        polkit_peer_t on_peer;
         void *userdata;
 };
 
@@ -204,6 +205,8 @@ static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *r
         if (r < 0)
                 return refuse(q, K_NOT_AUTHENTICATED, "The bus does not know who the caller is.");
 
+        if (q->on_peer)
+                q->on_peer(q, &q->peer, q->userdata);
         if (!q->action || q->peer.uid == 0)
                 return finish(q, NULL);
 
@@ -224,6 +227,19 @@ static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret
         withdraw(q);
         (void) refuse(q, K_NOT_AUTHENTICATED, "The caller has left the bus.");
         return 0;
+}
+
+void polkit_query_on_peer(PolkitQuery *q, polkit_peer_t peer) {
+        q->on_peer = peer;
+}
+
+int polkit_query_add_detail(PolkitQuery *q, const char *key, const char *value) {
+        int r;
+
+        if (isempty(value))
+                return 0;
+        r = strv_extend(&q->details, key);
+        return r < 0 ? r : strv_extend(&q->details, value);
 }
 
 static int copy_details(const char *const *details, char ***ret) {

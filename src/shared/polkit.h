@@ -29,5 +29,10 @@ int polkit_check(sd_bus_message *call, const char *action, const char *const *de
 int polkit_check_silently(sd_bus_message *call, const char *action, const char *const *details,
                 polkit_done_t done, void *userdata, PolkitQuery **ret);
 
+/* Called when the peer is known, before polkit is asked, for details that depend on it. Set at once after a check. */
+typedef void (*polkit_peer_t)(PolkitQuery *q, const PolkitPeer *peer, void *userdata);
+void polkit_query_on_peer(PolkitQuery *q, polkit_peer_t peer);
+int polkit_query_add_detail(PolkitQuery *q, const char *key, const char *value); /* "" leaves it out */
+
 PolkitQuery *polkit_query_free(PolkitQuery *q); /* withdraws the question; done is not called */
 DEFINE_TRIVIAL_CLEANUP_FUNC(PolkitQuery *, polkit_query_free);
