@@ -295,7 +295,8 @@ static int add_match(sd_journal *j, const char *field, const char *value) {
         return match ? sd_journal_add_match(j, match, 0) : -ENOMEM;
 }
 
-static int add_matches(LogStream *s, const char *service, uint64_t instance, KError *reterr) {
+static int add_matches(
+                LogStream *s, const char *of_grid, const char *service, uint64_t instance, KError *reterr) {
         _cleanup_free_ char *grid = NULL, *stack = NULL, *name = NULL, *number = NULL;
         int r;
 
@@ -304,6 +305,12 @@ static int add_matches(LogStream *s, const char *service, uint64_t instance, KEr
         if (r < 0)
                 return r;
 
+        /* Before it joined this one the node may have been in another grid, with services of the same names. */
+        if (of_grid) {
+                r = add_match(s->journal, "KONTENA_GRID", of_grid);
+                if (r < 0)
+                        return r;
+        }
         if (service) {
                 r = service_reference_parse(service, &grid, &stack, &name, reterr);
                 if (r >= 0)
@@ -353,7 +360,7 @@ static LogStream *find_stream(LogStreams *l, uint64_t id) {
 
 int log_streams_open(LogStreams *l, json_object *params, KError *reterr) {
         uint64_t id, lines = 100, instance = 0, since = 0;
-        const char *service = NULL;
+        const char *service = NULL, *grid = NULL;
         bool follow = false;
         LogStream *s;
         int r, has_since;
@@ -361,6 +368,8 @@ int log_streams_open(LogStreams *l, json_object *params, KError *reterr) {
         r = json_get_u64(params, "stream", &id, reterr);
         if (r >= 0)
                 r = json_find_string(params, "service", &service, reterr);
+        if (r >= 0)
+                r = json_find_string(params, "grid", &grid, reterr);
         if (r >= 0)
                 r = json_find_u64(params, "instance", &instance, reterr);
         if (r >= 0)
@@ -395,7 +404,7 @@ int log_streams_open(LogStreams *l, json_object *params, KError *reterr) {
         /* With the journals of users: there journald keeps what a container with a user of its own writes. */
         r = sd_journal_open(&s->journal, SD_JOURNAL_LOCAL_ONLY);
         if (r >= 0)
-                r = add_matches(s, service, instance, reterr);
+                r = add_matches(s, grid, service, instance, reterr);
         if (r >= 0)
                 r = seek(s, lines, since, has_since > 0);
         if (r >= 0)

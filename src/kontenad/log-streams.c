@@ -32,14 +32,14 @@ typedef struct Part {
 typedef struct Entry {
         uint64_t time, order;
         const char *stream;
-        char *node, *instance, *message;
+        char *node, *instance, *message, *service;
 } Entry;
 
 typedef struct LogStream {
         LogStreams *streams;
         char *id;
-        uint64_t number; /* the nodes' name for it */
-        char *grid_id, *service_id, *stack, *service;
+        uint64_t number;                                     /* the nodes' name for it */
+        char *grid_id, *grid, *service_id, *stack, *service; /* service_id NULL: all of the grid */
         LogOptions options;
         const LogSink *sink;
         void *userdata;
@@ -81,6 +81,7 @@ static void entries_clear(LogStream *s) {
                 free(e->node);
                 free(e->instance);
                 free(e->message);
+                free(e->service);
         }
         s->entries = mfree(s->entries);
         s->n_entries = s->n_allocated = s->bytes = 0;
@@ -118,6 +119,7 @@ static LogStream *stream_free(LogStream *s) {
                 s->sink->free(s->userdata);
         free(s->id);
         free(s->grid_id);
+        free(s->grid);
         free(s->service_id);
         free(s->stack);
         free(s->service);
@@ -137,8 +139,8 @@ static void arm(LogStream *s, uint64_t usec) {
 }
 
 /* "web-1", "stdout", "a line": one more entry to show. A view that has too many loses the new ones, and says how many. */
-static int keep(LogStream *s, uint64_t time, const char *node, const char *instance, const char *stream,
-                const char *message) {
+static int keep(LogStream *s, uint64_t time, const char *node, const char *service, const char *instance,
+                const char *stream, const char *message) {
         Entry *e;
 
         if (!streq(stream, "warning") &&
@@ -167,9 +169,10 @@ static int keep(LogStream *s, uint64_t time, const char *node, const char *insta
                 .node = strdup(node),
                 .instance = strdup(instance),
                 .message = strndup(message, MESSAGE_BYTES_MAX),
+                .service = strdup(service),
         };
         s->n_entries++;
-        if (!e->node || !e->instance || !e->message)
+        if (!e->node || !e->instance || !e->message || !e->service)
                 return -ENOMEM;
 
         s->bytes += sizeof(Entry) + strlen(e->message) + 64;
@@ -188,7 +191,7 @@ static int warn(LogStream *s, Part *p, const char *format, ...) {
         if (!sentence)
                 return -ENOMEM;
 
-        return keep(s, now_realtime(), p ? p->name : "", "", "warning", sentence);
+        return keep(s, now_realtime(), p ? p->name : "", "", "", "warning", sentence);
 }
 
 static int compare_entries(const void *a, const void *b) {
@@ -231,7 +234,8 @@ static int flush(LogStream *s, bool end) {
                 while (i < s->n_entries && n < BATCH_ENTRIES && bytes < BATCH_BYTES) {
                         Entry *e = s->entries + i++;
 
-                        batch[n++] = (LogEntry){ e->time, e->node, e->instance, e->stream, e->message };
+                        batch[n++] = (LogEntry){ e->time, e->node, e->instance, e->stream, e->message,
+                                e->service };
                         bytes += strlen(e->message);
                 }
                 last = end && i >= s->n_entries;
@@ -304,10 +308,10 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Opening *, opening_free);
 static int ask_node(LogStream *s, Part *p, NodeSession *session, uint32_t lines, uint64_t since) {
         _cleanup_json_ json_object *params = json_object_new_object();
         _cleanup_(opening_freep) Opening *o = new0(Opening, 1);
-        _cleanup_free_ char *service = strjoin(s->stack, "/", s->service);
+        _cleanup_free_ char *service = s->service_id ? strjoin(s->stack, "/", s->service) : NULL;
         int r;
 
-        if (!params || !o || !service)
+        if (!params || !o || (s->service_id && !service))
                 return -ENOMEM;
         o->master = s->streams->master;
         o->number = s->number;
@@ -317,6 +321,8 @@ static int ask_node(LogStream *s, Part *p, NodeSession *session, uint32_t lines,
 
         r = json_add_u64(params, "stream", s->number);
         if (r >= 0)
+                r = json_add_string(params, "grid", s->grid);
+        if (r >= 0 && service)
                 r = json_add_string(params, "service", service);
         if (r >= 0 && s->options.instance > 0)
                 r = json_add_u64(params, "instance", s->options.instance);
@@ -365,16 +371,18 @@ static int ask_about(LogStream *s, const char *node_id, bool first, bool quiet) 
         return ask_node(s, p, session, LOG_LINES_MAX, MAX(s->last_time, s->opened_at) + 1);
 }
 
-/* Each node that has instances of the service. A job that has run has none, and may have run anywhere. */
+/* Each node that has instances of the service. A job that has run has none, and may have run anywhere; of the whole grid it is all. */
 static int ask_nodes(LogStream *s, bool first) {
         _cleanup_(instance_row_list_done) InstanceRowList l = {};
         _cleanup_(node_row_list_done) NodeRowList nodes = {};
         Store *store = s->streams->master->store;
         int r;
 
-        r = store_list_instances_of_service(store, s->service_id, &l);
-        if (r < 0)
-                return r;
+        if (s->service_id) {
+                r = store_list_instances_of_service(store, s->service_id, &l);
+                if (r < 0)
+                        return r;
+        }
         FOREACH_ARRAY(i, l.rows, l.n) {
                 if (!(*i)->node_id || (s->options.instance > 0 && (*i)->number != s->options.instance))
                         continue;
@@ -383,7 +391,7 @@ static int ask_nodes(LogStream *s, bool first) {
                         return r;
         }
 
-        if (!s->is_job)
+        if (s->service_id && !s->is_job)
                 return 0;
         r = store_list_nodes(store, s->grid_id, &nodes);
         if (r < 0)
@@ -462,8 +470,8 @@ static void on_opened(NodeSession *session, json_object *result, const KError *e
 }
 
 static int take_entry(LogStream *s, Part *p, json_object *e) {
-        _cleanup_free_ char *instance = NULL;
-        const char *message, *stream = "stdout";
+        _cleanup_free_ char *instance = NULL, *own = NULL;
+        const char *message, *stream = "stdout", *service = NULL, *slash;
         uint64_t time, number = 0;
         int r;
 
@@ -474,13 +482,22 @@ static int take_entry(LogStream *s, Part *p, json_object *e) {
                 r = json_find_string(e, "stream", &stream, NULL);
         if (r >= 0)
                 r = json_find_u64(e, "instance", &number, NULL);
+        if (r >= 0 && !s->service_id)
+                r = json_get_string(e, "service", &service, NULL);
         if (r < 0 || number > UINT32_MAX)
                 return -EBADMSG;
+        if (s->service_id)
+                service = own = strjoin(s->stack, "/", s->service);
+        if (!service)
+                return -ENOMEM;
+        slash = strchr(service, '/');
+        if (!slash)
+                return -EBADMSG;
 
-        instance = strprintf("%s-%u", s->service, (unsigned) number);
+        instance = strprintf("%s-%u", slash + 1, (unsigned) number);
         if (!instance)
                 return -ENOMEM;
-        return keep(s, time, p->name, instance, stream, message);
+        return keep(s, time, p->name, service, instance, stream, message);
 }
 
 int log_streams_data(Master *m, struct NodeSession *session, json_object *params) {
@@ -574,14 +591,19 @@ int log_streams_open(LogStreams *l, const GridRow *grid, const ServiceRow *servi
         s->userdata = userdata; /* from here on the stream frees it */
         s->options = *options;
         s->opened_at = now_realtime();
-        s->is_job = service_is_job(service);
         s->id = store_new_id();
         s->grid_id = strdup(grid->id);
-        s->service_id = strdup(service->id);
-        s->stack = strdup(service->stack);
-        s->service = strdup(service->name);
-        if (!s->id || !s->grid_id || !s->service_id || !s->stack || !s->service)
+        s->grid = strdup(grid->name);
+        if (!s->id || !s->grid_id || !s->grid)
                 return -ENOMEM;
+        if (service) {
+                s->is_job = service_is_job(service);
+                s->service_id = strdup(service->id);
+                s->stack = strdup(service->stack);
+                s->service = strdup(service->name);
+                if (!s->service_id || !s->stack || !s->service)
+                        return -ENOMEM;
+        }
         s->streams = l;
         s->number = ++l->next_number;
         DL_APPEND(l->list, s);

@@ -16,6 +16,7 @@ typedef struct LogStreams LogStreams;
 typedef struct LogEntry {
         uint64_t time;
         const char *node, *instance, *stream, *message;
+        const char *service; /* "stack/service" */
 } LogEntry;
 
 /* How the entries reach the reader; a face gives it. */
@@ -38,7 +39,7 @@ int log_streams_new(Master *m, LogStreams **ret);
 LogStreams *log_streams_free(LogStreams *l);
 DEFINE_TRIVIAL_CLEANUP_FUNC(LogStreams *, log_streams_free);
 
-/* userdata is the sink's; the stream owns it on success. */
+/* service NULL: of all services, from all nodes of the grid. userdata is the sink's; the stream frees it, on failure too. */
 int log_streams_open(LogStreams *l, const GridRow *grid, const ServiceRow *service,
                 const LogOptions *options, const LogSink *sink, void *userdata, const char **ret_id,
                 KError *reterr);
