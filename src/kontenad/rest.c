@@ -26,6 +26,15 @@ static const struct {
         const size_t *n;
 } tables[] = {
         { root_routes, &n_root_routes },
+        { service_routes, &n_service_routes },
+        { instance_routes, &n_instance_routes },
+        { node_routes, &n_node_routes },
+        { container_routes, &n_container_routes },
+        { log_routes, &n_log_routes },
+        { exec_routes, &n_exec_routes },
+        { volume_routes, &n_volume_routes },
+        { secret_routes, &n_secret_routes },
+        { registry_routes, &n_registry_routes },
 };
 
 const RestRoute *rest_route_by_index(size_t i) {

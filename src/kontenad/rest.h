@@ -157,3 +157,12 @@ int rest_websocket_send(RestCall *c,
 void rest_websocket_close(RestCall *c, int code, const char *reason);
 
 REST_DECLARE(root);
+REST_DECLARE(service);
+REST_DECLARE(instance);
+REST_DECLARE(node);
+REST_DECLARE(container);
+REST_DECLARE(log);
+REST_DECLARE(exec);
+REST_DECLARE(volume);
+REST_DECLARE(secret);
+REST_DECLARE(registry);

@@ -341,6 +341,10 @@ int websocket_send_binary(WebSocket *w, const void *head, size_t head_size, cons
         return send_message(w, WSLAY_BINARY_FRAME, message, head_size + size);
 }
 
+size_t websocket_queued(const WebSocket *w) {
+        return wslay_event_get_queued_msg_length(w->ws);
+}
+
 void websocket_close(WebSocket *w, int code, const char *reason) {
         size_t n;
 

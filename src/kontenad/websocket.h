@@ -41,5 +41,6 @@ int websocket_start(WebSocket *w, const WebSocketHandler *handler, void *userdat
 /* -ENOBUFS: more than CHANNEL_QUEUE_BYTES_MAX wait; -EPIPE: it is closing. */
 int websocket_send_text(WebSocket *w, const char *text, size_t size);
 int websocket_send_binary(WebSocket *w, const void *head, size_t head_size, const void *data, size_t size);
+size_t websocket_queued(const WebSocket *w); /* bytes that wait to be sent */
 /* Sends a close frame; forced after CHANNEL_PONG_TIMEOUT_USEC. Calls after the first are ignored. */
 void websocket_close(WebSocket *w, int code, const char *reason);
