@@ -6,6 +6,7 @@
 #include "op-internal.h"
 #include "render.h"
 #include "string-util.h"
+#include "volume-move.h"
 
 /* Files of instances and whole volumes, as tar streams. What is in them the master never looks at. */
 
@@ -97,6 +98,8 @@ static int open_volume(OperationCall *c, bool put, const char *snapshot, KError 
         if (!params)
                 return -ENOMEM;
         r = select_place(c, put ? NULL : export_settings, &v, &place, reterr);
+        if (r >= 0 && put)
+                r = volume_move_check_idle(c->master->store, v, place, reterr);
         if (r < 0)
                 return r;
         node = node_name(c->master, place->node_id);

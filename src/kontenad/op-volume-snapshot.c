@@ -5,6 +5,7 @@
 #include "op-internal.h"
 #include "render.h"
 #include "string-util.h"
+#include "volume-move.h"
 
 #define LIST_TIMEOUT_USEC (10ULL * 1000000ULL)
 #define WORK_TIMEOUT_USEC (600ULL * 1000000ULL)
@@ -243,6 +244,13 @@ int volume_snapshot(OperationCall *c, json_object **ret, KError *reterr) {
                 r = volume_select(c, NULL, &v, &places, reterr);
         if (r < 0)
                 return r;
+
+        if (STR_IN_SET(c->operation->name, "volume.snapshot-create", "volume.snapshot-restore"))
+                FOREACH_ARRAY(i, places.rows, places.n) {
+                        r = volume_move_check_idle(c->master->store, v, *i, reterr);
+                        if (r < 0)
+                                return r;
+                }
 
         f = new0(Fan, 1);
         if (!f)

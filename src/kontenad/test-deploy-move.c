@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "deploy-move.h"
 #include "test-deploy.h"
+#include "volume-move.h"
 #include "volume.h"
 
 #define DATABASE "{\"image\": \"db:1\", \"count\": 1, \"stateful\": true, \"volumes\": [\"data:/data\"]}"
@@ -106,6 +107,43 @@ static void test_instance_moves_with_its_data(void **state) {
         (void) play(&e, NULL);
         assert_deploy(&e, next, DEPLOY_SUCCESS, NULL);
         assert_lives_on(&e, "n2");
+        engine_remove(&e);
+}
+
+static int check_idle(Engine *e, const char *node, const char *name) {
+        _cleanup_(volume_instance_row_freep) VolumeInstanceRow *row = NULL;
+        _cleanup_(volume_row_freep) VolumeRow *v = NULL;
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        int r;
+
+        ASSERT_OK(store_find_volume(e->m.store, "g", name, &v));
+        ASSERT_OK(store_find_volume_instance(e->m.store, node, "web.data-1", &row));
+        r = volume_move_check_idle(e->m.store, v, row, &error);
+        ASSERT_TRUE(r >= 0 || error.code == K_CONFLICT);
+        return r;
+}
+
+/* What is changed in one of its copies meanwhile would be lost with that copy. */
+static void test_data_are_left_alone_while_they_move(void **state) {
+        _cleanup_free_ char *id = NULL;
+        Engine e = {};
+
+        make_database(&e);
+        add_volume(&e, "other", VOLUME_SCOPE_INSTANCE);
+        ASSERT_OK(check_idle(&e, "n1", "data"));
+        ASSERT_OK(request_move(&e, 1, "n2", &id, NULL));
+        ASSERT_OK(check_idle(&e, "n1", "data")); /* not begun: it is asked for snapshots then */
+        fake_copy_result = 0;
+        (void) play(&e, NULL);
+        assert_deploy(&e, id, DEPLOY_ONGOING, NULL);
+        ASSERT_ERROR(check_idle(&e, "n1", "data"), ESTALE);
+        ASSERT_ERROR(check_idle(&e, "n2", "data"), ESTALE);
+        ASSERT_OK(check_idle(&e, "n1", "other"));
+        fake_copy_result = 1;
+        deployer_wake(e.m.deployer, "s-web");
+        (void) play(&e, NULL);
+        assert_deploy(&e, id, DEPLOY_SUCCESS, NULL);
+        ASSERT_OK(check_idle(&e, "n2", "data"));
         engine_remove(&e);
 }
 
@@ -362,6 +400,7 @@ static void test_move_survives_a_kill_at_any_step(void **state) {
 }
 
 KONTENA_TESTS(cmocka_unit_test(test_instance_moves_with_its_data),
+                cmocka_unit_test(test_data_are_left_alone_while_they_move),
                 cmocka_unit_test(test_move_that_makes_no_sense_is_refused),
                 cmocka_unit_test(test_data_that_are_there_are_not_replaced),
                 cmocka_unit_test(test_trouble_in_the_copy_leaves_it_where_it_was),

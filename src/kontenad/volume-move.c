@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "volume-move.h"
 
+#include "deploy-move.h"
 #include "string-util.h"
 #include "volume.h"
 
@@ -135,4 +136,58 @@ int volume_move_drop(Store *s, const VolumeMove *m, const char *node_id, bool ke
         assert(node_id);
 
         return for_each(s, m, drop_one, &(Drop){ .node_id = node_id, .keep_shared = keep_shared });
+}
+
+/* Does the deploy move an instance that uses it? */
+static int check_deploy(Store *s, const DeployRow *d, const VolumeRow *v, const VolumeInstanceRow *place,
+                KError *reterr) {
+        _cleanup_(instance_row_list_done) InstanceRowList rows = {};
+        _cleanup_(service_row_freep) ServiceRow *service = NULL;
+        int r;
+
+        if (d->state != DEPLOY_ONGOING || !deploy_is_move(d) || d->n_steps != 1 ||
+                        (place->service_id && (!streq(place->service_id, d->service_id) ||
+                                                              place->number != d->steps[0]->number)))
+                return 0;
+        r = store_get_service(s, d->service_id, &service);
+        if (r >= 0)
+                r = store_list_instances_of_service(s, d->service_id, &rows);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        FOREACH_ARRAY(i, rows.rows, rows.n) {
+                _cleanup_strv_free_ char **names = NULL;
+
+                if ((*i)->number != d->steps[0]->number || (*i)->desired == INSTANCE_TERMINATED)
+                        continue;
+                r = volume_named_in_spec((*i)->spec, /* writable_only= */ false, &names);
+                if (r < 0)
+                        return r;
+                if (strv_contains(names, v->name))
+                        return kerror_set(reterr, K_CONFLICT,
+                                        "Instance %u of service '%s' is being moved, and volume '%s' with "
+                                        "it; try again when that is over.",
+                                        (*i)->number, service->name, v->name);
+        }
+        return 0;
+}
+
+int volume_move_check_idle(Store *s, const VolumeRow *v, const VolumeInstanceRow *place, KError *reterr) {
+        _cleanup_(deploy_row_list_done) DeployRowList deploys = {};
+        int r;
+
+        assert(s);
+        assert(v);
+        assert(place);
+
+        r = store_list_unfinished_deploys(s, &deploys);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(d, deploys.rows, deploys.n) {
+                if (!streq((*d)->grid_id, v->grid_id))
+                        continue;
+                r = check_deploy(s, *d, v, place, reterr);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }
