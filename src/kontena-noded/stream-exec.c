@@ -24,6 +24,7 @@
 #include "runtime.h"
 #include "string-util.h"
 #include "unit-property.h"
+#include "unit-release.h"
 #include "unit-setup.h"
 
 #define SYSTEMD           "org.freedesktop.systemd1"
@@ -32,6 +33,7 @@
 
 #define DIRECTORY_PREFIX  "exec-"
 #define HANGUP_USEC       (5U * USEC_PER_SEC)
+#define LOOK_USEC         USEC_PER_SEC
 #define LOG_SIZE_MAX      (64U * 1024U)
 #define CONFIG_SIZE_MAX   (8U * SPEC_SIZE_MAX)
 
@@ -48,7 +50,8 @@ struct StreamExec {
         int fds[3]; /* ours */
         int pid_fd;
         int console_fd;
-        sd_event_source *console, *watch;
+        sd_event_source *console, *watch, *process, *look;
+        bool process_ended; /* the command, that is; systemd has not told yet */
         sd_bus_slot *start_slot;
 };
 
@@ -187,6 +190,8 @@ static void remove_process(const StreamExec *e) {
 static void close_all(StreamExec *e) {
         FOREACH_ARRAY(fd, e->fds, ELEMENTSOF(e->fds))
                 *fd = safe_close(*fd);
+        e->process = sd_event_source_disable_unref(e->process);
+        e->look = sd_event_source_disable_unref(e->look);
         e->pid_fd = safe_close(e->pid_fd);
         e->console = sd_event_source_disable_unref(e->console);
         e->watch = sd_event_source_disable_unref(e->watch);
@@ -199,12 +204,8 @@ StreamExec *stream_exec_free(StreamExec *e) {
         if (!e)
                 return NULL;
 
-        if (e->requested && !e->over) {
-                r = sd_bus_call_method_async(e->bus, NULL, SYSTEMD, MANAGER_PATH, MANAGER_INTERFACE,
-                                "StopUnit", NULL, NULL, "ss", e->name, "replace");
-                if (r < 0 && r != -ENOTCONN)
-                        log_warning_errno(r, "Unit '%s' is left to end by itself: %m", e->name);
-        }
+        if (e->requested)
+                unit_release(e->bus, e->name, /* stop= */ !e->over);
         close_all(e);
         sd_bus_slot_unref(e->start_slot);
         unit_free(e->unit);
@@ -257,6 +258,8 @@ static void finish(StreamExec *e, int status, const KError *error) {
         if (e->over)
                 return;
         e->over = true;
+        e->process = sd_event_source_disable_unref(e->process);
+        e->look = sd_event_source_disable_unref(e->look);
         remove_process(e);
         e->ended(e, status, error, e->userdata); /* may have freed it */
 }
@@ -271,6 +274,44 @@ static void check_started(StreamExec *e) {
         e->started(e, e->userdata);
 }
 
+static int on_look(sd_event_source *s, uint64_t usec, void *userdata) {
+        StreamExec *e = userdata;
+        int r;
+
+        r = unit_read(e->unit);
+        if (r >= 0)
+                r = sd_event_source_set_time_relative(s, LOOK_USEC);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+        if (r < 0)
+                log_warning_errno(r, "Cannot ask how '%s' has ended: %m", e->name);
+        return 0;
+}
+
+/* systemd tells at once, unless the signal is lost, as when it executes itself anew. */
+static int on_process(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        StreamExec *e = userdata;
+        int r;
+
+        e->process_ended = true;
+        e->process = sd_event_source_disable_unref(e->process);
+        r = sd_event_add_time_relative(
+                        sd_bus_get_event(e->bus), &e->look, CLOCK_MONOTONIC, LOOK_USEC, 0, on_look, e);
+        if (r < 0)
+                log_warning_errno(r, "Cannot look how '%s' ends: %m", e->name);
+        return 0;
+}
+
+static void watch_process(StreamExec *e) {
+        int r;
+
+        if (e->pid_fd < 0)
+                return;
+        r = sd_event_add_io(sd_bus_get_event(e->bus), &e->process, e->pid_fd, EPOLLIN, on_process, e);
+        if (r < 0)
+                log_warning_errno(r, "Cannot watch the process of '%s': %m", e->name);
+}
+
 static void read_pid(StreamExec *e) {
         _cleanup_free_ char *path = path_of(e, "pid"), *text = NULL;
         uint64_t pid;
@@ -281,6 +322,7 @@ static void read_pid(StreamExec *e) {
         if (safe_atou64(text, &pid) < 0 || pid == 0 || pid > INT32_MAX)
                 return;
         e->pid_fd = pidfd_open((pid_t) pid, 0);
+        watch_process(e);
 }
 
 static int on_file(sd_event_source *s, const struct inotify_event *event, void *userdata) {
@@ -361,12 +403,25 @@ static void fail(StreamExec *e) {
         finish(e, -1, &error);
 }
 
+static void fail_unknown(StreamExec *e) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+
+        (void) kerror_set(&error, K_RUNTIME,
+                        "The command has ended, and systemd does not know any more with which status.");
+        finish(e, -1, &error);
+}
+
 static void on_unit(Unit *u, void *userdata) {
         const UnitState *s = unit_state(u);
         StreamExec *e = userdata;
 
-        if (e->over || !e->requested || s->exec_main_code == 0)
+        if (e->over || !e->requested)
                 return;
+        if (s->exec_main_code == 0) {
+                if (e->process_ended && unit_state_is_gone(s))
+                        fail_unknown(e);
+                return;
+        }
 
         /* Whose life was shorter than our turn. */
         read_pid(e);
@@ -484,6 +539,8 @@ static int request(StreamExec *e, const StreamExecOptions *o, const int fds[stat
                         (r = unit_append_string(m, "Type", "exec")) < 0 ||
                         (r = unit_append_string(m, "Slice", o->want->slice)) < 0 ||
                         (r = unit_append_string(m, "CollectMode", "inactive-or-failed")) < 0 ||
+                        (r = sd_bus_message_append(m, "(sv)", "AddRef", "b", 1)) <
+                                        0 || /* until it was read */
                         (r = unit_append_command(m, "ExecStart", argv, false)) < 0 ||
                         (r = append_streams(e, m, fds)) < 0 ||
                         (r = sd_bus_message_append(m, "(sv)(sv)", "KillSignal", "i", (int32_t) SIGHUP,

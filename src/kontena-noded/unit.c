@@ -6,6 +6,7 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 #include <uthash.h>
+#include <utlist.h>
 
 #include "file-util.h"
 #include "log.h"
@@ -17,12 +18,16 @@
 #define SYSTEMD_MANAGER   "org.freedesktop.systemd1.Manager"
 #define UNIT_PATH_PREFIX  "/org/freedesktop/systemd1/unit"
 #define REREAD_USEC       (5U * USEC_PER_SEC)
+#define STALE_AT_ONCE     16U /* the bus bounds how many calls of a peer may have no answer yet */
+#define STALE_USEC        (50U * USEC_PER_MSEC)
 #define CALL_TIMEOUT_USEC (60U * USEC_PER_SEC) /* PID 1 may be busy reloading */
 
 struct UnitManager {
         sd_event *event;
         sd_bus *bus;
-        sd_bus_slot *subscribe, *job_removed;
+        sd_bus_slot *subscribe, *job_removed, *owner_changed;
+        sd_event_source *reread; /* of those that are stale, a few at a time */
+        Unit *units;
         Unit *jobs; /* those that wait, by job path */
 };
 
@@ -32,6 +37,7 @@ struct Unit {
         UnitState state;
         sd_bus_slot *match, *get_unit, *get_service;
         sd_event_source *reread;
+        bool stale; /* systemd has executed itself anew, and signals are lost */
         unit_changed_t changed;
         void *userdata;
 
@@ -42,6 +48,7 @@ struct Unit {
         char *job;
         const char *verb;
         UT_hash_handle hh;
+        Unit *prev, *next;
 };
 
 static void unit_state_done(UnitState *s) {
@@ -298,14 +305,21 @@ int unit_new(UnitManager *m, const char *name, unit_changed_t changed, void *use
         if (r < 0)
                 return r;
 
+        DL_APPEND(m->units, u);
         *ret = TAKE_PTR(u);
         return 0;
+}
+
+int unit_read(Unit *u) {
+        return read_state(u);
 }
 
 Unit *unit_free(Unit *u) {
         if (!u)
                 return NULL;
 
+        if (u->prev)
+                DL_DELETE(u->manager->units, u);
         u->done = NULL;
         operation_end(u, NULL);
         sd_event_source_disable_unref(u->reread);
@@ -502,6 +516,57 @@ static int on_subscribed(sd_bus_message *m, void *userdata, sd_bus_error *error)
         return 0;
 }
 
+static int subscribe(UnitManager *m) {
+        m->subscribe = sd_bus_slot_unref(m->subscribe);
+        return sd_bus_call_method_async(m->bus, &m->subscribe, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_MANAGER,
+                        "Subscribe", on_subscribed, m, NULL);
+}
+
+static int on_reread_stale(sd_event_source *s, uint64_t usec, void *userdata) {
+        UnitManager *m = userdata;
+        unsigned n = 0;
+        Unit *u;
+
+        DL_FOREACH(m->units, u) {
+                if (!u->stale)
+                        continue;
+                if (n++ == STALE_AT_ONCE)
+                        break;
+                u->stale = false;
+                if (read_state(u) < 0)
+                        read_later(u);
+        }
+        if (n <= STALE_AT_ONCE) {
+                m->reread = sd_event_source_disable_unref(m->reread);
+                return 0;
+        }
+        (void) sd_event_source_set_time_relative(s, STALE_USEC);
+        (void) sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+        return 0;
+}
+
+/* systemd left the bus and has come back: whom it told of changes it may have forgotten, and what it told meanwhile is lost. */
+static int on_owner_changed(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        UnitManager *m = userdata;
+        const char *owner;
+        Unit *u;
+        int r;
+
+        r = sd_bus_message_read(message, "sss", NULL, NULL, &owner);
+        if (r < 0 || isempty(owner))
+                return 0;
+        log_debug("systemd has executed itself anew, reading the state of all units.");
+        r = subscribe(m);
+        if (r >= 0 && !m->reread)
+                r = sd_event_add_time_relative(
+                                m->event, &m->reread, CLOCK_MONOTONIC, 0, 0, on_reread_stale, m);
+        if (r < 0)
+                log_error_errno(r, "systemd cannot be asked for changes to units: %m");
+        DL_FOREACH(m->units, u)
+                u->stale = true;
+        return 0;
+}
+
 int unit_manager_new(sd_event *event, sd_bus *bus, UnitManager **ret) {
         _cleanup_(unit_manager_freep) UnitManager *m = NULL;
         int r;
@@ -516,8 +581,12 @@ int unit_manager_new(sd_event *event, sd_bus *bus, UnitManager **ret) {
                         "JobRemoved", on_job_removed, NULL, m);
         if (r < 0)
                 return r;
-        r = sd_bus_call_method_async(bus, &m->subscribe, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_MANAGER,
-                        "Subscribe", on_subscribed, m, NULL);
+        r = sd_bus_add_match_async(bus, &m->owner_changed,
+                        "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
+                        "member='NameOwnerChanged',arg0='" SYSTEMD_NAME "'",
+                        on_owner_changed, NULL, m);
+        if (r >= 0)
+                r = subscribe(m);
         if (r < 0)
                 return r;
 
@@ -531,6 +600,8 @@ UnitManager *unit_manager_free(UnitManager *m) {
 
         sd_bus_slot_unref(m->subscribe);
         sd_bus_slot_unref(m->job_removed);
+        sd_bus_slot_unref(m->owner_changed);
+        sd_event_source_disable_unref(m->reread);
         sd_bus_unref(m->bus);
         sd_event_unref(m->event);
         free(m);

@@ -39,6 +39,9 @@ int unit_new(UnitManager *m, const char *name, unit_changed_t changed, void *use
 Unit *unit_free(Unit *u); /* the unit itself is left alone */
 DEFINE_TRIVIAL_CLEANUP_FUNC(Unit *, unit_free);
 
+/* Asks anew, for when a signal may have been lost; changed() follows. */
+int unit_read(Unit *u);
+
 const char *unit_name(const Unit *u);
 const UnitState *unit_state(const Unit *u);
 bool unit_main_process_is_alive(

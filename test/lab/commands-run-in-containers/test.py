@@ -171,6 +171,20 @@ def test_whoever_dies_takes_the_command_along(grid, web, who):
     grid.wait_instances(name[:-2], ["running"] * 3)
 
 
+def test_statuses_outlive_a_systemd_that_executes_itself_anew(grid, web):
+    """What systemd would have told meanwhile is lost; it is asked again."""
+    name, host = web
+    script = f"""for i in $(seq 12); do
+        (timeout 25 kontenactl exec {name} sh -c "sleep 3.$i; exit $((i + 100))" || echo $i $?) &
+    done; wait"""
+    commands = grid.master.popen(["env", f"KONTENA_GRID={grid.name}", "bash", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    wait_until(lambda: len(units(host).splitlines()) == 12, 10, "12 commands", 0.1)
+    host.run("SECONDS=0; while [ $SECONDS -lt 4 ]; do systemctl daemon-reexec; done")
+    said = sorted([int(word) for word in line.split()] for line in commands.communicate(timeout=30)[0].splitlines())
+    assert said == [[i, i + 100] for i in range(1, 13)]
+    nothing_is_left(host, SLEEP)
+
+
 def test_nobody_runs_anything_unasked(grid, web):
     name, _ = web
     grid.master.run("id mallory >/dev/null 2>&1 || useradd -m mallory")
