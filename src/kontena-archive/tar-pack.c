@@ -378,10 +378,6 @@ static int pack_one(Pack *p, int parent, const char *name, dev_t device, unsigne
                 p->stats.n_skipped++;
                 return 0;
         }
-        if (S_ISDIR(st.st_mode) && is_hidden(p, &st)) {
-                p->stats.n_skipped++;
-                return 0;
-        }
         if (st.st_dev != device) {
                 r = p->options->one_device ? 1 : tar_is_kernel_file_system(fd);
                 if (r < 0)
@@ -412,6 +408,10 @@ static int pack_one(Pack *p, int parent, const char *name, dev_t device, unsigne
                 return r;
         if (archive_write_finish_entry(p->archive) < ARCHIVE_WARN)
                 return fail_write(p);
+        if (S_ISDIR(st.st_mode) && is_hidden(p, &st)) { /* only what it is to be mounted over */
+                p->stats.n_skipped++;
+                return 0;
+        }
         return S_ISDIR(st.st_mode) ? pack_children(p, file, st.st_dev, depth) : 0;
 }
 

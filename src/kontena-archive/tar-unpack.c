@@ -171,17 +171,16 @@ static int open_directory(const Unpack *u, int fd, const char *path) {
         return r;
 }
 
-static int fail_hidden(Unpack *u, const char *path) {
-        return kerror_set(u->reterr, K_CONFLICT,
-                        "'%s' is in a volume, which is not there while the instance does not run", path);
-}
-
 /* The directory or one above it, in the one that is unpacked into. */
 static int check_hidden(Unpack *u, int fd, const char *path) {
         int r;
 
         r = tar_is_hidden(u->options->hidden, u->options->n_hidden, fd, u->root_fd);
-        return r > 0 ? fail_hidden(u, path) : r;
+        return r > 0 ? kerror_set(u->reterr, K_CONFLICT,
+                                       "'%s' is in a volume, which is not there while the instance does not "
+                                       "run",
+                                       path)
+                     : r;
 }
 
 static int make_parents(Unpack *u, const char *path) {
@@ -495,8 +494,10 @@ static int unpack_directory(Unpack *u, struct archive_entry *entry, const char *
                                 return kerror_set(u->reterr, K_CONFLICT,
                                                 "'%s' is not a directory and is not replaced by one", path);
                         FOREACH_ARRAY(h, u->options->hidden, u->options->n_hidden)
-                                if (h->device == st.st_dev && h->inode == st.st_ino)
-                                        return fail_hidden(u, path);
+                                if (h->device == st.st_dev && h->inode == st.st_ino) {
+                                        u->stats.n_skipped++;
+                                        return 0;
+                                }
                 }
         } else if (!u->options->root_too)
                 return 0;

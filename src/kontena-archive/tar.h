@@ -40,7 +40,8 @@ typedef struct TarOptions {
         const char *rename;
         /* Users of the tree are so much more than those of the archive: it is a user namespace's. Then there are TAR_USERS of them. 0: the same. */
         uint32_t uid_base;
-        /* Directories that others are mounted over when it runs: left out, and nothing is put there, however deep they are. */
+        /* Directories that others are mounted over when it runs, however deep they are: packed as empty ones, and unpacking leaves them as
+         * they are and puts nothing there. */
         const TarPlace *hidden;
         size_t n_hidden;
         uint64_t size_max;    /* bytes of files; 0: no limit but the disk's */
