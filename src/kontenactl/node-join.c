@@ -124,7 +124,10 @@ int node_join(Ctl *c, const char *url, const char *token, uint64_t timeout_usec,
         if (!address)
                 return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
         if (same)
-                ctl_say(c, "This machine has joined the master at %s before.", address);
+                ctl_say(c,
+                                "This machine has joined the master at %s before, the token is not used; to "
+                                "join another grid: kontenactl node leave",
+                                address);
         else {
                 ctl_say(c, "Fetching the master's certificate from %s and making this node's key.", address);
                 r = mkdir_p(NODE_STATE_DIRECTORY, 0700);
@@ -181,6 +184,7 @@ static int read_token(const char *argument, char **ret, KError *reterr) {
 }
 
 int command_node_join(Ctl *c, const Arguments *a, KError *reterr) {
+        _cleanup_json_ json_object *node = NULL;
         _cleanup_erase_ char *token = NULL;
         uint64_t timeout = JOIN_TIMEOUT_USEC;
         const char *v = arguments_get(a, "timeout");
@@ -197,9 +201,12 @@ int command_node_join(Ctl *c, const Arguments *a, KError *reterr) {
                 return r;
 
         r = node_join(c, arguments_arg(a, 0), token, timeout, reterr);
+        if (r >= 0)
+                r = node_local_properties(c, &node, reterr);
         if (r < 0)
                 return r;
-        ctl_say(c, "This machine is a node of the grid now.");
+        ctl_say(c, "This machine is node '%s' of grid '%s' now.", row_string(node, "NodeName"),
+                        row_string(node, "Grid"));
         return 0;
 }
 
