@@ -9,7 +9,8 @@
 #define EVENTS_DEFAULT 100U
 
 static int event_list(OperationCall *c, json_object **ret, KError *reterr) {
-        static const char *const settings[] = { "service", "stack", "node", "limit", "since", NULL };
+        static const char *const settings[] = { "service", "stack", "node", "limit", "since", "after",
+                NULL };
         _cleanup_(service_row_freep) ServiceRow *service = NULL;
         _cleanup_(node_row_freep) NodeRow *node = NULL;
         _cleanup_(event_row_list_done) EventRowList l = {};
@@ -34,11 +35,16 @@ static int event_list(OperationCall *c, json_object **ret, KError *reterr) {
                 r = json_find_u64(f, "limit", &limit, reterr);
         if (r >= 0)
                 r = json_find_u64(f, "since", &filter.since, reterr);
+        if (r >= 0)
+                r = json_find_u64(f, "after", &filter.after_id, reterr);
         if (r < 0)
                 return r;
         if (limit < 1 || limit > LOG_LINES_MAX)
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "'limit' must be between 1 and %u.",
                                 LOG_LINES_MAX);
+        if (filter.since > INT64_MAX || filter.after_id > INT64_MAX)
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "A time or a number of an event is out of range.");
         filter.limit = (uint32_t) limit;
 
         if (!isempty(service_name)) {

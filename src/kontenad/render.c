@@ -380,6 +380,7 @@ int render_event(Master *m, const EventRow *e, json_object **ret) {
                 return -ENOMEM;
         if (e->grid_id)
                 (void) store_get_grid(m->store, e->grid_id, &g);
+        ADD(r, json_add_u64(o, "id", e->id));
         ADD(r, json_add_u64(o, "time", e->time));
         ADD(r, add_text(o, "severity", e->severity));
         ADD(r, add_text(o, "type", e->type));

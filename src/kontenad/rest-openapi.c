@@ -199,7 +199,7 @@ static int add_responses(const RestRoute *route, json_object *operation) {
                                 route->flags & REST_STREAM
                                                 ? "Done; with the query follow, one object in each chunk"
                                                 : "Done");
-        if (r >= 0 && route->body)
+        if (r >= 0 && (route->body || route->described_body))
                 r = add_response(o, route->flags & REST_OAUTH ? 400 : 422, "A field does not fit");
         if (r >= 0 && !(route->flags & REST_OPEN))
                 r = add_response(o, 403, "No token, or one that may not");
@@ -218,7 +218,7 @@ static int add_body(const RestRoute *route, json_object *operation) {
 
         if (!o || !content || !schema || json_add_string(schema, "type", "object") < 0)
                 return -ENOMEM;
-        r = fields_schema(route->body, schema);
+        r = fields_schema(route->body ?: route->described_body, schema);
         for (size_t i = 0; i < (route->flags & REST_FORM ? 2U : 1U) && r >= 0; i++) {
                 json_object *media = json_object_new_object();
 
@@ -271,7 +271,7 @@ static int describe(const RestRoute *route, json_object *paths) {
                 r = json_add_string(o, "x-kontena-role", operation->role);
         if (r >= 0)
                 r = json_add(o, "parameters", TAKE_PTR(parameters));
-        if (r >= 0 && route->body)
+        if (r >= 0 && (route->body || route->described_body))
                 r = add_body(route, o);
         if (r >= 0)
                 r = add_responses(route, o);

@@ -35,6 +35,10 @@ static const struct {
         { volume_routes, &n_volume_routes },
         { secret_routes, &n_secret_routes },
         { registry_routes, &n_registry_routes },
+        { grid_routes, &n_grid_routes }, { user_routes, &n_user_routes },
+        { token_routes, &n_token_routes }, { event_routes, &n_event_routes },
+        { audit_routes, &n_audit_routes },
+        { later_routes, &n_later_routes }, /* last: what others have is theirs */
 };
 
 const RestRoute *rest_route_by_index(size_t i) {

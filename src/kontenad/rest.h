@@ -71,7 +71,8 @@ typedef struct RestRoute {
         const char *summary;
         const RestField *body, *query; /* of the query only the description is made */
         rest_handler_t handler;
-        int status; /* of success; 0: 200 */
+        int status;                      /* of success; 0: 200 */
+        const RestField *described_body; /* instead of body: for the description, the handler checks */
 } RestRoute;
 
 #define REST_DECLARE(name)                                                                                  \
@@ -107,6 +108,11 @@ char *rest_format_time(uint64_t usec);
 int rest_add_time(json_object *o, const char *key, uint64_t usec); /* 0: null */
 /* The reference's "limit": missing, zero or no number gives fallback; capped at max. */
 uint32_t rest_limit(RestCall *c, uint32_t fallback, uint32_t max);
+
+/* {key: value, …} of strings; a NULL value is left out. NULL on lack of memory. */
+json_object *rest_params(const char *key, ...) _sentinel_;
+/* Those fields of an object that are there and no null. */
+int rest_copy_fields(json_object *to, json_object *from, const char *const *names);
 
 void *rest_userdata(RestCall *c);
 /* destroy (may be NULL) is called when c is freed. */
@@ -166,3 +172,9 @@ REST_DECLARE(exec);
 REST_DECLARE(volume);
 REST_DECLARE(secret);
 REST_DECLARE(registry);
+REST_DECLARE(grid);
+REST_DECLARE(user);
+REST_DECLARE(token);
+REST_DECLARE(event);
+REST_DECLARE(audit);
+REST_DECLARE(later);

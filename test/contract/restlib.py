@@ -165,3 +165,12 @@ class RestMaster:
             assert a.status == 201, a
             self.admin_token = a.json["access_token"]  # type: ignore[index,call-overload]
         return self.admin_token
+
+    def new_user(self, email: str) -> str:
+        """A user who is invited on the bus, with a token made by the administrator."""
+        r = subprocess.run(["busctl", "--address", self.bus_address, "call", "io.kontena.Master1", "/io/kontena/Master1", "io.kontena.Master1.Manager",
+                            "InviteUser", "sssas", email, "", "", "0"], capture_output=True, text=True, timeout=30)  # fmt: skip
+        assert r.returncode == 0, r.stderr + self.log.read_text()
+        a = self.post("/oauth2/authorize", {"response_type": "token", "scope": "user", "user": email}, token=self.login())
+        assert a.status == 201, a
+        return a.json["access_token"]  # type: ignore[index,call-overload,no-any-return]

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -117,4 +118,32 @@ int rest_add_time(json_object *o, const char *key, uint64_t usec) {
                         return -ENOMEM;
         }
         return json_add_string(o, key, text);
+}
+
+json_object *rest_params(const char *key, ...) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+        va_list ap;
+        int r = o ? 0 : -ENOMEM;
+
+        va_start(ap, key);
+        for (const char *k = key; k && r >= 0; k = va_arg(ap, const char *)) {
+                const char *value = va_arg(ap, const char *);
+
+                if (value)
+                        r = json_add_string(o, k, value);
+        }
+        va_end(ap);
+        return r < 0 ? NULL : TAKE_PTR(o);
+}
+
+int rest_copy_fields(json_object *to, json_object *from, const char *const *names) {
+        for (const char *const *name = names; *name; name++) {
+                json_object *value = NULL;
+
+                if (!json_object_object_get_ex(from, *name, &value) || !value)
+                        continue;
+                if (json_add(to, *name, json_object_get(value)) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
 }
