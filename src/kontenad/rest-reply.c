@@ -163,13 +163,20 @@ static char *html_escape(const char *text) {
 
 static int reply_oauth_page(RestCall *c, int status, const char *code, const char *description) {
         _cleanup_free_ char *a = html_escape(code), *b = html_escape(strempty(description)), *page = NULL;
+        int r;
 
         page = a && b ? strjoin("<!DOCTYPE html>\n<html><head><meta "
                                 "charset=\"utf-8\"><title>Kontena</title></head>"
                                 "<body><h1>",
                                         a, "</h1><p>", b, "</p></body></html>\n")
                       : NULL;
-        return page ? rest_reply_text(c, status, "text/html; charset=utf-8", page) : -ENOMEM;
+        if (!page)
+                return -ENOMEM;
+        r = c->http ? http_add_header(c->http, "Content-Security-Policy",
+                                      "default-src 'none'; base-uri 'none'; form-action 'none'; "
+                                      "frame-ancestors 'none'")
+                    : 0;
+        return r < 0 ? r : rest_reply_text(c, status, "text/html; charset=utf-8", page);
 }
 
 int rest_reply_oauth_error(RestCall *c, int status, const char *code, const char *description) {
