@@ -6,6 +6,7 @@
 #include "identity.h"
 #include "json-util.h"
 #include "master-config.h"
+#include "parse-util.h"
 #include "rest-form.h"
 #include "rest-internal.h"
 #include "string-util.h"
@@ -232,6 +233,16 @@ static int read_scopes(const char *scope, json_object **ret) {
         return 0;
 }
 
+/* A number, or one in a string. */
+static int read_seconds(json_object *body, uint64_t *ret) {
+        const char *s = NULL;
+        int r;
+
+        r = json_find_string(body, "expires_in", &s, NULL);
+        r = r > 0 ? safe_atou64(s, ret) : json_find_u64(body, "expires_in", ret, NULL);
+        return r < 0 || *ret > UINT32_MAX ? -EINVAL : 0;
+}
+
 static int create_token(RestCall *c, bool code) {
         _cleanup_json_ json_object *params = NULL;
         json_object *body = rest_body(c), *scopes = NULL;
@@ -245,7 +256,7 @@ static int create_token(RestCall *c, bool code) {
                 return rest_reply_oauth_error(c, 400, "invalid_scope", NULL);
         if (r < 0)
                 return r;
-        if (json_find_u64(body, "expires_in", &expires_in, NULL) < 0 || expires_in > UINT32_MAX) {
+        if (read_seconds(body, &expires_in) < 0) {
                 json_object_put(scopes);
                 return rest_reply_oauth_error(c, 400, "invalid_request", "expires_in");
         }

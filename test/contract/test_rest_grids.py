@@ -176,7 +176,7 @@ def test_followed_events_come_one_in_a_chunk(master: RestMaster, admin: str, peo
     stream = chunks(r)
     assert json.loads(next(stream))["type"]
     for name in ("x1", "x2"):
-        a = master.post("/v1/grids/one/services", {"name": name, "image": "redis"}, token=admin)
+        a = master.post("/v1/grids/one/services", {"name": name, "image": "redis", "stateful": False}, token=admin)
         if a.status == 404:
             pytest.skip("services are not served yet")
         assert a.status == 201, a
@@ -204,7 +204,7 @@ def test_audit(master: RestMaster, admin: str, people: dict[str, str]) -> None:
     assert a.status == 200
     keys = {"time", "grid", "grid_id", "service", "resource_type", "resource_name", "resource_id", "event_name", "event_status", "source_ip", "user_agent", "user_identity"}  # fmt: skip
     assert all(set(row) == keys for row in a.json["logs"])
-    made = [row for row in a.json["logs"] if row["event_name"] == "create" and row["resource_name"] == "one"]
+    made = [row for row in a.json["logs"] if row["event_name"] == "create" and row["resource_name"] == "one" and row["event_status"] == "success"]
     assert len(made) == 1 and made[0]["resource_type"] == "Grid" and made[0]["grid"] == "one" and made[0]["event_status"] == "success"
     assert made[0]["source_ip"] == "127.0.0.1" and made[0]["user_agent"] == "kontena-cli/1.6.4" and made[0]["user_identity"]["email"] == "admin"
     assert any(row["event_name"] == "assign user" for row in a.json["logs"])
