@@ -115,24 +115,106 @@ static int add_reference(ImageStore *s, const char *hex, void *userdata) {
         return found ? strv_extend(&found->references, reference) : 0;
 }
 
-int image_store_list(ImageStore *s, ImageInfoList *ret) {
-        _cleanup_image_info_list_ ImageInfoList l = {};
+/* 64 hex digits each */
+typedef struct NameList {
+        char (*names)[65];
+        size_t n, n_allocated, n_read;
+} NameList;
+
+struct ImageLister {
+        ImageStore *store;
+        NameList records, refs;
+        ImageInfoList list;
+        bool sorted;
+};
+
+ImageLister *image_lister_free(ImageLister *l) {
+        if (!l)
+                return NULL;
+        free(l->records.names);
+        free(l->refs.names);
+        image_info_list_done(&l->list);
+        return mfree(l);
+}
+
+static int take_name(ImageStore *s, const char *hex, void *userdata) {
+        NameList *l = userdata;
+
+        if (l->n >= l->n_allocated) {
+                size_t n = MAX(l->n_allocated * 2, (size_t) 64);
+                void *larger = reallocarray(l->names, n, sizeof(*l->names));
+
+                if (!larger)
+                        return -ENOMEM;
+                l->names = larger;
+                l->n_allocated = n;
+        }
+        memcpy(l->names[l->n++], hex, sizeof(*l->names));
+        return 0;
+}
+
+int image_lister_new(ImageStore *s, ImageLister **ret) {
+        _cleanup_(image_lister_freep) ImageLister *l = NULL;
         int r;
 
-        r = image_store_for_each(s, IMAGE_RECORDS_DIR, ".json", add_image, &l);
+        assert(s);
+        assert(ret);
+
+        l = new0(ImageLister, 1);
+        if (!l)
+                return -ENOMEM;
+        l->store = s;
+        r = image_store_for_each(s, IMAGE_RECORDS_DIR, ".json", take_name, &l->records);
+        if (r >= 0)
+                r = image_store_for_each(s, IMAGE_REFS_DIR, ".json", take_name, &l->refs);
         if (r < 0)
                 return r;
-        if (l.n > 0)
-                qsort(l.infos, l.n, sizeof(ImageInfo), by_digest);
-        r = image_store_for_each(s, IMAGE_REFS_DIR, ".json", add_reference, &l);
-        if (r < 0)
+
+        *ret = TAKE_PTR(l);
+        return 0;
+}
+
+static int read_some(ImageLister *l, NameList *names, image_store_name_t f, uint64_t deadline) {
+        while (names->n_read < names->n) {
+                int r = f(l->store, names->names[names->n_read++], &l->list);
+
+                if (r < 0)
+                        return r;
+                if (now_monotonic() >= deadline)
+                        return 1;
+        }
+        return 0;
+}
+
+int image_lister_step(ImageLister *l, uint64_t deadline, ImageInfoList *ret) {
+        int r;
+
+        assert(l);
+        assert(ret);
+
+        r = read_some(l, &l->records, add_image, deadline);
+        if (r != 0)
                 return r;
-        FOREACH_ARRAY(i, l.infos, l.n)
+        if (!l->sorted && l->list.n > 0)
+                qsort(l->list.infos, l->list.n, sizeof(ImageInfo), by_digest);
+        l->sorted = true;
+        r = read_some(l, &l->refs, add_reference, deadline);
+        if (r != 0)
+                return r;
+        FOREACH_ARRAY(i, l->list.infos, l->list.n)
                 if (strv_length(i->references) > 1)
                         qsort(i->references, strv_length(i->references), sizeof(char *), by_text);
 
-        *ret = TAKE_GENERIC(l, (ImageInfoList){});
+        *ret = TAKE_GENERIC(l->list, (ImageInfoList){});
         return 0;
+}
+
+int image_store_list(ImageStore *s, ImageInfoList *ret) {
+        _cleanup_(image_lister_freep) ImageLister *l = NULL;
+        int r;
+
+        r = image_lister_new(s, &l);
+        return r < 0 ? r : image_lister_step(l, USEC_INFINITY, ret);
 }
 
 ImageNames *image_names_free(ImageNames *names) {

@@ -24,6 +24,14 @@ void image_info_list_done(ImageInfoList *l);
 /* Records that cannot be read are left out. At most IMAGES_LISTED_MAX. Small reads, two for each image. */
 int image_store_list(ImageStore *s, ImageInfoList *ret);
 
+/* The same in portions, for the event loop. What comes or goes meanwhile may be in it or not. */
+typedef struct ImageLister ImageLister;
+int image_lister_new(ImageStore *s, ImageLister **ret);
+ImageLister *image_lister_free(ImageLister *l);
+DEFINE_TRIVIAL_CLEANUP_FUNC(ImageLister *, image_lister_free);
+/* Reads until deadline (CLOCK_MONOTONIC), at least one. Returns 1 while there is more; 0: *ret is all of it. */
+int image_lister_step(ImageLister *l, uint64_t deadline, ImageInfoList *ret);
+
 /* Digests of either kind, and references as a person writes them; NULL is the empty set. */
 typedef struct ImageNames ImageNames;
 int image_names_add(ImageNames **names, const char *name); /* what is no name is none of any image's */

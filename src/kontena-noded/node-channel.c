@@ -140,6 +140,7 @@ void manager_channel_state(Channel *c, ChannelState state, void *userdata) {
                 log_streams_close_all(m->logs);
                 streams_close_all(m->streams);
                 manager_forget_image_questions(m);
+                manager_forget_image_listings(m);
                 volume_manager_disconnected(m->volumes);
                 break;
         }

@@ -1,11 +1,29 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <utlist.h>
+
 #include "file-util.h"
 #include "image-list.h"
 #include "json-util.h"
 #include "log.h"
 #include "noded-internal.h"
 
-/* "image.list" and "image.prune": answered at once. */
+/* "image.list" and "image.prune": the store is read in portions, and what is used counts as of the end. */
+
+#define PORTION_USEC (10 * USEC_PER_MSEC)
+#define LISTINGS_MAX 8U
+
+typedef int (*perform_t)(
+                Manager *m, json_object *params, const ImageInfoList *l, json_object *rows, KError *reterr);
+
+struct ImageListing {
+        Manager *manager;
+        uint64_t request;
+        json_object *params;
+        perform_t perform;
+        ImageLister *lister;
+        sd_event_source *work;
+        ImageListing *prev, *next;
+};
 
 /* How many instances stand on each, or are about to. */
 static int count_instances(Manager *m, ImageNames **ret) {
@@ -87,15 +105,12 @@ static int add_row(json_object *rows, const ImageInfo *i, unsigned instances) {
         return r < 0 ? r : json_append(rows, TAKE_PTR(o));
 }
 
-static int list(Manager *m, json_object *params, json_object *rows, KError *reterr) {
+static int list(Manager *m, json_object *params, const ImageInfoList *l, json_object *rows, KError *reterr) {
         _cleanup_(image_names_freep) ImageNames *used = NULL;
-        _cleanup_image_info_list_ ImageInfoList l = {};
         int r;
 
         r = count_instances(m, &used);
-        if (r >= 0)
-                r = image_store_list(m->images, &l);
-        FOREACH_ARRAY(i, l.infos, l.n) {
+        FOREACH_ARRAY(i, l->infos, l->n) {
                 if (r < 0)
                         break;
                 r = add_row(rows, i, image_names_count(used, i->digest));
@@ -123,9 +138,9 @@ static int remove_images(Manager *m, char *const *digests, KError *reterr) {
         return 0;
 }
 
-static int prune(Manager *m, json_object *params, json_object *rows, KError *reterr) {
+static int prune(
+                Manager *m, json_object *params, const ImageInfoList *l, json_object *rows, KError *reterr) {
         _cleanup_(image_names_freep) ImageNames *names = NULL, *used = NULL;
-        _cleanup_image_info_list_ ImageInfoList l = {};
         _cleanup_free_ char **gone = NULL; /* borrowed strings */
         size_t n = 0;
         bool dry_run = false;
@@ -138,14 +153,12 @@ static int prune(Manager *m, json_object *params, json_object *rows, KError *ret
                 r = add_wanted(m, &names);
         if (r >= 0)
                 r = count_instances(m, &used);
-        if (r >= 0)
-                r = image_store_list(m->images, &l);
         if (r < 0)
                 return r;
-        gone = new0(char *, l.n + 1);
+        gone = new0(char *, l->n + 1);
         if (!gone)
                 return -ENOMEM;
-        FOREACH_ARRAY(i, l.infos, l.n) {
+        FOREACH_ARRAY(i, l->infos, l->n) {
                 if (image_names_count(used, i->digest) > 0 || image_names_match(names, i))
                         continue;
                 r = add_row(rows, i, 0);
@@ -157,29 +170,102 @@ static int prune(Manager *m, json_object *params, json_object *rows, KError *ret
         return dry_run ? 0 : remove_images(m, gone, reterr);
 }
 
-static void answer(Manager *m, uint64_t id, json_object *params,
-                int (*perform)(Manager *m, json_object *params, json_object *rows, KError *reterr)) {
-        _cleanup_json_ json_object *o = json_object_new_object(), *rows = json_object_new_array();
+static ImageListing *listing_free(ImageListing *q) {
+        if (!q)
+                return NULL;
+        if (q->prev)
+                DL_DELETE(q->manager->image_listings, q);
+        sd_event_source_disable_unref(q->work);
+        image_lister_free(q->lister);
+        json_object_put(q->params);
+        return mfree(q);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(ImageListing *, listing_free);
+
+void manager_forget_image_listings(Manager *m) {
+        while (m->image_listings)
+                listing_free(m->image_listings);
+}
+
+static void answer(Manager *m, uint64_t id, json_object *rows, int error, KError *e) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+        int r = error;
+
+        if (r >= 0)
+                r = o ? json_add(o, "images", json_object_get(rows)) : -ENOMEM;
+        if (r < 0)
+                (void) kerror_set_errno(e, r, "The images cannot be looked through: %m");
+        r = kerror_is_set(e) ? channel_reply_error(m->channel, id, e)
+                             : channel_reply(m->channel, id, TAKE_PTR(o));
+        if (r < 0)
+                log_warning_errno(r, "Cannot answer the master: %m");
+}
+
+static int on_listing(sd_event_source *s, void *userdata) {
+        _cleanup_json_ json_object *rows = NULL;
+        _cleanup_image_info_list_ ImageInfoList l = {};
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        ImageListing *q = userdata;
+        _cleanup_(listing_freep) ImageListing *over = NULL;
+        int r;
+
+        r = image_lister_step(q->lister, now_monotonic() + PORTION_USEC, &l);
+        if (r > 0)
+                return sd_event_source_set_enabled(q->work, SD_EVENT_ONESHOT);
+        over = q;
+        if (r >= 0) {
+                rows = json_object_new_array();
+                r = rows ? q->perform(q->manager, q->params, &l, rows, &error) : -ENOMEM;
+        }
+        DL_DELETE(q->manager->image_listings, q); /* whatever becomes of the connection */
+        q->prev = NULL;
+        answer(q->manager, q->request, rows, r, &error);
+        return 0;
+}
+
+static int begin(Manager *m, uint64_t id, json_object *params, perform_t perform, KError *reterr) {
+        _cleanup_(listing_freep) ImageListing *q = NULL;
+        ImageListing *other;
+        unsigned n = 0;
+        int r;
+
+        DL_FOREACH(m->image_listings, other)
+                n++;
+        if (n >= LISTINGS_MAX)
+                return kerror_set(reterr, K_LIMIT_EXCEEDED,
+                                "The images are looked through %u times already.", n);
+        q = new0(ImageListing, 1);
+        if (!q)
+                return -ENOMEM;
+        q->manager = m;
+        q->request = id;
+        q->params = json_object_get(params);
+        q->perform = perform;
+        r = image_lister_new(m->images, &q->lister);
+        if (r >= 0)
+                r = sd_event_add_defer(m->event, &q->work, on_listing, q);
+        if (r < 0)
+                return r;
+        DL_APPEND(m->image_listings, q);
+        TAKE_PTR(q);
+        return 0;
+}
+
+static void ask(Manager *m, uint64_t id, json_object *params, perform_t perform) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         int r;
 
         if (id == 0)
                 return;
-        r = o && rows ? perform(m, params, rows, &error) : -ENOMEM;
-        if (r >= 0)
-                r = json_add(o, "images", TAKE_PTR(rows));
+        r = begin(m, id, params, perform, &error);
         if (r < 0)
-                (void) kerror_set_errno(&error, r, "The images cannot be looked through: %m");
-        r = kerror_is_set(&error) ? channel_reply_error(m->channel, id, &error)
-                                  : channel_reply(m->channel, id, TAKE_PTR(o));
-        if (r < 0)
-                log_warning_errno(r, "Cannot answer the master: %m");
+                answer(m, id, NULL, r, &error);
 }
 
 void manager_image_list(Manager *m, uint64_t id, json_object *params) {
-        answer(m, id, params, list);
+        ask(m, id, params, list);
 }
 
 void manager_image_prune(Manager *m, uint64_t id, json_object *params) {
-        answer(m, id, params, prune);
+        ask(m, id, params, prune);
 }

@@ -32,6 +32,7 @@ void manager_give_credentials(Manager *m); /* to its pulls */
 void manager_image_resolve(Manager *m, uint64_t id, json_object *params);
 /* The connection is gone, and with it who asked. */
 void manager_forget_image_questions(Manager *m);
+void manager_forget_image_listings(Manager *m);
 
 /* node-image-list.c */
 void manager_image_list(Manager *m, uint64_t id, json_object *params);

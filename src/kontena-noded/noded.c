@@ -545,6 +545,7 @@ Manager *manager_free(Manager *m) {
         desired_free(m->desired);
         network_free(m->network);
         manager_forget_image_questions(m);
+        manager_forget_image_listings(m);
         pull_manager_free(m->pulls);
         image_store_free(m->images);
         unit_manager_free(m->units);

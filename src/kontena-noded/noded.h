@@ -23,6 +23,7 @@ typedef struct Manager Manager;
 typedef struct InstanceEntry InstanceEntry;
 typedef struct LogStreams LogStreams;
 typedef struct BusFace BusFace;
+typedef struct ImageListing ImageListing;
 typedef struct ImageQuestion ImageQuestion;
 
 struct Manager {
@@ -49,6 +50,7 @@ struct Manager {
                         *instance_claims; /* whose volumes without a name are copied, by the instance's id */
         struct FdStore *fds;              /* what systemd holds for us */
         struct Secrets *secrets;          /* NULL: the key cannot be had */
+        ImageListing *image_listings;     /* likewise */
         ImageQuestion *image_questions;   /* of the master, not yet answered */
 
         InstanceHost host;

@@ -112,6 +112,30 @@ static void test_images_are_listed_with_their_names(void **state) {
         ASSERT_STREQ(l.infos[1].references[0], "registry:5000/db:1");
 }
 
+static void test_list_is_made_in_portions(void **state) {
+        _cleanup_image_info_list_ ImageInfoList whole = {}, parts = {};
+        _cleanup_(image_lister_freep) ImageLister *lister = NULL, *given_up = NULL;
+        Fixture *f = *state;
+        unsigned steps = 0;
+        int r;
+
+        ASSERT_OK(image_store_list(f->store, &whole));
+        ASSERT_OK(image_lister_new(f->store, &given_up));
+        ASSERT_EQ(image_lister_step(given_up, 0, &parts), 1);
+        ASSERT_OK(image_lister_new(f->store, &lister));
+        while ((r = image_lister_step(lister, 0, &parts)) > 0) {
+                ASSERT_EQ(parts.n, 0);
+                steps++;
+        }
+        ASSERT_OK(r);
+        ASSERT_EQ(steps, 6); /* a file each */
+        ASSERT_EQ(parts.n, whole.n);
+        for (size_t i = 0; i < whole.n; i++) {
+                ASSERT_STREQ(parts.infos[i].digest, whole.infos[i].digest);
+                ASSERT_EQ(strv_length(parts.infos[i].references), strv_length(whole.infos[i].references));
+        }
+}
+
 static void test_use_is_remembered(void **state) {
         char *in_use[] = { (char *) "sha256:" IMAGE, NULL };
         _cleanup_image_info_list_ ImageInfoList l = {};
@@ -222,7 +246,7 @@ static void test_what_comes_back_is_new(void **state) {
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 KONTENA_TESTS(TEST(test_images_are_listed_with_their_names), TEST(test_use_is_remembered),
-                TEST(test_image_is_kept_by_the_digest_of_its_index), TEST(test_names_are_counted),
-                TEST(test_images_match_every_name_they_go_by),
+                TEST(test_list_is_made_in_portions), TEST(test_image_is_kept_by_the_digest_of_its_index),
+                TEST(test_names_are_counted), TEST(test_images_match_every_name_they_go_by),
                 TEST(test_removed_are_names_and_layers_that_nobody_shares),
                 TEST(test_nothing_is_removed_during_a_pull), TEST(test_what_comes_back_is_new))
