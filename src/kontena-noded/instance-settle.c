@@ -40,7 +40,9 @@ static int on_stable(sd_event_source *s, uint64_t usec, void *userdata) {
 static uint64_t staying_time(const Instance *i) {
         if (i->failed && i->backoff.crashes > 0)
                 return INSTANCE_SETTLE_USEC;
-        return i->record.proven ? 0 : PROBATION_USEC;
+        if (i->record.proven)
+                return 0;
+        return i->host->probation_usec > 0 ? i->host->probation_usec : PROBATION_USEC;
 }
 
 /* SyncStep: it has stayed. On a busy machine what systemd has to say of its end may come late: that is heard first, and the

@@ -57,6 +57,7 @@ typedef struct InstanceHost {
         const char *volumes_directory;
         struct FdStore *fds;           /* NULL: descriptors do not outlive the daemon */
         const char *proc_directory;    /* NULL: /proc */
+        uint64_t probation_usec;       /* how long a new container is watched; 0: a second */
         bool log_tails;                /* a failure is told with the last lines of the journal */
         const struct Secrets *secrets; /* NULL: this node can have none */
 

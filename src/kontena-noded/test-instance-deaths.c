@@ -109,7 +109,6 @@ typedef struct Scenario {
         uint64_t deploy_rev;
         bool stopped, removed;
         bool keeps; /* the container that runs */
-        bool slow;  /* a second each time: one aftermath is enough */
 } Scenario;
 
 #define PORTS ",\"spec\":{\"image\":\"a:1\",\"ports\":[{\"node_port\":80,\"container_port\":80}]}"
@@ -153,7 +152,7 @@ static void want_removed(Fixture *f) {
 
 static const Scenario scenarios[] = {
         { "first start", NULL, want_first, "sha256:1", 1, false, false },
-        { "newcomer", NULL, want_incoming, "sha256:1", 1, .slow = true },
+        { "newcomer", NULL, want_incoming, "sha256:1", 1, false, false },
         { "other image", prepare_running, want_image, "sha256:2", 2, false, false },
         { "forced replacement", prepare_running, want_force, "sha256:1", 2, false, false },
         { "deploy without change", prepare_running, want_nothing_new, "sha256:1", 2, .keeps = true },
@@ -186,6 +185,7 @@ static void reopen_fixture(Fixture *f, const char *directory) {
         fresh.host.state_directory = fresh.state = strjoin(directory, "/state");
         fresh.host.run_directory = fresh.run = strjoin(directory, "/run");
         fresh.host.volumes_directory = fresh.volumes = strjoin(directory, "/volumes");
+        fresh.host.probation_usec = 10 * USEC_PER_MSEC;
         *f = fresh;
 }
 
@@ -253,6 +253,7 @@ static void check_files(Fixture *f, const Scenario *s) {
 
 static void come_back(const Scenario *s, Aftermath aftermath, const char *directory) {
         bool active = world->active;
+        _cleanup_free_ char *runs = NULL;
         uint32_t pid = world->pid;
         Fixture f;
 
@@ -274,7 +275,11 @@ static void come_back(const Scenario *s, Aftermath aftermath, const char *direct
         trail[0] = '\0';
         s->want(&f);
         drive(&f);
-        settle(&f, 20000); /* what is removed in passing */
+        /* What is removed in passing. */
+        runs = strjoin(f.run, "/abc");
+        for (uint64_t end = now_monotonic() + 10 * USEC_PER_SEC;
+                        count_entries(runs, "") > 1 && now_monotonic() < end;)
+                settle(&f, 2000);
 
         ASSERT_EQ(instance_state_of(f.i), s->removed   ? INSTANCE_REMOVED
                                           : s->stopped ? INSTANCE_STOPPED
@@ -302,7 +307,7 @@ static void test_killed_before_each_step(void **state) {
                 unsigned n;
 
                 for (n = 1; died; n++)
-                        for (Aftermath a = 0; a < (s->slow ? DONE + 1 : _AFTERMATH_MAX) && died; a++) {
+                        for (Aftermath a = 0; a < _AFTERMATH_MAX && died; a++) {
                                 char directory[32];
 
                                 died = run_and_die(s, n, directory);
