@@ -14,7 +14,7 @@
 #include "string-util.h"
 #include "upgrade.h"
 
-#define SUBPROTOCOL          "kontena.node.1"
+#define SUBPROTOCOL          "kontena.node.1" /* unless another is asked for */
 #define CONFIG_SIZE_MAX      65536U
 #define CONNECT_TIMEOUT_USEC (20U * USEC_PER_SEC) /* name, connection, TLS */
 #define UPGRADE_TIMEOUT_USEC (10U * USEC_PER_SEC)
@@ -42,13 +42,14 @@ struct Client {
         const char *phase;
         char *request; /* of the upgrade; with the secret */
         size_t request_sent, request_size;
-        char *key;
+        char *key, *subprotocol;
+        bool is_node;
         char head[UPGRADE_HEAD_SIZE_MAX]; /* the answer, then what of the first frames came with it */
         size_t head_size, head_used;
         json_object *headers;
 
         uint64_t heard_at;
-        bool configured, open, closing, finished;
+        bool configured, open, closing, finished, keeps_loop;
         int code; /* as received or sent; 0: none */
         char *reason;
 };
@@ -63,7 +64,12 @@ static void status(Client *c, const char *phase) {
                 (void) frame_stream_send(c->stream, FRAME_STATUS, text, strlen(text));
 }
 
-static void finish(Client *c, int code, const char *reason) {
+static void exit_loop(Client *c) {
+        if (!c->keeps_loop)
+                (void) sd_event_exit(c->event, EXIT_SUCCESS);
+}
+
+static void finish_error(Client *c, int code, KErrorCode error, const char *reason) {
         _cleanup_json_ json_object *o = json_object_new_object();
         const char *text;
 
@@ -75,10 +81,20 @@ static void finish(Client *c, int code, const char *reason) {
         c->again = sd_event_source_disable_unref(c->again);
 
         if (o && json_add_i64(o, "code", code) >= 0 && json_add_string(o, "phase", c->phase) >= 0 &&
-                        json_add_string(o, "reason", strempty(reason)) >= 0 && (text = json_text(o)) &&
+                        json_add_string(o, "reason", strempty(reason)) >= 0 &&
+                        json_add_string(o, "error", kerror_bus_name(error)) >= 0 && (text = json_text(o)) &&
                         frame_stream_send(c->stream, FRAME_CLOSED, text, strlen(text)) >= 0)
                 (void) frame_stream_flush(c->stream, FLUSH_TIMEOUT_USEC);
-        (void) sd_event_exit(c->event, EXIT_SUCCESS);
+        exit_loop(c);
+}
+
+static void finish(Client *c, int code, const char *reason) {
+        finish_error(c, code, K_NETWORK, reason);
+}
+
+static void finish_failed(Client *c, const KError *error, int r) {
+        finish_error(c, 0, kerror_is_set(error) ? error->code : K_INTERNAL,
+                        kerror_is_set(error) ? kerror_message(error) : strerror(abs(r)));
 }
 
 static void finish_closed(Client *c) {
@@ -309,7 +325,13 @@ static int upgrade_step(Client *c, KError *reterr) {
                                         n == 0 ? "" : ": it may have refused this node's certificate");
                 c->head_size += (size_t) n;
 
-                r = upgrade_check_response(c->head, c->head_size, SUBPROTOCOL, c->key, reterr);
+                r = upgrade_check_response(c->head, c->head_size, c->subprotocol, c->key, reterr);
+                if (r < 0 && !c->is_node && kerror_is_set(reterr) && reterr->code == K_ACCESS_DENIED) {
+                        kerror_done(reterr);
+                        return kerror_set(reterr, K_ACCESS_DENIED,
+                                        "The master at %s does not take the token.",
+                                        connector_authority(c->connector));
+                }
                 if (r < 0)
                         return r;
                 if (r > 0) {
@@ -331,7 +353,7 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
 
         r = upgrade_step(c, &error);
         if (r < 0)
-                finish(c, 0, kerror_is_set(&error) ? kerror_message(&error) : "Out of memory.");
+                finish_failed(c, &error, r);
         return 0;
 }
 
@@ -369,7 +391,7 @@ static int start_upgrade(Client *c, KError *reterr) {
         r = upgrade_key_new(&c->key);
         if (r < 0)
                 return r;
-        r = upgrade_request(connector_authority(c->connector), connector_path(c->connector), SUBPROTOCOL,
+        r = upgrade_request(connector_authority(c->connector), connector_path(c->connector), c->subprotocol,
                         c->key, c->headers, &c->request, reterr);
         if (r < 0)
                 return r;
@@ -390,20 +412,20 @@ static void on_connected(Connector *connector, const KError *error, void *userda
         int r;
 
         if (error) {
-                finish(c, 0, kerror_message(error));
+                finish_failed(c, error, 0);
                 return;
         }
         r = start_upgrade(c, &own);
         if (r < 0)
-                finish(c, 0, kerror_is_set(&own) ? kerror_message(&own) : "Out of memory.");
+                finish_failed(c, &own, r);
 }
 
 /* The daemon's side */
 
 static int configure(Client *c, const char *data, size_t size, KError *reterr) {
         _cleanup_free_ char *ca = NULL, *key = NULL, *certificate = NULL;
-        const char *url, *secret = NULL, *proxy = NULL, *no_proxy = NULL,
-                         *directory = getenv("CREDENTIALS_DIRECTORY");
+        const char *url, *secret = NULL, *proxy = NULL, *no_proxy = NULL, *given = NULL,
+                         *subprotocol = SUBPROTOCOL, *directory = getenv("CREDENTIALS_DIRECTORY");
         _cleanup_json_ json_object *o = NULL;
         json_object *headers = NULL;
         int r;
@@ -421,10 +443,18 @@ static int configure(Client *c, const char *data, size_t size, KError *reterr) {
         if (r >= 0)
                 r = json_find_string(o, "credentials", &directory, reterr);
         if (r >= 0)
+                r = json_find_string(o, "subprotocol", &subprotocol, reterr);
+        if (r >= 0)
+                r = json_find_string(o, "ca", &given, reterr);
+        if (r >= 0)
                 r = json_get_object(o, "headers", &headers, reterr);
         if (r < 0)
                 return r;
-        if (!directory)
+        c->is_node = !given;
+        c->subprotocol = strdup(subprotocol);
+        if (!c->subprotocol)
+                return -ENOMEM;
+        if (!directory && c->is_node)
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "There are no credentials.");
 
         if (secret) {
@@ -438,16 +468,18 @@ static int configure(Client *c, const char *data, size_t size, KError *reterr) {
         }
         c->headers = json_object_get(headers);
 
-        ca = strjoin(directory, "/ca");
-        key = strjoin(directory, "/key");
-        certificate = strjoin(directory, "/certificate");
-        if (!ca || !key || !certificate)
-                return -ENOMEM;
+        if (c->is_node) {
+                ca = strjoin(directory, "/ca");
+                key = strjoin(directory, "/key");
+                certificate = strjoin(directory, "/certificate");
+                if (!ca || !key || !certificate)
+                        return -ENOMEM;
+        }
         c->phase = "resolving";
         return connector_new(c->event,
                         &(ConnectorOptions){
                                         .url = url,
-                                        .ca_file = ca,
+                                        .ca_file = given ?: ca,
                                         .certificate_file = certificate,
                                         .key_file = key,
                                         .proxy = proxy,
@@ -465,7 +497,7 @@ static void on_config(Client *c, const char *data, size_t size) {
         set_deadline(c, CONNECT_TIMEOUT_USEC + UPGRADE_TIMEOUT_USEC);
         r = configure(c, data, size, &error);
         if (r < 0)
-                finish(c, 0, kerror_is_set(&error) ? kerror_message(&error) : strerror(-r));
+                finish_failed(c, &error, r);
         else
                 status(c, "resolving");
 }
@@ -520,7 +552,7 @@ static void on_end(FrameStream *stream, int r, void *userdata) {
         if (c->open && !c->closing && wslay_event_queue_close(c->ws, CODE_GOING_AWAY, NULL, 0) == 0)
                 (void) wslay_event_send(c->ws);
         c->finished = true;
-        (void) sd_event_exit(c->event, EXIT_SUCCESS);
+        exit_loop(c);
 }
 
 static void on_drained(FrameStream *stream, void *userdata) {
@@ -575,6 +607,10 @@ int client_new_consume(sd_event *event, int fd, Client **ret) {
         return 0;
 }
 
+void client_keep_loop(Client *c) {
+        c->keeps_loop = true;
+}
+
 Client *client_free(Client *c) {
         if (!c)
                 return NULL;
@@ -589,6 +625,7 @@ Client *client_free(Client *c) {
         erase_and_freep(&c->request);
         json_object_put(c->headers);
         free(c->key);
+        free(c->subprotocol);
         free(c->reason);
         sd_event_unref(c->event);
         free(c);

@@ -15,8 +15,8 @@
 
 typedef struct Fetch {
         sd_event *event;
-        const char *fingerprint;
-        char *pem;
+        const char *fingerprint; /* NULL: any */
+        char *pem, *found;
         KError error;
         int result;
 } Fetch;
@@ -31,7 +31,9 @@ static int take_ca(Fetch *f, Connector *c) {
                 return kerror_set_errno(&f->error, r,
                                 "The certificates of the master at %s cannot be read: %m.",
                                 connector_authority(c));
-        r = peer_find_authority(&chain, f->fingerprint, &authority);
+        r = f->fingerprint ? peer_find_authority(&chain, f->fingerprint, &authority) : 0;
+        if (!f->fingerprint)
+                authority = chain.certificates[chain.n - 1];
         if (r == -ENOENT) {
                 _cleanup_free_ char *theirs = NULL;
 
@@ -51,7 +53,8 @@ static int take_ca(Fetch *f, Connector *c) {
         if (r < 0)
                 return r;
 
-        return certificate_export_pem(authority, &f->pem);
+        r = certificate_fingerprint(authority, &f->found);
+        return r < 0 ? r : certificate_export_pem(authority, &f->pem);
 }
 
 static void on_done(Connector *c, const KError *error, void *userdata) {
@@ -68,14 +71,14 @@ static const char *environment(const char *name, const char *other) {
         return empty_to_null(getenv(name)) ?: empty_to_null(getenv(other));
 }
 
-int join_fetch_ca(const char *url, const char *fingerprint, char **ret_pem, KError *reterr) {
+static int fetch(
+                const char *url, const char *fingerprint, char **ret_pem, char **ret_found, KError *reterr) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(connector_freep) Connector *c = NULL;
         Fetch f = { .fingerprint = fingerprint };
         int r;
 
         assert(url);
-        assert(fingerprint);
         assert(ret_pem);
 
         r = sd_event_new(&event);
@@ -100,10 +103,25 @@ int join_fetch_ca(const char *url, const char *fingerprint, char **ret_pem, KErr
                 if (reterr)
                         kerror_move(reterr, &f.error);
                 kerror_done(&f.error);
+                free(f.found);
                 return f.result;
         }
         *ret_pem = f.pem;
+        if (ret_found)
+                *ret_found = f.found;
+        else
+                free(f.found);
         return 0;
+}
+
+int join_fetch_ca(const char *url, const char *fingerprint, char **ret_pem, KError *reterr) {
+        assert(fingerprint);
+
+        return fetch(url, fingerprint, ret_pem, NULL, reterr);
+}
+
+int join_show_ca(const char *url, char **ret_pem, char **ret_fingerprint, KError *reterr) {
+        return fetch(url, NULL, ret_pem, ret_fingerprint, reterr);
 }
 
 /* 1: both are there and fit. */

@@ -102,7 +102,7 @@ static int check_status(char *line, KError *reterr) {
         if (status == 101)
                 return 0;
 
-        return kerror_set(reterr, K_NETWORK,
+        return kerror_set(reterr, status == 401 || status == 403 ? K_ACCESS_DENIED : K_NETWORK,
                         "The master answered with HTTP status %u instead of opening the channel%s.", status,
                         status == 404   ? ": is this a master of another kind, or a proxy?"
                         : status == 401 ? ": this node's certificate did not reach it"

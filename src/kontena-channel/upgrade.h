@@ -15,6 +15,6 @@ int upgrade_request(const char *authority, const char *path, const char *subprot
                 json_object *headers, char **ret, KError *reterr);
 int upgrade_key_new(char **ret);
 
-/* Looks at what has come so far. 0: more is needed; otherwise the size of the head, which was found good. */
+/* Looks at what has come so far. K_ACCESS_DENIED: who asks was refused (401, 403). 0: more is needed; otherwise the size of the head, which was found good. */
 int upgrade_check_response(
                 const char *data, size_t size, const char *subprotocol, const char *key, KError *reterr);
