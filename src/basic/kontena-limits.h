@@ -137,6 +137,13 @@
 #define BUS_CALLS_MAX                        1024U    /* method calls that have no answer yet */
 #define BUS_CALLS_PER_PEER_MAX               64U
 
+/* D-Bus through HTTPS */
+#define BUS_GUESTS_MAX                       1024U
+#define BUS_GUESTS_PER_USER_MAX              32U
+#define BUS_GUEST_MESSAGE_SIZE_MAX           (4U * 1024U * 1024U) /* to the master */
+#define BUS_GUEST_QUEUE_MAX                  65536U /* messages that wait for who does not read */
+#define BUS_GUEST_STALLED_MAX_USEC           (30ULL * 1000000ULL) /* who reads nothing may have 256 waiting for that long */
+
 /* Configuration */
 #define CONF_FILE_SIZE_MAX                   (1024U * 1024U)
 #define CONF_FILES_MAX                       256U

@@ -9,7 +9,7 @@
 /* io.kontena.Master1 on the bus: methods of the Manager become operations, rows of the store objects. */
 typedef struct BusFace BusFace;
 
-/* Adds objects to m->bus and takes the name. */
+/* Adds objects to m->bus and takes the name; of a test's master that has no bus, neither. */
 int bus_face_new(Master *m, BusFace **ret, KError *reterr);
 BusFace *bus_face_free(BusFace *f);
 DEFINE_TRIVIAL_CLEANUP_FUNC(BusFace *, bus_face_free);

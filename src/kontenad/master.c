@@ -7,6 +7,7 @@
 #include "audit-verify.h"
 #include "authorities.h"
 #include "bus-face.h"
+#include "bus-tunnel.h"
 #include "ca.h"
 #include "data-copy.h"
 #include "deploy-image.h"
@@ -36,6 +37,7 @@ Master *master_free(Master *m) {
         if (!m)
                 return NULL;
 
+        m->bus_tunnels = bus_tunnels_free(m->bus_tunnels);
         rest_stop(m->rest);
         m->log_streams = log_streams_free(m->log_streams);
         m->data_copies = data_copies_free(m->data_copies);
@@ -224,6 +226,8 @@ int master_new(sd_event *event, Master **ret, KError *reterr) {
                 r = start_listener(m, reterr);
         if (r >= 0)
                 r = bus_face_new(m, &m->bus_face, reterr);
+        if (r >= 0)
+                r = bus_tunnels_new(m, bus_tunnel_token_access(), &m->bus_tunnels);
         if (r < 0)
                 return r;
         (void) malloc_trim(0);

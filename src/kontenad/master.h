@@ -26,6 +26,7 @@ typedef struct Master {
         struct JobRunner *job_runner;       /* starts jobs by their schedule */
         struct BusFace *bus_face;
         struct Rest *rest;
+        struct BusTunnels *bus_tunnels;
         struct LogStreams *log_streams;
         struct Streams *streams;
         struct CallerStream *caller_streams; /* of those, what callers hold */

@@ -14,7 +14,7 @@
 #include "store-internal.h"
 #include "string-util.h"
 
-#define WATCHES_MAX      8U
+#define WATCHES_MAX      16U
 #define CHANGES_PER_TURN 64U
 #define PROBE_USEC       (2U * USEC_PER_SEC)
 #define CACHE_KIB        "1024"

@@ -21,6 +21,7 @@ struct WebSocket {
         const WebSocketHandler *handler;
         void *userdata;
 
+        uint64_t patience;  /* for the answer to a ping */
         uint64_t ping_sent; /* counter in the last ping; 0: answered */
         uint64_t pings;
         size_t budget; /* bytes that may still be read in this turn */
@@ -129,7 +130,7 @@ static void cb_message(
                                 memcmp(arg->msg, &w->ping_sent, sizeof(w->ping_sent)) != 0)
                         break;
                 w->ping_sent = 0;
-                ping_schedule(w, CHANNEL_PING_USEC - CHANNEL_PONG_TIMEOUT_USEC);
+                ping_schedule(w, CHANNEL_PING_USEC - w->patience);
                 if (!w->closing && w->handler->pong)
                         w->handler->pong(w, w->userdata);
                 break;
@@ -212,8 +213,8 @@ static int on_ping(sd_event_source *source, uint64_t usec, void *userdata) {
         if (w->closing)
                 return 0;
         if (w->ping_sent != 0) {
-                set_outcome(w, 4030, "No answer to a ping within 5 s.");
-                websocket_close(w, 4030, "No answer to a ping within 5 s.");
+                set_outcome(w, 4030, "No answer to a ping in time.");
+                websocket_close(w, 4030, "No answer to a ping in time.");
                 finish(w, 4030, ""); /* who does not answer pings answers no close */
                 return 0;
         }
@@ -224,7 +225,7 @@ static int on_ping(sd_event_source *source, uint64_t usec, void *userdata) {
                 finish(w, 1006, "The connection broke.");
                 return 0;
         }
-        ping_schedule(w, CHANNEL_PONG_TIMEOUT_USEC);
+        ping_schedule(w, w->patience);
         update(w);
         return 0;
 }
@@ -266,6 +267,7 @@ int websocket_new(sd_event *event, const WebSocketTransport *transport, WebSocke
                 return r;
         }
 
+        w->patience = CHANNEL_PONG_TIMEOUT_USEC;
         w->transport = *transport;
         *ret = TAKE_PTR(w);
         return 0;
@@ -295,6 +297,12 @@ int websocket_start(WebSocket *w, const WebSocketHandler *handler, void *userdat
         ping_schedule(w, CHANNEL_PING_USEC);
         update(w);
         return 0;
+}
+
+void websocket_set_patience(WebSocket *w, uint64_t usec) {
+        assert(usec < CHANNEL_PING_USEC);
+
+        w->patience = usec;
 }
 
 static int send_message(WebSocket *w, uint8_t opcode, const uint8_t *data, size_t size) {

@@ -38,6 +38,9 @@ void websocket_io(WebSocket *w, bool in, bool out);
 /* Nothing is read before this. */
 int websocket_start(WebSocket *w, const WebSocketHandler *handler, void *userdata);
 
+/* How long the answer to a ping may take, less than CHANNEL_PING_USEC; default CHANNEL_PONG_TIMEOUT_USEC. */
+void websocket_set_patience(WebSocket *w, uint64_t usec);
+
 /* -ENOBUFS: more than CHANNEL_QUEUE_BYTES_MAX wait; -EPIPE: it is closing. */
 int websocket_send_text(WebSocket *w, const char *text, size_t size);
 int websocket_send_binary(WebSocket *w, const void *head, size_t head_size, const void *data, size_t size);
