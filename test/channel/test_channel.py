@@ -249,7 +249,7 @@ class Refusals(Base):
     def test_wrong_authority(self):
         other = self.new_server("other")
         node = Node(f"{self.directory}/node-other", other)
-        self.assert_fails(rf"another authority \(fingerprint {self.server.fingerprint}\), not the one of the join token "
+        self.assert_fails(rf"another authority \(fingerprint {self.server.fingerprint}\), not of the one that this machine trusts "
                           rf"\({other.fingerprint}\)", "tls", node=node)
         other.stop()
 
