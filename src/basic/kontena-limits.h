@@ -142,75 +142,76 @@
 #define BUS_GUESTS_PER_USER_MAX              32U
 #define BUS_GUEST_MESSAGE_SIZE_MAX           (4U * 1024U * 1024U) /* to the master */
 #define BUS_GUEST_QUEUE_MAX                  65536U /* messages that wait for who does not read */
-#define BUS_GUEST_STALLED_MAX_USEC           (30ULL * 1000000ULL) /* who reads nothing may have 256 waiting for that long */
+#define BUS_GUEST_STALLED_MAX_USEC                                                                          \
+        (30ULL * 1000000ULL) /* who reads nothing may have 256 waiting for that long */
 
 /* Configuration */
-#define CONF_FILE_SIZE_MAX                   (1024U * 1024U)
-#define CONF_FILES_MAX                       256U
+#define CONF_FILE_SIZE_MAX             (1024U * 1024U)
+#define CONF_FILES_MAX                 256U
 
 /* Users, tokens, logins */
-#define USERS_MAX                            10000U
-#define EMAIL_LENGTH_MAX                     254U
-#define UIDS_PER_USER_MAX                    64U
-#define TOKENS_PER_USER_MAX                  1000U
-#define TOKEN_LENGTH_MAX                     256U /* longer ones are nobody's */
-#define TOKEN_REFRESHED_SEC                  7200U
-#define TOKEN_REFRESH_USEC                   (30ULL * 24ULL * 3600ULL * 1000000ULL) /* from when a refresh token was made */
-#define CODE_LIFETIME_USEC                   (24ULL * 3600ULL * 1000000ULL)
-#define LOGIN_CODE_LIFETIME_USEC             (600ULL * 1000000ULL) /* given to who has logged in at the provider */
-#define INVITE_LIFETIME_USEC                 (7ULL * 24ULL * 3600ULL * 1000000ULL)
-#define LOGIN_STATE_LIFETIME_USEC            (3600ULL * 1000000ULL)
-#define LOGIN_STATES_MAX                     4096U
-#define LOGINS_RUNNING_MAX                   32U            /* that wait for the provider */
-#define LOGIN_ANSWER_MAX                     (256U * 1024U) /* bytes of the provider's answer */
-#define LOGIN_TIMEOUT_USEC                   (20ULL * 1000000ULL)
-#define WRONG_CODES_BURST                    100U /* then this many a second, whoever sends them: codes have 48 bits */
-#define WRONG_CODES_PER_SECOND               10U
-#define CONFIG_KEYS_MAX                      256U
-#define CONFIG_KEY_LENGTH_MAX                128U
-#define CONFIG_VALUE_SIZE_MAX                16384U
+#define USERS_MAX                      10000U
+#define EMAIL_LENGTH_MAX               254U
+#define UIDS_PER_USER_MAX              64U
+#define TOKENS_PER_USER_MAX            1000U
+#define TOKEN_LENGTH_MAX               256U /* longer ones are nobody's */
+#define TOKEN_REFRESHED_SEC            7200U
+#define TOKEN_REFRESH_USEC             (30ULL * 24ULL * 3600ULL * 1000000ULL) /* from when a refresh token was made */
+#define CODE_LIFETIME_USEC             (24ULL * 3600ULL * 1000000ULL)
+#define LOGIN_CODE_LIFETIME_USEC       (600ULL * 1000000ULL) /* given to who has logged in at the provider */
+#define INVITE_LIFETIME_USEC           (7ULL * 24ULL * 3600ULL * 1000000ULL)
+#define LOGIN_STATE_LIFETIME_USEC      (3600ULL * 1000000ULL)
+#define LOGIN_STATES_MAX               4096U
+#define LOGINS_RUNNING_MAX             32U            /* that wait for the provider */
+#define LOGIN_ANSWER_MAX               (256U * 1024U) /* bytes of the provider's answer */
+#define LOGIN_TIMEOUT_USEC             (20ULL * 1000000ULL)
+#define WRONG_CODES_BURST              100U /* then this many a second, whoever sends them: codes have 48 bits */
+#define WRONG_CODES_PER_SECOND         10U
+#define CONFIG_KEYS_MAX                256U
+#define CONFIG_KEY_LENGTH_MAX          128U
+#define CONFIG_VALUE_SIZE_MAX          16384U
 
 /* Audit */
-#define AUDIT_KEPT                           100000U
-#define AUDIT_LIST_MAX                       500U   /* rows in one answer */
-#define AUDIT_BREAKS_MAX                     100U   /* that are told of */
-#define AUDIT_PARAMETERS_MAX                 16384U /* bytes; of longer ones the simple values */
-#define AUDIT_RECORD_SIZE_MAX                (4U * 1024U * 1024U)
-#define AUDIT_ANCHORS_MAX                    256U
+#define AUDIT_KEPT                     100000U
+#define AUDIT_LIST_MAX                 500U   /* rows in one answer */
+#define AUDIT_BREAKS_MAX               100U   /* that are told of */
+#define AUDIT_PARAMETERS_MAX           16384U /* bytes; of longer ones the simple values */
+#define AUDIT_RECORD_SIZE_MAX          (4U * 1024U * 1024U)
+#define AUDIT_ANCHORS_MAX              256U
 
 /* Network */
-#define RTNL_LIST_MAX                        65536U /* links, addresses, routes, neighbours of the machine */
-#define BLOCKS_PER_NODE_MAX                  128U   /* address blocks */
-#define DNS_NAMES_MAX                        32768U
-#define DNS_RECORDS_MAX                      131072U /* pairs of name and address */
-#define REPORT_ADDRESSES_MAX                 256U
-#define REPORT_ROUTES_MAX                    1024U
-#define NETWORK_INSTANCES_MAX                4096U
-#define CONNTRACK_FORGET_MAX                 16384U /* flows forgotten when a UDP port changes */
-#define NETWORK_PORTS_MAX                    4096U  /* published on one node */
+#define RTNL_LIST_MAX                  65536U /* links, addresses, routes, neighbours of the machine */
+#define BLOCKS_PER_NODE_MAX            128U   /* address blocks */
+#define DNS_NAMES_MAX                  32768U
+#define DNS_RECORDS_MAX                131072U /* pairs of name and address */
+#define REPORT_ADDRESSES_MAX           256U
+#define REPORT_ROUTES_MAX              1024U
+#define NETWORK_INSTANCES_MAX          4096U
+#define CONNTRACK_FORGET_MAX           16384U /* flows forgotten when a UDP port changes */
+#define NETWORK_PORTS_MAX              4096U  /* published on one node */
 
 /* Node daemon */
-#define NODE_INSTANCES_MAX                   4096U
-#define NODE_EVENTS_QUEUED_MAX               1000U /* while the master is away */
-#define HEALTH_ANSWER_MAX                    4096U /* bytes of an HTTP answer that a check reads */
-#define NOTIFY_MESSAGE_MAX                   4096U /* bytes of one datagram; longer ones are not read */
-#define NOTIFY_STATUS_MAX                    128U  /* bytes of STATUS= that are shown */
-#define NOTIFY_MESSAGES_PER_SECOND_MAX       50U   /* of one container */
-#define NOTIFY_FLUSH_MAX                     1024U /* datagrams that are thrown away at once */
-#define PROCESSES_SHOWN_MAX                  1024U /* of one instance */
-#define PROCESS_COMMAND_MAX                  1024U /* bytes of one command line that are shown */
-#define CGROUPS_READ_MAX                     1024U /* of one instance: a container may make its own */
+#define NODE_INSTANCES_MAX             4096U
+#define NODE_EVENTS_QUEUED_MAX         1000U /* while the master is away */
+#define HEALTH_ANSWER_MAX              4096U /* bytes of an HTTP answer that a check reads */
+#define NOTIFY_MESSAGE_MAX             4096U /* bytes of one datagram; longer ones are not read */
+#define NOTIFY_STATUS_MAX              128U  /* bytes of STATUS= that are shown */
+#define NOTIFY_MESSAGES_PER_SECOND_MAX 50U   /* of one container */
+#define NOTIFY_FLUSH_MAX               1024U /* datagrams that are thrown away at once */
+#define PROCESSES_SHOWN_MAX            1024U /* of one instance */
+#define PROCESS_COMMAND_MAX            1024U /* bytes of one command line that are shown */
+#define CGROUPS_READ_MAX               1024U /* of one instance: a container may make its own */
 
-#define AUTHORITIES_SIZE_MAX                 (64U * 1024U) /* of ca.pem */
+#define AUTHORITIES_SIZE_MAX           (64U * 1024U) /* of ca.pem */
 
 /* Volumes */
-#define VOLUMES_PER_GRID_MAX                 4096U
-#define VOLUME_SNAPSHOTS_MAX                 64U                  /* of one volume on one node */
-#define VOLUME_NAME_ON_NODE_MAX              210U                 /* STACK.SERVICE.VOLUME-N */
-#define VOLUME_MEASURE_MAX_USEC              (60ULL * 1000000ULL) /* counting its bytes where no quota does */
+#define VOLUMES_PER_GRID_MAX           4096U
+#define VOLUME_SNAPSHOTS_MAX           64U                  /* of one volume on one node */
+#define VOLUME_NAME_ON_NODE_MAX        210U                 /* STACK.SERVICE.VOLUME-N */
+#define VOLUME_MEASURE_MAX_USEC        (60ULL * 1000000ULL) /* counting its bytes where no quota does */
 
 /* Archives: "cp", exports and imports of volumes */
-#define TAR_ENTRIES_MAX                      16777216U
-#define TAR_ATTRIBUTES_MAX                   (64U * 1024U * 1024U) /* of an archive's directories together */
-#define ARCHIVE_DESCRIPTORS_MAX              (1U + LIST_ENTRIES_MAX) /* a root and its volumes */
-#define ARCHIVE_FRAME_MAX                    (1024U * 1024U)
+#define TAR_ENTRIES_MAX                16777216U
+#define TAR_ATTRIBUTES_MAX             (64U * 1024U * 1024U)   /* of an archive's directories together */
+#define ARCHIVE_DESCRIPTORS_MAX        (1U + LIST_ENTRIES_MAX) /* a root and its volumes */
+#define ARCHIVE_FRAME_MAX              (1024U * 1024U)
