@@ -268,6 +268,11 @@ static const sd_bus_vtable manager_vtable[] = {
                         bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("UnsetConfig", SD_BUS_ARGS("s", key), SD_BUS_NO_RESULT, bus_method_operation,
                         SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("BeginLogin",
+                        SD_BUS_ARGS("s", redirect_uri, "s", invite_code, "u", expires_in),
+                        SD_BUS_RESULT("s", location), bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("FinishLogin", SD_BUS_ARGS("s", code, "s", state),
+                        SD_BUS_RESULT("s", location), bus_method_operation, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_SIGNAL_WITH_ARGS("StreamData", SD_BUS_ARGS("s", stream, "u", channel, "ay", data), 0),
         SD_BUS_SIGNAL_WITH_ARGS(
                         "StreamEnded", SD_BUS_ARGS("s", stream, "i", status, "s", error, "s", message), 0),

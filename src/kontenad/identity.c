@@ -241,6 +241,34 @@ int identity_exchange_code(
         return exchange(m, old, old->expires_at, ret, ret_user, reterr);
 }
 
+int identity_find_invited(Master *m, const char *code, UserRow **ret, KError *reterr) {
+        _cleanup_(user_row_freep) UserRow *row = NULL;
+        uint8_t hash[TOKEN_HASH_SIZE];
+        int r;
+
+        r = check_credit(m->identity, reterr);
+        if (r < 0)
+                return r;
+        if (isempty(code) || strlen(code) > TOKEN_LENGTH_MAX)
+                r = -ENOENT;
+        else {
+                keyring_hash_token(m->keyring, code, hash);
+                r = store_find_user_by_invite(m->store, hash, &row);
+        }
+        if (r >= 0 && (!keyring_hash_equal(hash, row->invite_hash) ||
+                                      row->invite_expires_at <= now_realtime()))
+                r = -ENOENT;
+        if (r == -ENOENT) {
+                take_credit(m->identity);
+                return kerror_set(reterr, K_ACCESS_DENIED, "Invalid invite code");
+        }
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(row);
+        return 0;
+}
+
 int identity_refresh(Master *m, const char *refresh, IssuedToken *ret, UserRow **ret_user, KError *reterr) {
         _cleanup_(token_row_freep) TokenRow *old = NULL;
         uint8_t hash[TOKEN_HASH_SIZE];

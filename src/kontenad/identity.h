@@ -58,6 +58,9 @@ int identity_exchange_code(
                 Master *m, const char *code, IssuedToken *ret, UserRow **ret_user, KError *reterr);
 int identity_refresh(Master *m, const char *refresh, IssuedToken *ret, UserRow **ret_user, KError *reterr);
 
+/* Whom a code invites. K_ACCESS_DENIED; K_LIMIT_EXCEEDED as above. */
+int identity_find_invited(Master *m, const char *code, UserRow **ret, KError *reterr);
+
 /* -ENOENT. One that has expired is found until its time to be refreshed is over. */
 int identity_find_bearer(Master *m, const char *bearer, TokenRow **ret);
 bool token_is_expired(const TokenRow *row);

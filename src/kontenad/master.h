@@ -33,6 +33,7 @@ typedef struct Master {
         struct OperationCall *calls;         /* that wait for polkit or a node */
         struct AuditVerify *audit_verify;    /* that is under way */
         struct Identity *identity;           /* users, their tokens and codes */
+        unsigned n_logins;                   /* that wait for the provider */
 } Master;
 
 /* Reads the configuration, opens the store, makes all parts, listens and joins the bus, in that order. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "identity.h"
+#include "json-util.h"
 #include "operation.h"
 #include "string-util.h"
 
@@ -49,4 +50,17 @@ int call_user(OperationCall *c, const char *key, UserRow **ret, KError *reterr) 
         if (r == -ENOENT || r == -EINVAL)
                 return kerror_set(reterr, K_NO_SUCH_USER, "No user '%s'.", text);
         return r;
+}
+
+int call_becomes(OperationCall *c, const UserRow *user) {
+        int r;
+
+        if (!c->caller->user) {
+                r = free_and_strdup(&c->caller->user, user->email);
+                if (r >= 0)
+                        r = free_and_strdup(&c->caller->name, user->email);
+                if (r < 0)
+                        return r;
+        }
+        return json_add_string(c->parameters, "user", user->email);
 }

@@ -149,19 +149,12 @@ static int token_create(OperationCall *c, json_object **ret, KError *reterr) {
         return r < 0 ? r : render_token(c->master, t.row, user, &t, ret);
 }
 
-/* Who it was that came with a code is known only now. */
 static int render_login(OperationCall *c, const IssuedToken *t, const UserRow *user, json_object **ret) {
-        int r = 0;
+        int r;
 
-        if (!c->caller->user) {
-                r = free_and_strdup(&c->caller->user, user->email);
-                if (r >= 0)
-                        r = free_and_strdup(&c->caller->name, user->email);
-        }
+        r = call_becomes(c, user);
         if (r >= 0)
                 r = json_add_string(c->parameters, "id", t->row->id);
-        if (r >= 0)
-                r = json_add_string(c->parameters, "user", user->email);
         return r < 0 ? r : render_token(c->master, t->row, user, t, ret);
 }
 

@@ -42,6 +42,7 @@ static const struct {
         { token_operations, &n_token_operations },
         { member_operations, &n_member_operations },
         { config_operations, &n_config_operations },
+        { login_operations, &n_login_operations },
         { admin_code_operations, &n_admin_code_operations },
 };
 
@@ -113,6 +114,7 @@ static OperationCall *call_free(OperationCall *c) {
                 DL_DELETE(c->master->calls, c);
         clear_rows(c);
         calendar_query_free(c->calendar);
+        login_attempt_free(c->login);
         kerror_done(&c->missing);
         json_object_put(c->parameters);
         caller_unref(c->caller);
@@ -378,7 +380,7 @@ static int look_up(OperationCall *c, KError *reterr) {
 /* Steps 4 to 6: perform, audit, answer. */
 
 static const char *const secret_results[] = { "value", "access_token", "refresh_token", "code",
-        "invite_code" };
+        "invite_code", "location" };
 
 static void answer(OperationCall *c, json_object *result, const KError *error) {
         uint64_t took = now_monotonic() - c->started;

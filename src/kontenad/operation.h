@@ -79,8 +79,9 @@ struct OperationCall {
         json_object *parameters;
         bool interactive;
         bool prepared;
-        struct CalendarQuery *calendar; /* that prepare waits for */
-        bool sees_values;               /* with OPERATION_VALUES: the caller may change what is shown */
+        struct CalendarQuery *calendar; /* that prepare waits for; likewise: */
+        struct LoginAttempt *login;
+        bool sees_values; /* with OPERATION_VALUES: the caller may change what is shown */
 
         /* Looked up as the flags say, fresh at the time of perform */
         GridRow *grid;
@@ -119,10 +120,16 @@ void operation_call_finish(OperationCall *call, json_object *result, const KErro
 #define OPERATION_DECLARE(name)                                                                             \
         extern const Operation name##_operations[];                                                         \
         extern const size_t n_##name##_operations
+/* Of op-login.c, for who frees a call. */
+typedef struct LoginAttempt LoginAttempt;
+LoginAttempt *login_attempt_free(LoginAttempt *a);
+
 /* Parts that many operations share. */
 int call_string(OperationCall *c, const char *key, const char **ret, KError *reterr); /* "" when missing */
 /* With a parameter as operation->own: whom it names, otherwise whom the caller speaks for. K_NO_SUCH_USER. */
 int call_user(OperationCall *c, const char *key, UserRow **ret, KError *reterr);
+/* Who it was that came with a code is known only now: for the audit. */
+int call_becomes(OperationCall *c, const UserRow *user);
 /* Whether the caller may do all that its face leaves to it: polkit has agreed, it is the master itself, or a master_admin. */
 bool call_is_admin(const OperationCall *c);
 bool call_has_role(const OperationCall *c, const char *role);     /* master_admin has all */
@@ -155,4 +162,5 @@ OPERATION_DECLARE(user);
 OPERATION_DECLARE(token);
 OPERATION_DECLARE(member);
 OPERATION_DECLARE(config);
+OPERATION_DECLARE(login);
 OPERATION_DECLARE(admin_code);

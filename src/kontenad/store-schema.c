@@ -358,6 +358,7 @@ static const char *const steps[] = {
         "  state_hash BLOB NOT NULL UNIQUE CHECK (length(state_hash) = 32),"
         "  user_id TEXT REFERENCES users (id) ON DELETE CASCADE,"
         "  redirect_uri TEXT NOT NULL,"
+        "  invited INTEGER NOT NULL CHECK (invited IN (0, 1)),"
         "  lifetime INTEGER NOT NULL,"
         "  verifier BLOB,"
         "  created_at INTEGER NOT NULL,"

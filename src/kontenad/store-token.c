@@ -98,6 +98,7 @@ static const Column login_state_columns[] = {
         COLUMN(LoginStateRow, state_hash, COLUMN_HASH),
         COLUMN(LoginStateRow, user_id, COLUMN_TEXT),
         COLUMN(LoginStateRow, redirect_uri, COLUMN_TEXT),
+        COLUMN(LoginStateRow, invited, COLUMN_BOOL),
         COLUMN(LoginStateRow, lifetime, COLUMN_U64),
         { .name = "verifier",
                         .type = COLUMN_BLOB,

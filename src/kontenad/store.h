@@ -322,6 +322,7 @@ typedef struct LoginStateRow {
         uint8_t state_hash[32];
         char *user_id; /* NULL: whom the provider names */
         char *redirect_uri;
+        bool invited;      /* user_id by an invitation */
         uint64_t lifetime; /* seconds, of the token to come; 0: for ever */
         void *verifier;    /* of PKCE, sealed; NULL: without */
         size_t verifier_size;
