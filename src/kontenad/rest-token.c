@@ -5,7 +5,7 @@
 #include "file-util.h"
 #include "identity.h"
 #include "json-util.h"
-#include "master-config.h"
+#include "login.h"
 #include "parse-util.h"
 #include "rest-form.h"
 #include "rest-internal.h"
@@ -273,19 +273,10 @@ static int create_token(RestCall *c, bool code) {
         return r < 0 ? r : rest_call(c, "token.create", TAKE_PTR(params), on_created);
 }
 
-/* As far as it must be to log anybody in. */
 static bool provider_is_configured(Master *m) {
-        static const char *const keys[] = { "oauth2.client_id", "oauth2.client_secret",
-                "oauth2.authorize_endpoint", "oauth2.token_endpoint", "oauth2.userinfo_endpoint",
-                "server.root_url" };
+        _cleanup_(login_config_done) LoginConfig config = {};
 
-        FOREACH_ARRAY(key, keys, ELEMENTSOF(keys)) {
-                _cleanup_erase_ char *value = NULL;
-
-                if (master_config_get(m, *key, &value) < 0 || strspn(value, " ") == strlen(value))
-                        return false;
-        }
-        return true;
+        return login_config_load(m, &config, NULL) >= 0;
 }
 
 static void on_invited(RestCall *c, json_object *result, const KError *error) {

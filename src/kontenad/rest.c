@@ -26,11 +26,12 @@ static const struct {
         const size_t *n;
 } tables[] = {
         { root_routes, &n_root_routes }, { grid_routes, &n_grid_routes }, { user_routes, &n_user_routes },
-        { token_routes, &n_token_routes }, { config_routes, &n_config_routes },
-        { event_routes, &n_event_routes }, { audit_routes, &n_audit_routes },
-        { service_routes, &n_service_routes }, { instance_routes, &n_instance_routes },
-        { node_routes, &n_node_routes }, { container_routes, &n_container_routes },
-        { log_routes, &n_log_routes }, { exec_routes, &n_exec_routes }, { volume_routes, &n_volume_routes },
+        { token_routes, &n_token_routes }, { login_routes, &n_login_routes },
+        { config_routes, &n_config_routes }, { event_routes, &n_event_routes },
+        { audit_routes, &n_audit_routes }, { service_routes, &n_service_routes },
+        { instance_routes, &n_instance_routes }, { node_routes, &n_node_routes },
+        { container_routes, &n_container_routes }, { log_routes, &n_log_routes },
+        { exec_routes, &n_exec_routes }, { volume_routes, &n_volume_routes },
         { secret_routes, &n_secret_routes }, { registry_routes, &n_registry_routes },
         { later_routes, &n_later_routes }, /* last: what others have is theirs */
 };

@@ -175,6 +175,7 @@ REST_DECLARE(registry);
 REST_DECLARE(grid);
 REST_DECLARE(user);
 REST_DECLARE(token);
+REST_DECLARE(login);
 REST_DECLARE(config);
 REST_DECLARE(event);
 REST_DECLARE(audit);

@@ -70,7 +70,7 @@ def test_all_that_is_described_is_there(master: RestMaster, api: dict) -> None:
 
 def test_the_reference_paths_of_this_part_are_described(api: dict) -> None:
     wanted = """GET / | GET /v1/ping | GET /code | POST /v1/auth | POST /oauth2/token | POST /oauth2/authorize | GET /oauth2/tokens | GET /oauth2/tokens/x
-        | DELETE /oauth2/tokens/x | GET /v1/user | GET /v1/users | DELETE /v1/users/x | POST /v1/users/x/roles
+        | DELETE /oauth2/tokens/x | GET /authenticate | GET /cb | GET /v1/user | GET /v1/users | DELETE /v1/users/x | POST /v1/users/x/roles
         | DELETE /v1/users/x/roles/x | GET /v1/config | PATCH /v1/config | PUT /v1/config | DELETE /v1/config | GET /v1/config/x | DELETE /v1/config/x
         | GET /v1/grids | POST /v1/grids | GET /v1/grids/x | PUT /v1/grids/x | DELETE /v1/grids/x | GET /v1/grids/x/users | POST /v1/grids/x/users
         | DELETE /v1/grids/x/users/x | GET /v1/grids/x/audit_log | GET /v1/audit_logs | GET /v1/grids/x/event_logs | GET /v1/stacks/x/x/event_logs
