@@ -58,7 +58,7 @@ static int run(void) {
                 return r;
 
         (void) sd_notify(0, "READY=1");
-        r = event_loop(event);
+        r = event_loop(event, NULL);
         (void) sd_notify(0, "STOPPING=1");
         if (r < 0)
                 return log_error_errno(r, "The event loop failed: %m");

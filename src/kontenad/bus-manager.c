@@ -46,6 +46,17 @@ static int property_get_read_only(sd_bus *bus, const char *path, const char *int
         return sd_bus_message_append(reply, "s", strempty(store_read_only_reason(f->master->store)));
 }
 
+/* How long who calls may have to wait: for who watches the master. */
+static int property_get_turns(sd_bus *bus, const char *path, const char *interface, const char *property,
+                sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        const EventTurns *t = &((BusLink *) userdata)->face->master->turns;
+
+        return sd_bus_message_append(reply, "t",
+                        streq(property, "LongestTurnUSec")      ? t->longest_usec
+                        : streq(property, "LongestTurnCPUUSec") ? t->longest_cpu_usec
+                                                                : t->n_slow);
+}
+
 static const sd_bus_vtable manager_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD_WITH_ARGS("CreateGrid", SD_BUS_ARGS("s", name, "a{sv}", settings),
@@ -284,6 +295,9 @@ static const sd_bus_vtable manager_vtable[] = {
                         SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("ReadOnlyReason", "s", property_get_read_only, 0,
                         SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("LongestTurnUSec", "t", property_get_turns, 0, 0),
+        SD_BUS_PROPERTY("LongestTurnCPUUSec", "t", property_get_turns, 0, 0),
+        SD_BUS_PROPERTY("SlowTurns", "t", property_get_turns, 0, 0),
         SD_BUS_VTABLE_END,
 };
 

@@ -76,7 +76,8 @@ typedef struct Route {
 } Route;
 
 struct Listener {
-        sd_event *event;
+        sd_event *event, *crowd; /* crowd: nested, for who comes and for those who stay */
+        sd_event_source *crowd_io;
         sd_event_source *accept_io, *plain_io, *io, *timer, *sweep;
         struct MHD_Daemon *daemon;
         Ca *ca;

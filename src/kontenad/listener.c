@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "event-util.h"
 #include "file-util.h"
 #include "kontena-limits.h"
 #include "listener-internal.h"
@@ -332,6 +333,11 @@ int listener_new(sd_event *event, Ca *ca, const ListenerConfig *config, Listener
         if (r < 0)
                 return r;
 
+        r = event_nest(event, &l->crowd, &l->crowd_io);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_description(l->crowd_io, "listener-crowd");
+
         /* Room for more than we let in: one that ended may not yet be cleaned up. */
         l->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_UPGRADE |
                                                      MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
@@ -385,6 +391,8 @@ Listener *listener_free(Listener *l) {
                         peer_end(p, true);
                 MHD_stop_daemon(l->daemon);
         }
+        sd_event_source_disable_unref(l->crowd_io);
+        sd_event_unref(l->crowd);
         sd_event_source_disable_unref(l->io);
         sd_event_source_disable_unref(l->timer);
         sd_event_source_disable_unref(l->sweep);

@@ -262,5 +262,5 @@ int master_reload(Master *m, KError *reterr) {
 }
 
 int master_loop(Master *m) {
-        return event_loop(m->event);
+        return event_loop(m->event, &m->turns);
 }

@@ -4,12 +4,14 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "event-util.h"
 #include "kerror.h"
 #include "macro.h"
 
 /* The parts of the running master, so that each finds the others. Owned by master.c; parts never free each other. */
 typedef struct Master {
         sd_event *event;
+        EventTurns turns; /* of its loop */
         sd_bus *bus;
         struct Config *config;
         struct Store *store;

@@ -50,6 +50,11 @@ void peer_set_state(Peer *p, PeerState state) {
                 listener_update(p->listener);
         }
         p->state = state;
+
+        /* Nodes, and handshakes of whoever it is, together are one of those whom the loop serves in turn: when a thousand nodes come back at
+         * once, who asks something does not wait for all of them. */
+        if (p->tls && tls_move(p->tls, state == PEER_HTTP ? p->listener->event : p->listener->crowd) < 0)
+                log_debug("Connection from %s is served out of its turn.", p->address);
 }
 
 static void pair_close(Peer *p) {
@@ -318,7 +323,10 @@ int peer_new_consume(Listener *l, int fd, bool plain, const PeerAddress *address
         address_to_string(address, p->address);
         r = tls_new_consume(l->event, TAKE_FD(owned), plain ? NULL : l->credentials, l->priority,
                         &pump_handler, p, &p->tls);
+        if (r >= 0)
+                r = tls_move(p->tls, l->crowd);
         if (r < 0) {
+                p->tls = tls_free(p->tls, false);
                 peer_unref(p);
                 return r;
         }

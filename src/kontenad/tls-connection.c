@@ -103,6 +103,24 @@ static int session_new(TlsConnection *c, int fd, gnutls_certificate_credentials_
         return 0;
 }
 
+int tls_move(TlsConnection *c, sd_event *event) {
+        sd_event_source *io;
+        uint32_t events;
+        int r;
+
+        if (sd_event_source_get_event(c->io) == event)
+                return 0;
+        r = sd_event_source_get_io_events(c->io, &events);
+        if (r >= 0)
+                r = sd_event_add_io(event, &io, c->fd, events, on_io, c);
+        if (r < 0)
+                return r;
+
+        sd_event_source_disable_unref(c->io);
+        c->io = io;
+        return 0;
+}
+
 int tls_new_consume(sd_event *event, int fd, gnutls_certificate_credentials_t credentials,
                 gnutls_priority_t priority, const TlsHandler *handler, void *userdata, TlsConnection **ret) {
         TlsConnection *c;

@@ -22,6 +22,8 @@ int tls_new_consume(sd_event *event, int fd, gnutls_certificate_credentials_t cr
 /* goodbye: what was given to tls_send() is followed by an orderly end. Never waits. */
 TlsConnection *tls_free(TlsConnection *c, bool goodbye);
 
+/* Another loop tells of the socket: one that is nested in the first. */
+int tls_move(TlsConnection *c, sd_event *event);
 void tls_set_handler(TlsConnection *c, const TlsHandler *handler, void *userdata);
 void *tls_userdata(TlsConnection *c);   /* for the certificate callback: gnutls_session_get_ptr() is c */
 unsigned tls_version(TlsConnection *c); /* 12, 13; 0: none */
