@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <systemd/sd-bus.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "file-util.h"
 #include "macro.h"
 #include "parse-util.h"
 
 /* How long the master takes to answer, for ./lab bench --load: load-api GRID SERVICE MILLISECONDS. Calls ListServices and GetService in
- * turn, 10 ms apart, for so long, and prints microseconds as JSON. Where the master is away, calls that fail are counted. */
+ * turn, 10 ms apart, for so long, or with 0 until the standard input ends, and prints microseconds as JSON. Where the master is away,
+ * calls that fail are counted. */
 
 #define CALLS_MAX  100000U
 #define PAUSE_USEC 10000
@@ -55,6 +58,12 @@ static void call(sd_bus *bus, Times *t, const char *method, const char *grid, co
                 t->usec[t->n++] = now_monotonic() - begin;
 }
 
+static bool goes_on(uint64_t end) {
+        struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+
+        return end > 0 ? now_monotonic() < end : poll(&p, 1, 0) == 0;
+}
+
 int main(int argc, char *argv[]) {
         static Times list, get;
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
@@ -69,8 +78,8 @@ int main(int argc, char *argv[]) {
                 return EXIT_FAILURE;
         }
 
-        end = now_monotonic() + msec * USEC_PER_MSEC;
-        while (now_monotonic() < end) {
+        end = msec > 0 ? now_monotonic() + msec * USEC_PER_MSEC : 0;
+        while (goes_on(end)) {
                 call(bus, &list, "ListServices", argv[1], NULL);
                 call(bus, &get, "GetService", argv[1], argv[2]);
                 (void) nanosleep(&(struct timespec){ .tv_nsec = PAUSE_USEC * 1000 }, NULL);
