@@ -65,7 +65,7 @@ int ephemeral_remove_stale(Master *m, const GridRow *grid, uint64_t now) {
         assert(m);
         assert(grid);
 
-        r = store_list_nodes(m->store, grid->id, &nodes);
+        r = store_list_nodes_away(m->store, grid->id, &nodes);
         if (r < 0)
                 return r;
 

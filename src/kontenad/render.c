@@ -48,11 +48,11 @@ const char *spec_string(json_object *spec, const char *key, const char *fallback
 }
 
 char *node_name(Master *m, const char *node_id) {
-        _cleanup_(node_row_freep) NodeRow *n = NULL;
+        char *name;
 
-        if (!node_id || store_get_node(m->store, node_id, &n) < 0)
+        if (!node_id || store_get_node_name(m->store, node_id, &name) < 0)
                 return strdup("");
-        return TAKE_PTR(n->name);
+        return name;
 }
 
 int render_overlay_address(const GridRow *g, const NodeRow *n, char **ret) {

@@ -90,6 +90,11 @@ int store_list_instances_of_service(Store *s, const char *service_id, InstanceRo
                         service_id);
 }
 
+int store_list_instances_nowhere(Store *s, const char *grid_id, InstanceRowList *ret) {
+        return STORE_LIST(s, &instance_table, ret, "WHERE node_id IS NULL AND grid_id = ? ORDER BY id", "s",
+                        grid_id);
+}
+
 int store_list_instances_of_node(Store *s, const char *node_id, InstanceRowList *ret) {
         return STORE_LIST(s, &instance_table, ret, "WHERE node_id = ? ORDER BY service_id, number", "s",
                         node_id);

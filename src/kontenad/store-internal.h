@@ -68,6 +68,8 @@ int store_select(Store *s, const Table *t, void ***ret, size_t *ret_n, const cha
 int store_put(Store *s, const Table *t, const void *row);                        /* 1: is new */
 int store_delete(Store *s, const Table *t, const char *id, const char *grid_id); /* -ENOENT */
 int store_note(Store *s, StoreKind kind, StoreChange change, const char *id, const char *grid_id);
+/* A change that only who remembers rows is told, with store_watch_now(). */
+int store_note_silently(Store *s, StoreKind kind, const char *id, const char *grid_id);
 
 int store_delete_volume_instances_of_node(Store *s, const char *node_id);
 

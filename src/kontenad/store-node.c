@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "json-util.h"
 #include "kontena-limits.h"
 #include "store-internal.h"
 #include "string-util.h"
@@ -46,6 +47,22 @@ int store_put_node(Store *s, const NodeRow *row) {
         return MIN(r, 0);
 }
 
+int store_put_node_seen(
+                Store *s, const char *id, const char *grid_id, json_object *report, uint64_t seen_at) {
+        const char *text = report ? json_text(report) : NULL;
+        int r;
+
+        if (report && !text)
+                return -ENOMEM;
+        r = store_run(s,
+                        "UPDATE nodes SET report = coalesce(?, report), last_seen_at = max(last_seen_at, ?) "
+                        "WHERE id = ?",
+                        "sus", text, seen_at, id);
+        if (r < 0)
+                return r;
+        return r == 0 ? -ENOENT : store_note_silently(s, STORE_NODE, id, grid_id);
+}
+
 int store_delete_node(Store *s, const char *id) {
         _cleanup_(node_row_freep) NodeRow *n = NULL;
         int r;
@@ -62,6 +79,25 @@ int store_delete_node(Store *s, const char *id) {
 int store_find_node(Store *s, const char *grid_id, const char *name, NodeRow **ret) {
         return store_select_one(s, &node_table, (void **) ret, "WHERE grid_id = ? AND name = ?", "ss",
                         grid_id, name);
+}
+
+int store_get_node_name(Store *s, const char *id, char **ret) {
+        _cleanup_statement_ sqlite3_stmt *stmt = NULL;
+        int r, rc;
+
+        r = store_prepare(s, "SELECT name FROM nodes WHERE id = ?", &stmt);
+        if (r < 0)
+                return r;
+        rc = sqlite3_bind_text(stmt, 1, id, -1, SQLITE_TRANSIENT);
+        if (rc == SQLITE_OK)
+                rc = sqlite3_step(stmt);
+        if (rc == SQLITE_DONE)
+                return -ENOENT;
+        if (rc != SQLITE_ROW)
+                return store_error(s, rc);
+
+        *ret = strdup(strempty((const char *) sqlite3_column_text(stmt, 0)));
+        return *ret ? 0 : -ENOMEM;
 }
 
 int store_find_node_by_key(Store *s, const char *node_key, NodeRow **ret) {
@@ -82,6 +118,11 @@ int store_list_nodes_not_trusting(Store *s, const char *digest, NodeRowList *ret
                         "WHERE node_key IS NOT NULL AND json_extract(report, '$.authorities') IS NOT ? "
                         "ORDER BY grid_id, number",
                         "s", digest);
+}
+
+int store_list_nodes_away(Store *s, const char *grid_id, NodeRowList *ret) {
+        return STORE_LIST(s, &node_table, ret, "WHERE grid_id = ? AND connected = 0 ORDER BY number", "s",
+                        grid_id);
 }
 
 int store_next_node_number(Store *s, const char *grid_id, uint32_t *ret) {

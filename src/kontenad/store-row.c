@@ -109,12 +109,41 @@ static int bind_column(sqlite3_stmt *stmt, int i, const Column *c, const void *r
         return SQLITE_MISUSE;
 }
 
-static int read_json(sqlite3_stmt *stmt, int i, json_object **ret) {
+/* The last text that was parsed while a list is read. The instances of a service have the same settings, most of them one behind the
+ * other: they share the object, which nobody changes. */
+typedef struct JsonMemo {
+        char *text;
+        size_t size;
+        json_object *object;
+} JsonMemo;
+
+static void json_memo_done(JsonMemo *m) {
+        free(m->text);
+        json_object_put(m->object);
+}
+
+/* memo may be NULL. */
+static int read_json(sqlite3_stmt *stmt, int i, JsonMemo *memo, json_object **ret) {
         const char *text = (const char *) sqlite3_column_text(stmt, i);
+        size_t size;
+        int r;
 
         if (!text)
                 return sqlite3_column_type(stmt, i) == SQLITE_NULL ? 0 : -ENOMEM;
-        return json_parse(text, (size_t) sqlite3_column_bytes(stmt, i), FRAME_SIZE_MAX, ret, NULL);
+        size = (size_t) sqlite3_column_bytes(stmt, i);
+        if (memo && memo->object && memo->size == size && memcmp(memo->text, text, size) == 0) {
+                *ret = json_object_get(memo->object);
+                return 0;
+        }
+
+        r = json_parse(text, size, FRAME_SIZE_MAX, ret, NULL);
+        if (r < 0 || !memo)
+                return r;
+        json_memo_done(memo);
+        *memo = (JsonMemo){ .text = strndup(text, size), .size = size };
+        if (memo->text)
+                memo->object = json_object_get(*ret);
+        return 0;
 }
 
 static int read_strv(sqlite3_stmt *stmt, int i, char ***ret) {
@@ -122,7 +151,7 @@ static int read_strv(sqlite3_stmt *stmt, int i, char ***ret) {
         _cleanup_json_ json_object *array = NULL;
         int r;
 
-        r = read_json(stmt, i, &array);
+        r = read_json(stmt, i, NULL, &array);
         if (r < 0)
                 return r;
         FOREACH_JSON_ARRAY(e, array) {
@@ -147,7 +176,7 @@ static int read_enum(sqlite3_stmt *stmt, int i, const Column *c, int *ret) {
         return -EUCLEAN;
 }
 
-static int read_column(sqlite3_stmt *stmt, int i, const Column *c, void *row) {
+static int read_column(sqlite3_stmt *stmt, int i, const Column *c, JsonMemo *memo, void *row) {
         void *f = field(row, c);
         const void *blob;
         size_t n;
@@ -176,7 +205,7 @@ static int read_column(sqlite3_stmt *stmt, int i, const Column *c, void *row) {
         case COLUMN_STRV:
                 return read_strv(stmt, i, f);
         case COLUMN_JSON:
-                return read_json(stmt, i, f);
+                return read_json(stmt, i, memo, f);
         case COLUMN_HASH:
                 blob = sqlite3_column_blob(stmt, i);
                 if (sqlite3_column_bytes(stmt, i) != 32 || !blob)
@@ -199,7 +228,7 @@ static int read_column(sqlite3_stmt *stmt, int i, const Column *c, void *row) {
         return -EINVAL;
 }
 
-static int read_row(const Table *t, sqlite3_stmt *stmt, void **ret) {
+static int read_row(const Table *t, sqlite3_stmt *stmt, JsonMemo *memo, void **ret) {
         void *row;
         int r;
 
@@ -208,7 +237,7 @@ static int read_row(const Table *t, sqlite3_stmt *stmt, void **ret) {
                 return -ENOMEM;
 
         for (size_t i = 0; i < t->n_columns; i++) {
-                r = read_column(stmt, (int) i, t->columns + i, row);
+                r = read_column(stmt, (int) i, t->columns + i, memo, row);
                 if (r < 0) {
                         row_free(t, row);
                         return r;
@@ -329,6 +358,7 @@ int store_number(Store *s, uint64_t *ret, const char *sql, const char *types, ..
 static int select_rows(Store *s, const Table *t, void ***ret, size_t *ret_n, size_t max, const char *where,
                 const char *types, va_list ap) {
         _cleanup_statement_ sqlite3_stmt *stmt = NULL;
+        _cleanup_(json_memo_done) JsonMemo memo = {};
         size_t n = 0, allocated = 0;
         void **rows = NULL;
         int r, rc;
@@ -352,7 +382,7 @@ static int select_rows(Store *s, const Table *t, void ***ret, size_t *ret_n, siz
                         rows = more;
                         allocated = allocated ? allocated * 2 : 4;
                 }
-                r = read_row(t, stmt, rows + n);
+                r = read_row(t, stmt, max > 1 ? &memo : NULL, rows + n);
                 if (r < 0)
                         break;
                 n++;

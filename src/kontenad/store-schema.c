@@ -373,6 +373,9 @@ static const char *const steps[] = {
         "  sealed BLOB,"
         "  updated_at INTEGER NOT NULL"
         ") STRICT;",
+
+        /* 4: the instances of a grid are looked for often, and there are many of other grids. */
+        "CREATE INDEX instances_grid ON instances (grid_id, service_id, number, created_at);",
 };
 
 static int get_version(sqlite3 *db, int *ret) {

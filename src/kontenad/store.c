@@ -32,6 +32,7 @@ typedef struct Change {
         char *key; /* kind and id */
         StoreKind kind;
         StoreChange change;
+        bool silent; /* nobody is told after the commit */
         char *id, *grid_id;
         UT_hash_handle hh;
         struct Change *prev, *next;
@@ -52,6 +53,8 @@ struct Store {
                 void *userdata;
         } watches[WATCHES_MAX];
         size_t n_watches;
+        store_watch_t at_once;
+        void *at_once_userdata;
         sd_event *event;
         sd_event_source *deliver, *probe;
         char *read_only_reason;
@@ -87,6 +90,7 @@ static void changes_merge(Changes *l, Change *c) {
 
         HASH_FIND_STR(l->table, c->key, old);
         if (old) {
+                old->silent = old->silent && c->silent;
                 if (old->change == STORE_ADDED && c->change == STORE_REMOVED)
                         change_free(changes_remove(l, old)); /* nobody knew of it */
                 else if (old->change == STORE_REMOVED && c->change == STORE_ADDED)
@@ -102,8 +106,12 @@ static void changes_merge(Changes *l, Change *c) {
         DL_APPEND(l->list, c);
 }
 
-int store_note(Store *s, StoreKind kind, StoreChange change, const char *id, const char *grid_id) {
+static int note(Store *s, StoreKind kind, StoreChange change, bool silent, const char *id,
+                const char *grid_id) {
         Change *c;
+
+        if (s->at_once)
+                s->at_once(s, kind, change, id, grid_id, s->at_once_userdata);
 
         c = new0(Change, 1);
         if (!c)
@@ -111,6 +119,7 @@ int store_note(Store *s, StoreKind kind, StoreChange change, const char *id, con
         *c = (Change){
                 .kind = kind,
                 .change = change,
+                .silent = silent,
                 .id = strdup(id),
                 .grid_id = grid_id ? strdup(grid_id) : NULL,
                 .key = strprintf("%i%s", (int) kind, id),
@@ -122,6 +131,14 @@ int store_note(Store *s, StoreKind kind, StoreChange change, const char *id, con
 
         changes_merge(&s->uncommitted, c);
         return 0;
+}
+
+int store_note(Store *s, StoreKind kind, StoreChange change, const char *id, const char *grid_id) {
+        return note(s, kind, change, false, id, grid_id);
+}
+
+int store_note_silently(Store *s, StoreKind kind, const char *id, const char *grid_id) {
+        return note(s, kind, STORE_CHANGED, true, id, grid_id);
 }
 
 static int on_deliver(sd_event_source *source, void *userdata) {
@@ -153,6 +170,13 @@ int store_watch(Store *s, store_watch_t callback, void *userdata) {
         s->watches[s->n_watches].userdata = userdata;
         s->n_watches++;
         return 0;
+}
+
+void store_watch_now(Store *s, store_watch_t callback, void *userdata) {
+        assert(s);
+
+        s->at_once = callback;
+        s->at_once_userdata = userdata;
 }
 
 char *store_new_id(void) {
@@ -259,6 +283,9 @@ static void roll_back(Store *s) {
         if (!sqlite3_get_autocommit(s->db)) /* else SQLite has done it by itself */
                 (void) run_plain(s, "ROLLBACK");
         s->in_transaction = false;
+        if (s->at_once)
+                for (const Change *c = s->uncommitted.list; c; c = c->next)
+                        s->at_once(s, c->kind, c->change, c->id, c->grid_id, s->at_once_userdata);
         changes_clear(&s->uncommitted);
 }
 
@@ -346,8 +373,14 @@ int store_commit(Store *s, KError *reterr) {
         if (took > SLOW_COMMIT_USEC)
                 log_debug("The disk took %" PRIu64 " ms to store a change.", took / USEC_PER_MSEC);
 
-        while (s->uncommitted.list)
-                changes_merge(&s->pending, changes_remove(&s->uncommitted, s->uncommitted.list));
+        while (s->uncommitted.list) {
+                Change *c = changes_remove(&s->uncommitted, s->uncommitted.list);
+
+                if (c->silent)
+                        change_free(c);
+                else
+                        changes_merge(&s->pending, c);
+        }
         if (s->pending.list)
                 (void) sd_event_source_set_enabled(s->deliver, SD_EVENT_ON);
 

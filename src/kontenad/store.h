@@ -50,6 +50,9 @@ int store_open(sd_event *event, const char *path, Store **ret, KError *reterr);
 Store *store_close(Store *s);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Store *, store_close);
 int store_watch(Store *s, store_watch_t callback, void *userdata);
+/* For one that remembers rows: it is called inside of the transaction, after each change, and again for each one that a rollback takes back. It
+ * must only take note. NULL: not any more. */
+void store_watch_now(Store *s, store_watch_t callback, void *userdata);
 const char *store_read_only_reason(Store *s); /* NULL: can be written */
 
 /* Becoming read-only and writable again is told as a change of STORE_KEY_VALUE "read-only". */
@@ -430,7 +433,13 @@ int store_find_grid(Store *s, const char *name, GridRow **ret);
 int store_find_grid_by_token_id(Store *s, const char *token_id, GridRow **ret);
 int store_list_grids(Store *s, GridRowList *ret);
 
+/* What changes all the time and is of no interest but to who looks: the report (NULL: stays) and when the node was last heard of. No watch is
+ * told of it. */
+int store_put_node_seen(
+                Store *s, const char *id, const char *grid_id, json_object *report, uint64_t seen_at);
 int store_find_node(Store *s, const char *grid_id, const char *name, NodeRow **ret);
+int store_list_nodes_away(Store *s, const char *grid_id, NodeRowList *ret); /* not connected */
+int store_get_node_name(Store *s, const char *id, char **ret);              /* without reading its report */
 int store_find_node_by_key(Store *s, const char *node_key, NodeRow **ret);
 int store_find_node_by_machine_id(Store *s, const char *grid_id, const char *machine_id, NodeRow **ret);
 int store_list_nodes(Store *s, const char *grid_id, NodeRowList *ret);
@@ -471,11 +480,12 @@ int store_count_instances_of_node(Store *s, const char *node_id, uint32_t *ret);
 int store_terminate_instance(Store *s, InstanceRow *row, uint32_t drain_sec);
 int store_list_instances_of_grid(Store *s, const char *grid_id, InstanceRowList *ret);
 int store_list_instances_of_service(Store *s, const char *service_id, InstanceRowList *ret);
+int store_list_instances_nowhere(Store *s, const char *grid_id, InstanceRowList *ret); /* on no node */
 int store_list_instances_of_node(Store *s, const char *node_id, InstanceRowList *ret);
 
 int store_list_deploys(
                 Store *s, const char *service_id, uint32_t limit, DeployRowList *ret); /* newest first */
-int store_list_unfinished_deploys(Store *s, DeployRowList *ret); /* oldest first, with steps */
+int store_list_unfinished_deploys(Store *s, DeployRowList *ret); /* oldest first, without steps */
 int store_put_deploy_step(Store *s, const DeployStepRow *step);
 DeployStepRow *deploy_step_row_free(DeployStepRow *row);
 
