@@ -4,8 +4,21 @@
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "parse-util.h"
+#include "placement.h"
 #include "service-spec.h"
 #include "string-util.h"
+
+uint64_t node_report_gist(json_object *report) {
+        uint64_t hash = 0;
+
+        json_object_object_foreach(report, key, value) {
+                if (STR_IN_SET(key, "memory", "disk", "load"))
+                        continue;
+                hash = placement_seed(key, hash);
+                hash = placement_seed(strempty(json_text(value)), hash);
+        }
+        return hash ?: 1;
+}
 
 int node_report_validate(json_object *report, KError *reterr) {
         const char *text;

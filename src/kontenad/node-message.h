@@ -10,6 +10,8 @@
 /* What nodes say, read and judged without a look at the store. */
 
 /* Is a REPORT usable at all? */
+/* A hash of what it says but for memory, disk and load, which are never the same twice; never 0. */
+uint64_t node_report_gist(json_object *report);
 int node_report_validate(json_object *report, KError *reterr);
 
 /* Does the machine have a route or an address within the grid's subnet (trap 18)? K_NETWORK names it. */

@@ -24,6 +24,7 @@ typedef struct NodeLink {
         SentState sent;
         uint64_t seen, seen_stored;
         json_object *report; /* waits to be stored */
+        uint64_t gist;       /* of the last report that was; 0: none was on this connection */
         uint64_t event_minute;
         unsigned events_in_minute, events_dropped;
         UT_hash_handle hh;

@@ -247,18 +247,30 @@ static int store_row(NodeTracker *t, NodeLink *l) {
         _cleanup_(node_row_freep) NodeRow *row = NULL;
         int r;
 
+        /* Nearly always only figures have changed. */
+        if (!l->report || node_report_gist(l->report) == l->gist) {
+                r = store_put_node_seen(t->master->store, l->node_id, l->grid_id, l->report, l->seen);
+                return r == -ENOENT ? 0 : r;
+        }
+
         r = store_get_node(t->master->store, l->node_id, &row);
         if (r == -ENOENT)
                 return 0;
         if (r < 0)
                 return r;
 
-        if (l->report) {
-                json_object_put(row->report);
-                row->report = json_object_get(l->report);
-        }
+        json_object_put(row->report);
+        row->report = json_object_get(l->report);
         row->last_seen_at = MAX(l->seen, row->last_seen_at);
         return store_put_node(t->master->store, row);
+}
+
+static void row_is_stored(NodeLink *l) {
+        if (l->report)
+                l->gist = node_report_gist(l->report);
+        json_object_put(l->report);
+        l->report = NULL;
+        l->seen_stored = l->seen;
 }
 
 static bool row_is_due(const NodeLink *l) {
@@ -291,11 +303,8 @@ static int store_rows(NodeTracker *t) {
         tx = NULL;
 
         for (NodeLink *l = t->links; l; l = l->hh.next)
-                if (row_is_due(l)) {
-                        json_object_put(l->report);
-                        l->report = NULL;
-                        l->seen_stored = l->seen;
-                }
+                if (row_is_due(l))
+                        row_is_stored(l);
         return 0;
 }
 
@@ -423,6 +432,8 @@ static int check_routes(NodeTracker *t, NodeLink *l, uint64_t id, json_object *r
         r = store_get_grid(t->master->store, l->grid_id, &grid);
         if (r < 0)
                 return r;
+        if (row->report)
+                l->gist = node_report_gist(row->report);
         if (node_report_check_routes(grid, report, &error) >= 0)
                 return 0;
 
@@ -448,12 +459,17 @@ static int check_routes(NodeTracker *t, NodeLink *l, uint64_t id, json_object *r
         return 1;
 }
 
-static int store_report_now(NodeTracker *t, NodeLink *l, json_object *report) {
+static int store_first_report(NodeTracker *t, NodeLink *l, json_object *report) {
         _cleanup_(store_rollbackp) Store *tx = NULL;
         int r;
 
         json_object_put(l->report);
         l->report = json_object_get(report);
+        /* What it was when the node was last here: nobody waits for that. */
+        if (node_report_gist(report) == l->gist) {
+                node_tracker_arm_sooner(t->rows_timer, ROWS_DELAY_USEC);
+                return 0;
+        }
 
         r = store_begin(t->master->store, NULL);
         if (r < 0)
@@ -467,9 +483,7 @@ static int store_report_now(NodeTracker *t, NodeLink *l, json_object *report) {
                 return r;
         tx = NULL;
 
-        json_object_put(l->report);
-        l->report = NULL;
-        l->seen_stored = l->seen;
+        row_is_stored(l);
         return 0;
 }
 
@@ -497,7 +511,7 @@ static int method_hello(NodeTracker *t, NodeLink *l, uint64_t id, json_object *p
                 return r < 0 ? reply_error(l, id, r, &error) : 0;
 
         /* Without a store that can be written the node is served all the same: it gets what is wanted of it. */
-        r = store_report_now(t, l, report);
+        r = store_first_report(t, l, report);
         if (r < 0) {
                 log_warning_errno(
                                 r, "The report of node '%s' cannot be stored, trying again: %m", l->node_id);
