@@ -15,6 +15,7 @@
 #include "log.h"
 #include "names.h"
 #include "node-tracker.h"
+#include "placement-cache.h"
 #include "placement.h"
 #include "scheduler.h"
 #include "string-util.h"
@@ -66,7 +67,7 @@ static int load(DeployRun *run) {
         r = store_list_instances_of_service(run->store, run->service->id, &run->instances);
         if (r < 0)
                 return r;
-        r = placement_snapshot(run->store, run->grid->id, run->now, &run->snapshot);
+        r = placement_get(run->master, run->grid->id, run->now, &run->snapshot);
         if (r < 0)
                 return r;
 

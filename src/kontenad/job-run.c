@@ -12,6 +12,7 @@
 #include "kontena-limits.h"
 #include "names.h"
 #include "node-tracker.h"
+#include "placement-cache.h"
 #include "placement.h"
 #include "string-util.h"
 
@@ -227,8 +228,8 @@ static int load(JobRun *run, KError *reterr) {
         run->places = streq(run->run->state, "waiting");
         FOREACH_ARRAY(i, run->instances.rows, run->instances.n)
                 run->places = run->places || (job_run_owns(run, *i) && (*i)->role == INSTANCE_INCOMING);
-        r = (run->places ? placement_snapshot : placement_nodes)(
-                        run->store, run->grid->id, run->now, &run->snapshot);
+        r = run->places ? placement_get(run->master, run->grid->id, run->now, &run->snapshot)
+                        : placement_nodes(run->store, run->grid->id, run->now, &run->snapshot);
         if (r < 0)
                 return r;
 

@@ -24,6 +24,7 @@
 #include "node-tracker.h"
 #include "operation.h"
 #include "parse-util.h"
+#include "placement-cache.h"
 #include "rescheduler.h"
 #include "rest.h"
 #include "settings.h"
@@ -57,6 +58,7 @@ Master *master_free(Master *m) {
         m->authorities = authorities_free(m->authorities);
         m->ca = ca_free(m->ca);
         m->keyring = keyring_free(m->keyring);
+        m->placement = placement_cache_free(m->placement);
         m->store = store_close(m->store);
         m->config = config_free(m->config);
         sd_bus_flush_close_unref(m->bus);
@@ -114,7 +116,9 @@ static int start_engine(Master *m, KError *reterr) {
         if (r < 0)
                 log_warning("Volumes of an earlier version's services are not listed: %s",
                                 kerror_message(&upgrade));
-        r = node_tracker_new(m, &m->tracker);
+        r = placement_cache_new(m->store, &m->placement);
+        if (r >= 0)
+                r = node_tracker_new(m, &m->tracker);
         if (r >= 0)
                 r = node_sessions_new(m->event, node_tracker_handler(), m->tracker, &m->sessions);
         if (r >= 0)

@@ -22,6 +22,7 @@ typedef struct Master {
         struct NodeSessions *sessions;
         struct NodeTracker *tracker; /* admits nodes, keeps their state, sends desired state */
         struct Deployer *deployer;
+        struct PlacementCache *placement;   /* how grids are, for who places; NULL: each reads the store */
         struct DeployImages *deploy_images; /* which bytes an image is; NULL: each node decides */
         struct DataCopies *data_copies;     /* of instances that are moved */
         struct Rescheduler *rescheduler;    /* starts deploys by itself */

@@ -6,6 +6,7 @@
 #include "file-util.h"
 #include "json-util.h"
 #include "log.h"
+#include "placement-internal.h"
 #include "string-util.h"
 #include "volume.h"
 
@@ -46,7 +47,15 @@ static void read_runtimes(json_object *report, SchedulerNode *n) {
         n->machines = strv_contains(l, runtime_kind_to_string(RUNTIME_NSPAWN));
 }
 
-static int fill_node(const NodeRow *row, uint64_t now, SchedulerNode *n) {
+uint64_t placement_offline_usec(const SchedulerNode *n, uint64_t disconnected_at, uint64_t now) {
+        if (n->connected)
+                return 0;
+        if (disconnected_at == 0)
+                return USEC_INFINITY;
+        return now > disconnected_at ? now - disconnected_at : 0;
+}
+
+int placement_fill_node(const NodeRow *row, SchedulerNode *n) {
         n->id = strdup(row->id);
         n->name = strdup(row->name);
         if (!n->id || !n->name)
@@ -60,12 +69,6 @@ static int fill_node(const NodeRow *row, uint64_t now, SchedulerNode *n) {
         n->number = row->number;
         n->active = row->availability == NODE_ACTIVE;
         n->connected = row->connected;
-        if (!row->connected) {
-                if (row->disconnected_at == 0)
-                        n->offline_usec = USEC_INFINITY;
-                else
-                        n->offline_usec = now > row->disconnected_at ? now - row->disconnected_at : 0;
-        }
         if (row->report) {
                 if (json_find_strv(row->report, "volume_drivers", &n->volume_drivers, NULL) == -ENOMEM)
                         return -ENOMEM;
@@ -74,6 +77,21 @@ static int fill_node(const NodeRow *row, uint64_t now, SchedulerNode *n) {
                 read_runtimes(row->report, n);
         }
         return 0;
+}
+
+uint64_t placement_node_hash(const NodeRow *row) {
+        static const char *const keys[] = { "runtimes", "volume_drivers" };
+        uint64_t hash = placement_seed(row->connected ? "1" : "0", (uint64_t) row->availability);
+
+        STRV_FOREACH(l, row->labels)
+                hash = placement_seed(*l, hash);
+        FOREACH_ARRAY(k, keys, ELEMENTSOF(keys)) {
+                json_object *o = NULL;
+
+                if (row->report && json_object_object_get_ex(row->report, *k, &o))
+                        hash = placement_seed(strempty(json_text(o)), hash);
+        }
+        return placement_seed(row->report ? "1" : "0", hash);
 }
 
 static int compare_numbers(const void *a, const void *b) {
@@ -120,37 +138,56 @@ static int fill_table(const ServiceRowList *services, ServiceEntry **table) {
 }
 
 /* What an instance publishes is in the settings it was deployed with. Most publish nothing, those need no parsing. */
+int placement_read_ports(const char *stack, const char *service, const InstanceRow *row, ServiceSpec **ret) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
+        json_object *ports = NULL;
+        ServiceSpec *spec;
+        int r;
+
+        *ret = NULL;
+        if (!row->spec || json_find_array(row->spec, "ports", &ports, NULL) <= 0 ||
+                        json_object_array_length(ports) == 0)
+                return 0;
+
+        r = service_spec_parse(row->spec, &spec, &error);
+        if (r == -ENOMEM)
+                return r;
+        if (r < 0) {
+                log_warning("Settings of instance %u of service '%s/%s' cannot be read, its ports are not "
+                            "known: %s",
+                                row->number, stack, service, kerror_message(&error));
+                return 0;
+        }
+        *ret = spec;
+        return 0;
+}
+
+int placement_add_instance(SchedulerSnapshot *s, size_t node, const char *service_id, const char *stack,
+                const char *service, uint32_t number, const ServiceSpec *spec) {
+        static const ServiceSpec nothing = {};
+
+        return scheduler_add(s,
+                        &(SchedulerRequest){ .service_id = service_id,
+                                        .stack = stack,
+                                        .service = service,
+                                        .spec = spec ?: &nothing,
+                                        .number = number },
+                        node);
+}
+
 static int add_instance(SchedulerSnapshot *s, const ServiceRow *service, const InstanceRow *row) {
         _cleanup_(service_spec_freep) ServiceSpec *spec = NULL;
-        static const ServiceSpec nothing = {};
-        json_object *ports = NULL;
         SchedulerNode *n;
         int r;
 
         n = placement_find_node(s, row->node_id);
         if (!n)
                 return 0;
-
-        if (row->spec && json_find_array(row->spec, "ports", &ports, NULL) > 0 &&
-                        json_object_array_length(ports) > 0) {
-                _cleanup_kerror_ KError error = KERROR_NULL;
-
-                r = service_spec_parse(row->spec, &spec, &error);
-                if (r == -ENOMEM)
-                        return r;
-                if (r < 0)
-                        log_warning("Settings of instance %u of service '%s/%s' cannot be read, its ports "
-                                    "are not known: %s",
-                                        row->number, service->stack, service->name, kerror_message(&error));
-        }
-
-        return scheduler_add(s,
-                        &(SchedulerRequest){ .service_id = service->id,
-                                        .stack = service->stack,
-                                        .service = service->name,
-                                        .spec = spec ?: &nothing,
-                                        .number = row->number },
-                        (size_t) (n - s->nodes));
+        r = placement_read_ports(service->stack, service->name, row, &spec);
+        if (r < 0)
+                return r;
+        return placement_add_instance(s, (size_t) (n - s->nodes), service->id, service->stack, service->name,
+                        row->number, spec);
 }
 
 int placement_nodes(Store *s, const char *grid_id, uint64_t now, SchedulerSnapshot *ret) {
@@ -179,7 +216,11 @@ int placement_nodes(Store *s, const char *grid_id, uint64_t now, SchedulerSnapsh
         if (!snapshot.nodes)
                 return -ENOMEM;
         for (; snapshot.n_nodes < nodes.n; snapshot.n_nodes++) {
-                r = fill_node(nodes.rows[snapshot.n_nodes], now, &snapshot.nodes[snapshot.n_nodes]);
+                const NodeRow *row = nodes.rows[snapshot.n_nodes];
+                SchedulerNode *n = &snapshot.nodes[snapshot.n_nodes];
+
+                r = placement_fill_node(row, n);
+                n->offline_usec = placement_offline_usec(n, row->disconnected_at, now);
                 if (r < 0) {
                         snapshot.n_nodes++; /* half filled: to be freed as well */
                         return r;

@@ -14,5 +14,9 @@ int placement_add_volumes(Store *s, SchedulerSnapshot *snapshot, const ServiceRo
                 const ServiceSpec *spec, SchedulerVolumes *ret);
 SchedulerNode *placement_find_node(SchedulerSnapshot *s, const char *node_id);
 
+/* Of what decides over whether something can be placed on the node, or runs there: reports and pings change its row again and again, and are
+ * no reason to look at anything anew. */
+uint64_t placement_node_hash(const NodeRow *row);
+
 /* A hash to seed the scheduler with: the same strings give the same placement. */
 uint64_t placement_seed(const char *a, uint64_t b) _pure_;

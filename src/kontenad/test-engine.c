@@ -186,6 +186,7 @@ void engine_start(Engine *e, bool tracked) {
         r = store_open(e->m.event, path, &e->m.store, &error);
         if (r < 0)
                 fail_msg("%s", kerror_message(&error));
+        ASSERT_OK(placement_cache_new(e->m.store, &e->m.placement));
         ASSERT_OK(deployer_new(&e->m, &e->m.deployer));
         ASSERT_OK(keyring_new(e->directory, &e->m.keyring, &error));
         if (tracked) {
@@ -199,6 +200,7 @@ void engine_stop(Engine *e) {
         e->m.rescheduler = rescheduler_free(e->m.rescheduler);
         e->m.tracker = node_tracker_free(e->m.tracker);
         e->m.deployer = deployer_free(e->m.deployer);
+        e->m.placement = placement_cache_free(e->m.placement);
         e->m.store = store_close(e->m.store);
         e->m.keyring = keyring_free(e->m.keyring);
         e->m.event = sd_event_unref(e->m.event);

@@ -11,6 +11,7 @@
 #include "master.h"
 #include "node-session.h"
 #include "node-tracker.h"
+#include "placement-cache.h"
 #include "rescheduler.h"
 #include "store.h"
 #include "string-util.h"
