@@ -3,12 +3,12 @@
 
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
-#include <uthash.h>
 
 #include "file-util.h"
 #include "job-run.h"
 #include "job-schedule.h"
 #include "log.h"
+#include "notes.h"
 #include "placement.h"
 #include "string-util.h"
 
@@ -25,13 +25,6 @@ typedef struct Active {
         bool places; /* something of it waits for a node */
 } Active;
 
-/* Who can be scheduled on, as last seen: reports and pings change a node's row again and again. */
-typedef struct SeenNode {
-        char *id;
-        uint64_t hash;
-        UT_hash_handle hh;
-} SeenNode;
-
 struct JobRunner {
         Master *master;
         sd_event_source *work, *timer, *clock;
@@ -39,7 +32,7 @@ struct JobRunner {
         Active *active;
         size_t n_active, last; /* the one that had its step */
         bool listed;
-        SeenNode *nodes;
+        Note *nodes; /* as last seen */
         JobSchedule *schedule;
 };
 
@@ -225,52 +218,14 @@ static void on_instance(
                 mark(j, row->service_id, NULL, false);
 }
 
-static void seen_node_forget(JobRunner *j, SeenNode *n) {
-        HASH_DEL(j->nodes, n);
-        free(n->id);
-        free(n);
-}
-
-/* Does the node's row say something else than last time? Without memory: yes. */
-static bool node_is_news(JobRunner *j, const NodeRow *row) {
-        uint64_t hash = placement_seed(row->connected ? "1" : "0", (uint64_t) row->availability);
-        SeenNode *n = NULL;
-
-        STRV_FOREACH(l, row->labels)
-                hash = placement_seed(*l, hash);
-        HASH_FIND_STR(j->nodes, row->id, n);
-        if (!n) {
-                n = new0(SeenNode, 1);
-                if (!n)
-                        return true;
-                n->id = strdup(row->id);
-                if (!n->id) {
-                        free(n);
-                        return true;
-                }
-                HASH_ADD_KEYPTR(hh, j->nodes, n->id, strlen(n->id), n);
-                if (!n->hh.tbl) {
-                        free(n->id);
-                        free(n);
-                        return true;
-                }
-        } else if (n->hash == hash)
-                return false;
-        n->hash = hash;
-        return true;
-}
-
 static void on_node(JobRunner *j, Store *store, StoreChange change, const char *id, const char *grid_id) {
         _cleanup_(node_row_freep) NodeRow *row = NULL;
-        SeenNode *n = NULL;
 
         if (change == STORE_REMOVED || store_get_node(store, id, &row) < 0) {
-                HASH_FIND_STR(j->nodes, id, n);
-                if (n)
-                        seen_node_forget(j, n);
+                note_forget(&j->nodes, id);
                 mark(j, NULL, grid_id, false);
         } else
-                mark(j, NULL, grid_id, !node_is_news(j, row));
+                mark(j, NULL, grid_id, !note_is_news(&j->nodes, id, placement_node_hash(row)));
 }
 
 /* A new one, or one that is over; all else that changes in it is our own doing. */
@@ -362,8 +317,7 @@ JobRunner *job_runner_free(JobRunner *j) {
         if (!j)
                 return NULL;
 
-        while (j->nodes)
-                seen_node_forget(j, j->nodes);
+        notes_clear(&j->nodes);
         j->schedule = job_schedule_free(j->schedule);
         sd_event_source_disable_unref(j->work);
         sd_event_source_disable_unref(j->timer);
