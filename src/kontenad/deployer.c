@@ -8,16 +8,20 @@
 #include "json-util.h"
 #include "log.h"
 #include "names.h"
+#include "notes.h"
+#include "placement.h"
 #include "string-util.h"
 
 /* When the store cannot be written, say because its disk is full, deploys wait and are looked at again this often. */
 #define RETRY_USEC (2 * USEC_PER_SEC)
+/* Others wait for so long at most until what is left is done in the next turn of the loop. */
+#define TURN_USEC  (5 * USEC_PER_MSEC)
 
 /* An unfinished deploy as of the last look; the store has all else. */
 typedef struct Active {
         char *deploy_id, *service_id, *grid_id;
-        uint64_t next; /* realtime */
-        bool dirty;
+        uint64_t next; /* realtime; 0: at once */
+        bool newer;    /* there is a later one of the same service */
 } Active;
 
 struct Deployer {
@@ -25,6 +29,8 @@ struct Deployer {
         sd_event_source *work, *timer;
         Active *active;
         size_t n_active;
+        size_t turn; /* whose it is */
+        Note *nodes; /* as last seen */
 };
 
 static void active_free(Active *l, size_t n) {
@@ -60,7 +66,7 @@ static int arm_timer(Deployer *d, uint64_t when, uint64_t now) {
         return sd_event_source_set_enabled(d->timer, SD_EVENT_ONESHOT);
 }
 
-static const Active *find_active(const Active *l, size_t n, const char *deploy_id) {
+static Active *find_active(Active *l, size_t n, const char *deploy_id) {
         FOREACH_ARRAY(a, l, n)
                 if (streq(a->deploy_id, deploy_id))
                         return a;
@@ -75,67 +81,77 @@ static bool has_newer(const DeployRowList *l, size_t i) {
         return false;
 }
 
-static int look_at(Deployer *d, const DeployRowList *deploys, size_t i, const Active *before,
-                Active *now_active, uint64_t now) {
-        DeployRow *row = deploys->rows[i];
-        bool newer = has_newer(deploys, i);
-        int r;
-
-        now_active->deploy_id = strdup(row->id);
-        now_active->service_id = strdup(row->service_id);
-        now_active->grid_id = strdup(row->grid_id);
-        if (!now_active->deploy_id || !now_active->service_id || !now_active->grid_id)
-                return -ENOMEM;
-
-        if (before && !before->dirty && before->next > now && !newer) {
-                now_active->next = before->next;
-                return 0;
-        }
-
-        r = deploy_run(d->master, row, newer, now, &now_active->next);
-        if (r < 0) {
-                log_warning_errno(r, "Deploy of service '%s' cannot go on now, trying again: %m",
-                                row->service_id);
-                now_active->next = now + RETRY_USEC;
-        }
-        return 0;
-}
-
-static int on_work(sd_event_source *s, void *userdata) {
-        Deployer *d = userdata;
+/* Which deploys there are now. What is known of those that were there stays. */
+static int read_active(Deployer *d) {
         _cleanup_(deploy_row_list_done) DeployRowList deploys = {};
-        uint64_t now = now_realtime(), next = USEC_INFINITY;
         Active *active;
         int r;
 
         r = store_list_unfinished_deploys(d->master->store, &deploys);
+        if (r < 0)
+                return r;
+        active = new0(Active, deploys.n + 1);
+        if (!active)
+                return -ENOMEM;
+
+        for (size_t i = 0; i < deploys.n; i++) {
+                DeployRow *row = deploys.rows[i];
+                const Active *before = find_active(d->active, d->n_active, row->id);
+
+                active[i].newer = has_newer(&deploys, i);
+                if (before && active[i].newer == before->newer)
+                        active[i].next = before->next;
+                active[i].deploy_id = TAKE_PTR(row->id);
+                active[i].service_id = TAKE_PTR(row->service_id);
+                active[i].grid_id = TAKE_PTR(row->grid_id);
+        }
+
+        active_free(d->active, d->n_active);
+        d->active = active;
+        d->n_active = deploys.n;
+        return 0;
+}
+
+static void run_one(Deployer *d, Active *a, uint64_t now) {
+        _cleanup_(deploy_row_freep) DeployRow *row = NULL;
+        uint64_t next = USEC_INFINITY;
+        int r;
+
+        a->next = USEC_INFINITY; /* until something happens, also while it runs */
+        r = store_get_deploy(d->master->store, a->deploy_id, &row);
+        if (r == -ENOENT || (r >= 0 && DEPLOY_STATE_IS_FINAL(row->state)))
+                return; /* by what another one did */
+        if (r >= 0)
+                r = deploy_run(d->master, row, a->newer, now, &next);
+        if (r < 0) {
+                log_warning_errno(r, "Deploy of service '%s' cannot go on now, trying again: %m",
+                                a->service_id);
+                next = now + RETRY_USEC;
+        }
+        a->next = MIN(a->next, next);
+}
+
+/* One after another in turn, so that one of which there is always news does not keep the others waiting. */
+static int on_work(sd_event_source *s, void *userdata) {
+        Deployer *d = userdata;
+        uint64_t now = now_realtime(), until = now_monotonic() + TURN_USEC, next = USEC_INFINITY;
+        int r;
+
+        r = read_active(d);
         if (r < 0) {
                 log_error_errno(r, "Deploys cannot be read, trying again: %m");
                 (void) arm_timer(d, now + RETRY_USEC, now);
                 return 0;
         }
 
-        active = new0(Active, deploys.n + 1);
-        if (!active) {
-                (void) arm_timer(d, now + RETRY_USEC, now);
-                log_oom();
-                return 0;
-        }
-        for (size_t i = 0; i < deploys.n; i++) {
-                r = look_at(d, &deploys, i, find_active(d->active, d->n_active, deploys.rows[i]->id),
-                                &active[i], now);
-                if (r < 0) {
-                        active_free(active, deploys.n);
-                        (void) arm_timer(d, now + RETRY_USEC, now);
-                        log_oom();
-                        return 0;
-                }
-                next = MIN(next, active[i].next);
-        }
+        for (size_t i = 0; i < d->n_active && now_monotonic() < until; i++) {
+                Active *a = &d->active[d->turn++ % d->n_active];
 
-        active_free(d->active, d->n_active);
-        d->active = active;
-        d->n_active = deploys.n;
+                if (a->next <= now)
+                        run_one(d, a, now);
+        }
+        FOREACH_ARRAY(a, d->active, d->n_active)
+                next = MIN(next, a->next);
 
         r = arm_timer(d, next, now);
         if (r < 0)
@@ -152,7 +168,7 @@ static void mark(Deployer *d, const char *service_id, const char *grid_id) {
         FOREACH_ARRAY(a, d->active, d->n_active)
                 if ((service_id && streq(a->service_id, service_id)) ||
                                 (grid_id && streq(a->grid_id, grid_id))) {
-                        a->dirty = true;
+                        a->next = 0;
                         schedule(d);
                 }
 }
@@ -181,6 +197,16 @@ static void on_instance(Deployer *d, Store *store, StoreChange change, const cha
                 mark(d, row->service_id, NULL);
 }
 
+static void on_node(Deployer *d, Store *store, StoreChange change, const char *id, const char *grid_id) {
+        _cleanup_(node_row_freep) NodeRow *row = NULL;
+
+        if (change == STORE_REMOVED || store_get_node(store, id, &row) < 0) {
+                note_forget(&d->nodes, id);
+                mark(d, NULL, grid_id);
+        } else if (note_is_news(&d->nodes, id, placement_node_hash(row)))
+                mark(d, NULL, grid_id);
+}
+
 static void on_change(Store *store, StoreKind kind, StoreChange change, const char *id, const char *grid_id,
                 void *userdata) {
         Deployer *d = userdata;
@@ -194,7 +220,7 @@ static void on_change(Store *store, StoreKind kind, StoreChange change, const ch
                 mark(d, id, NULL);
                 break;
         case STORE_NODE:
-                mark(d, NULL, grid_id);
+                on_node(d, store, change, id, grid_id);
                 break;
         case STORE_INSTANCE:
                 on_instance(d, store, change, id, grid_id);
@@ -208,6 +234,7 @@ Deployer *deployer_free(Deployer *d) {
         if (!d)
                 return NULL;
 
+        notes_clear(&d->nodes);
         sd_event_source_disable_unref(d->work);
         sd_event_source_disable_unref(d->timer);
         active_free(d->active, d->n_active);

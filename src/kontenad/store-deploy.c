@@ -108,20 +108,8 @@ int store_list_deploys(Store *s, const char *service_id, uint32_t limit, DeployR
 }
 
 int store_list_unfinished_deploys(Store *s, DeployRowList *ret) {
-        DeployRowList l = {};
-        int r;
-
-        r = STORE_LIST(s, &deploy_table, &l,
+        return STORE_LIST(s, &deploy_table, ret,
                         "WHERE state IN ('created', 'ongoing') ORDER BY created_at, rowid", "");
-        for (size_t i = 0; i < l.n && r >= 0; i++)
-                r = load_steps(s, l.rows[i]);
-        if (r < 0) {
-                deploy_row_list_done(&l);
-                return r;
-        }
-
-        *ret = l;
-        return 0;
 }
 
 static int delete_listed(Store *s, DeployRowList *l) {

@@ -288,6 +288,7 @@ static void test_deploys_are_pruned_and_steps_kept(void **state) {
         Bench *b = *state;
         Store *s = b->store;
         _cleanup_(deploy_row_list_done) DeployRowList l = {}, unfinished = {};
+        _cleanup_(deploy_row_freep) DeployRow *open = NULL;
         DeployStepRow step = { .deploy_id = (char *) "open",
                 .instance_id = (char *) "i",
                 .number = 3,
@@ -321,9 +322,10 @@ static void test_deploys_are_pruned_and_steps_kept(void **state) {
         ASSERT_OK(store_list_unfinished_deploys(s, &unfinished));
         ASSERT_EQ(unfinished.n, 2);
         ASSERT_STREQ(unfinished.rows[0]->id, "open");
-        ASSERT_EQ(unfinished.rows[0]->n_steps, 1);
-        ASSERT_EQ(unfinished.rows[0]->steps[0]->number, 3);
-        ASSERT_STREQ(unfinished.rows[0]->steps[0]->state, "running");
+        ASSERT_OK(store_get_deploy(s, "open", &open));
+        ASSERT_EQ(open->n_steps, 1);
+        ASSERT_EQ(open->steps[0]->number, 3);
+        ASSERT_STREQ(open->steps[0]->state, "running");
 }
 
 static void test_events_are_filtered_and_pruned(void **state) {
