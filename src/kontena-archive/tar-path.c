@@ -106,7 +106,7 @@ static bool same_place(const TarPlace *a, const TarPlace *b) {
 
 int tar_is_hidden(const TarPlace *hidden, size_t n, int fd, int top_fd) {
         _cleanup_close_ int at = -EBADF;
-        TarPlace top, place;
+        TarPlace top = {}, place = {};
         int r;
 
         if (n == 0)
