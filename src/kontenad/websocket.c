@@ -213,6 +213,10 @@ static int on_ping(sd_event_source *source, uint64_t usec, void *userdata) {
         if (w->closing)
                 return 0;
         if (w->ping_sent != 0) {
+                /* The answer may be there, and it was we who had no time for it. */
+                websocket_io(w, true, false);
+                if (w->ping_sent == 0 || w->closing || w->finished)
+                        return 0;
                 set_outcome(w, 4030, "No answer to a ping in time.");
                 websocket_close(w, 4030, "No answer to a ping in time.");
                 finish(w, 4030, ""); /* who does not answer pings answers no close */
