@@ -315,7 +315,7 @@ static int containers_of_node(RestCall *c, json_object **ret) {
 }
 
 static void on_stats(RestCall *c, json_object *result, const KError *error) {
-        json_object *l;
+        json_object *l = NULL;
         int r;
 
         if (error) {
