@@ -32,6 +32,7 @@ typedef struct LogView {
         GridRow *grid;
         char *id; /* of the view; NULL: not open */
         char **containers, **nodes, **services;
+        const char *stack;  /* of the path; NULL: any */
         const char *search; /* of the call */
         uint32_t limit;
         bool has_from, follow, shown; /* shown: what there was has been sent */
@@ -109,6 +110,12 @@ static bool is_wanted(const LogView *v, const LogEntry *e, uint32_t order) {
                 return false;
         if (v->services && !strv_contains(v->services, e->service))
                 return false;
+        if (v->stack) {
+                const char *rest = startswith(e->service, v->stack);
+
+                if (!rest || *rest != '/')
+                        return false;
+        }
         if (v->containers) {
                 _cleanup_free_ char *name = rest_log_container(e);
 
@@ -320,7 +327,7 @@ static int view_open(LogView *v, const ServiceRow *s, uint32_t instance) {
         int r;
 
         /* What is filtered here has to come first; and of what is newer than something the view would give the oldest. */
-        if (v->containers || v->nodes || v->services || v->search || v->has_from || v->since > 0)
+        if (v->containers || v->nodes || v->services || v->stack || v->search || v->has_from || v->since > 0)
                 options.lines = LOG_LINES_MAX;
         if (v->has_from || v->since > 0)
                 options.since = MAX(v->has_from ? v->from_time : v->since, 1U);
@@ -380,6 +387,48 @@ static int grid_logs(RestCall *c, KError *reterr) {
 
         r = rest_grid_params(c, &params);
         return r < 0 ? r : rest_call(c, "service.list", params, on_grid);
+}
+
+/* There is a stack as long as one of its services is there. */
+static int open_stack(RestCall *c) {
+        _cleanup_(service_row_list_done) ServiceRowList l = {};
+        const char *stack = strempty(rest_segment(c, "stack"));
+        _cleanup_(grid_row_freep) GridRow *g = NULL;
+        bool found = false;
+        LogView *v;
+        int r;
+
+        r = rest_find_grid(c, &g);
+        if (r >= 0)
+                r = store_list_services(rest_master(c)->store, g->id, &l);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(s, l.rows, l.n)
+                found = found || streq((*s)->stack, stack);
+        if (!found)
+                return rest_reply_nothing(c, 404);
+        r = view_new(c, &v);
+        if (r != 0)
+                return MIN(r, 0);
+        v->stack = stack;
+        v->search = empty_to_null(rest_query(c, "search"));
+        r = split_query(c, "container", &v->containers);
+        return r < 0 ? r : view_open(v, NULL, 0);
+}
+
+static void on_stack(RestCall *c, json_object *result, const KError *error) {
+        if (error)
+                (void) rest_reply_kerror(c, error);
+        else
+                rest_finish(c, open_stack(c));
+}
+
+static int stack_logs(RestCall *c, KError *reterr) {
+        json_object *params;
+        int r;
+
+        r = rest_grid_params(c, &params);
+        return r < 0 ? r : rest_call(c, "service.list", params, on_stack);
 }
 
 /* Of a service */
@@ -455,6 +504,8 @@ static int container_logs(RestCall *c, KError *reterr) {
 const RestRoute log_routes[] = {
         { "GET", "/v1/grids/:grid/container_logs", .flags = REST_STREAM, .operation = "service.list",
                         .summary = "Output of a grid's containers", .handler = grid_logs },
+        { "GET", "/v1/stacks/:grid/:stack/container_logs", .flags = REST_STREAM, .operation = "service.list",
+                        .summary = "Output of a stack's containers", .handler = stack_logs },
         { "GET", "/v1/services/:grid/:stack/:service/container_logs", .flags = REST_STREAM,
                         .operation = "instance.list", .summary = "Output of a service's containers",
                         .handler = service_logs },
