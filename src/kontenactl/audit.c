@@ -41,7 +41,7 @@ static char *user_name(const AuditView *v, json_object *row) {
         return p ? strdup(p->pw_name) : strprintf("uid %" PRIi64, json_object_get_int64(uid));
 }
 
-static int user_option(const Ctl *c, const char *user, json_object *filter, KError *reterr) {
+static int user_option(Ctl *c, const char *user, json_object *filter, KError *reterr) {
         const struct passwd *p;
         unsigned uid;
 

@@ -19,6 +19,10 @@ const OptionDef common_options[] = {
                         .letter = 'M',
                         .argument = "NAME",
                         .help = "The master is in a local container" },
+        { .name = "context",
+                        .argument = "NAME",
+                        .help = "The master is one that was logged in to; \"local\" is this machine",
+                        .complete = COMPLETE_CONTEXT },
         { .name = "json",
                         .argument = "MODE",
                         .help = "JSON: pretty, short or off",
@@ -60,6 +64,7 @@ const CommandDef *const command_families[] = {
         event_commands,
         audit_commands,
         master_commands,
+        login_commands,
         hidden_commands,
         NULL,
 };

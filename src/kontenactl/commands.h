@@ -14,6 +14,7 @@ extern const CommandDef job_commands[];
 extern const CommandDef event_commands[];
 extern const CommandDef audit_commands[];
 extern const CommandDef master_commands[];
+extern const CommandDef login_commands[];
 extern const CommandDef exec_commands[];
 extern const CommandDef volume_commands[];
 extern const CommandDef vault_commands[];

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "context.h"
 #include "ctl.h"
 #include "file-util.h"
 #include "json-util.h"
@@ -25,6 +26,8 @@ static const char *completion_to_string(const OptionDef *o) {
                 return "secret";
         case COMPLETE_REGISTRY:
                 return "registry";
+        case COMPLETE_CONTEXT:
+                return "context";
         case COMPLETE_FILE:
                 return "file";
         case COMPLETE_HOST:
@@ -94,11 +97,26 @@ static int print_deploys(Ctl *c, KError *reterr) {
         return 0;
 }
 
+static int print_contexts(KError *reterr) {
+        _cleanup_contexts_ Contexts l = {};
+        int r;
+
+        r = contexts_load(&l, reterr);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(c, l.list, l.n)
+                puts(c->name);
+        puts(CONTEXT_LOCAL);
+        return 0;
+}
+
 int command_complete(Ctl *c, const Arguments *a, KError *reterr) {
         const char *what = arguments_arg(a, 0);
 
         c->ask_password = false;
         c->call_timeout_usec = COMPLETE_TIMEOUT_USEC;
+        if (streq(what, "context"))
+                return print_contexts(reterr);
         if (streq(what, "grid"))
                 return print_grids(c, reterr);
         if (streq(what, "node"))

@@ -14,8 +14,13 @@
 
 #define CALL_TIMEOUT_USEC (120 * USEC_PER_SEC)
 
-bool ctl_is_remote(const Ctl *c) {
-        return c->host || c->machine;
+bool ctl_is_remote(Ctl *c) {
+        struct Context *context = NULL;
+
+        if (c->host || c->machine)
+                return true;
+        /* One that cannot be read is not this machine. */
+        return ctl_context(c, &context, NULL) < 0 || context;
 }
 
 /* polkit asks through an agent; on a text terminal there is none unless we bring it. */
@@ -63,15 +68,24 @@ void ctl_done(Ctl *c) {
         }
         c->bus = sd_bus_flush_close_unref(c->bus);
         c->event = sd_event_unref(c->event);
+        ctl_close_remote(c);
         c->default_grid = mfree(c->default_grid);
 }
 
 int ctl_bus(Ctl *c, sd_bus **ret, KError *reterr) {
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+        struct Context *context = NULL;
         int r;
 
         if (!c->bus) {
-                if (c->host)
+                r = ctl_context(c, &context, reterr);
+                if (r < 0)
+                        return r;
+                if (context) {
+                        r = ctl_open_remote(c, &bus, reterr);
+                        if (r < 0)
+                                return r;
+                } else if (c->host)
                         r = sd_bus_open_system_remote(&bus, c->host);
                 else if (c->machine)
                         r = sd_bus_open_system_machine(&bus, c->machine);
@@ -132,7 +146,7 @@ int ctl_bus_error(Ctl *c, const sd_bus_error *e, int error, KError *reterr) {
                 if (error == -ETIMEDOUT)
                         return kerror_set(reterr, K_TIMEOUT, "The master did not answer in time.");
                 if (error == -ENOTCONN || error == -ECONNRESET || error == -EPIPE)
-                        return kerror_set(reterr, K_UNAVAILABLE, "The connection to %s was lost.", c->host ?: c->machine ?: "the bus");
+                        return ctl_connection_lost(c, reterr);
                 return kerror_set_errno(reterr, error, "The call failed: %m");
         }
 
@@ -143,6 +157,8 @@ int ctl_bus_error(Ctl *c, const sd_bus_error *e, int error, KError *reterr) {
 
         if (STR_IN_SET(e->name, SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER))
                 return nobody_there(c, reterr);
+        if (c->context && STR_IN_SET(e->name, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_DISCONNECTED))
+                return ctl_connection_lost(c, reterr);
         if (streq(e->name, SD_BUS_ERROR_NO_REPLY) || streq(e->name, SD_BUS_ERROR_DISCONNECTED))
                 return kerror_set(reterr, K_UNAVAILABLE, "The master went away before it answered.");
         if (streq(e->name, SD_BUS_ERROR_TIMEOUT))

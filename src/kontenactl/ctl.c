@@ -22,6 +22,8 @@ int ctl_setup(Ctl *c, const Arguments *a, KError *reterr) {
         *c = (Ctl){
                 .host = arguments_get(a, "host"),
                 .machine = arguments_get(a, "machine"),
+                .context_option = arguments_get(a, "context"),
+                .bridge_out = -EBADF,
                 .grid = empty_to_null(arguments_get(a, "grid") ?: getenv("KONTENA_GRID")),
                 .legend = !arguments_has(a, "no-legend"),
                 .pager = !arguments_has(a, "no-pager"),
@@ -32,6 +34,9 @@ int ctl_setup(Ctl *c, const Arguments *a, KError *reterr) {
 
         if (c->host && c->machine)
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "--host and --machine exclude each other.");
+        if (c->context_option && (c->host || c->machine))
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "--context and --%s exclude each other.",
+                                c->host ? "host" : "machine");
         if (arguments_has(a, "j"))
                 c->json = terminal_on(stdout) ? JSON_PRETTY : JSON_SHORT;
         v = arguments_get(a, "json");
@@ -250,7 +255,7 @@ int ctl_service_name(Ctl *c, const char *text, ServiceName *ret, KError *reterr)
                 n.grid = strdup(grid);
         }
         if (!n.stack)
-                n.stack = strdup(STACK_NULL);
+                n.stack = strdup(empty_to_null(getenv("KONTENA_STACK")) ?: STACK_NULL);
         if (!n.grid || !n.stack)
                 return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
 

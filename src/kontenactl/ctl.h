@@ -20,8 +20,13 @@ typedef enum JsonMode {
         _JSON_MODE_INVALID = -EINVAL,
 } JsonMode;
 
+struct Context;
+
 struct Ctl {
-        const char *host, *machine; /* where the bus is; both NULL: here */
+        const char *host, *machine; /* where the bus is; both NULL: here, or: */
+        struct Context *context;    /* a master that is reached by HTTPS; see ctl_context() */
+        const char *context_option; /* --context, as given */
+        bool context_known;         /* looked for */
         const char *grid;           /* as given; NULL: look */
         JsonMode json;
         bool legend, full, quiet, pager, ask_password;
@@ -31,6 +36,8 @@ struct Ctl {
         sd_event *event;
         char *default_grid;
         pid_t agent_pid; /* pkttyagent */
+        pid_t bridge_pid;
+        int bridge_out; /* where it says why it ended; -EBADF: there is none */
 };
 
 void ctl_done(Ctl *c);
@@ -60,7 +67,16 @@ int ctl_get_properties(Ctl *c, const char *name, const char *path, const char *i
                 KError *reterr);
 /* Turns what a peer or the bus said into our codes; sentences for "nobody is there". Returns the errno. */
 int ctl_bus_error(Ctl *c, const sd_bus_error *e, int error, KError *reterr);
-bool ctl_is_remote(const Ctl *c) _pure_;
+bool ctl_is_remote(Ctl *c);
+/* The connection has ended: says why, as far as is known. Returns the errno. */
+int ctl_connection_lost(Ctl *c, KError *reterr);
+
+/* ctl-context.c: --context, $KONTENA_URL and $KONTENA_TOKEN, or the current context. NULL: the bus of this machine, or of -H and -M. */
+int ctl_context(Ctl *c, struct Context **ret, KError *reterr);
+/* For what is about this machine, whatever is selected. */
+void ctl_use_local(Ctl *c);
+int ctl_open_remote(Ctl *c, sd_bus **ret, KError *reterr);
+void ctl_close_remote(Ctl *c);
 
 /* Names */
 int ctl_grid(Ctl *c, const char **ret, KError *reterr); /* --grid, $KONTENA_GRID, or the only one */
@@ -167,6 +183,13 @@ DECLARE_COMMAND(command_event_list);
 DECLARE_COMMAND(command_master_ca);
 DECLARE_COMMAND(command_audit_list);
 DECLARE_COMMAND(command_audit_verify);
+DECLARE_COMMAND(command_login);
+DECLARE_COMMAND(command_logout);
+DECLARE_COMMAND(command_whoami);
+DECLARE_COMMAND(command_context_list);
+DECLARE_COMMAND(command_context_use);
+DECLARE_COMMAND(command_context_show);
+DECLARE_COMMAND(command_context_remove);
 DECLARE_COMMAND(command_status);
 DECLARE_COMMAND(command_top);
 DECLARE_COMMAND(command_inspect);

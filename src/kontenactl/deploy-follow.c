@@ -239,7 +239,7 @@ static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret
 static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         Follow *f = userdata;
 
-        (void) kerror_set(&f->error, K_UNAVAILABLE, "The connection to %s was lost.", f->c->host ?: f->c->machine ?: "the bus");
+        (void) ctl_connection_lost(f->c, &f->error);
         return follow_stop(f);
 }
 

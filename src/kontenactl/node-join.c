@@ -25,11 +25,12 @@
 extern char **environ;
 
 int require_local_root(Ctl *c, const char *what, KError *reterr) {
-        if (ctl_is_remote(c))
+        if (c->host || c->machine || c->context_option)
                 return kerror_set(reterr, K_INVALID_ARGUMENT,
                                 "%s works on the machine itself; there: kontenactl ...", what);
         if (geteuid() != 0)
                 return kerror_set(reterr, K_ACCESS_DENIED, "%s changes this machine: run it as root.", what);
+        ctl_use_local(c);
         return 0;
 }
 

@@ -22,6 +22,7 @@ typedef enum Completion {
         COMPLETE_VOLUME,
         COMPLETE_SECRET,
         COMPLETE_REGISTRY,
+        COMPLETE_CONTEXT,
         COMPLETE_FILE,
         COMPLETE_HOST,
         COMPLETE_WORDS, /* those of OptionDef.words */

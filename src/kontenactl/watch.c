@@ -59,7 +59,7 @@ static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *rete
         MasterWatch *w = userdata;
         int r;
 
-        r = kerror_set(&w->error, K_UNAVAILABLE, "The connection to %s was lost.", w->c->host ?: w->c->machine ?: "the bus");
+        r = ctl_connection_lost(w->c, &w->error);
         return sd_event_exit(w->c->event, r);
 }
 
