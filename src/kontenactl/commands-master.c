@@ -21,5 +21,9 @@ const CommandDef master_commands[] = {
                         .args_max = 1,
                         .options = { ca_options },
                         .run = command_master_ca },
+        { .group = "master",
+                        .name = "admin-code",
+                        .help = "Make a code that the first administrator logs in with, once",
+                        .run = command_master_admin_code },
         {},
 };

@@ -236,6 +236,20 @@ int ctl_call(Ctl *c, const char *method, sd_bus_message **ret_reply, KError *ret
         return r;
 }
 
+int ctl_send_json(Ctl *c, sd_bus_message *m, json_object **ret, KError *reterr) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        int r;
+
+        r = ctl_send(c, m, &reply, reterr);
+        if (r < 0)
+                return r;
+        r = bus_json_read(reply, ret, reterr);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "The master's answer to %s cannot be read: %m",
+                                sd_bus_message_get_member(m));
+        return 0;
+}
+
 int ctl_call_json(Ctl *c, const char *method, json_object **ret, KError *reterr, const char *types, ...) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         va_list ap;

@@ -62,6 +62,7 @@ int ctl_send(Ctl *c, sd_bus_message *m, sd_bus_message **ret_reply, KError *rete
 int ctl_call(Ctl *c, const char *method, sd_bus_message **ret_reply, KError *reterr, const char *types, ...);
 /* The first value of the reply, a{sv} and aa{sv} as JSON. */
 int ctl_call_json(Ctl *c, const char *method, json_object **ret, KError *reterr, const char *types, ...);
+int ctl_send_json(Ctl *c, sd_bus_message *m, json_object **ret, KError *reterr);
 /* Property names as keys. */
 int ctl_get_properties(Ctl *c, const char *name, const char *path, const char *interface, json_object **ret,
                 KError *reterr);
@@ -181,6 +182,27 @@ DECLARE_COMMAND(command_exec);
 DECLARE_COMMAND(command_attach);
 DECLARE_COMMAND(command_event_list);
 DECLARE_COMMAND(command_master_ca);
+DECLARE_COMMAND(command_user_list);
+DECLARE_COMMAND(command_user_show);
+DECLARE_COMMAND(command_user_invite);
+DECLARE_COMMAND(command_user_remove);
+DECLARE_COMMAND(command_user_add_role);
+DECLARE_COMMAND(command_user_remove_role);
+DECLARE_COMMAND(command_user_map);
+DECLARE_COMMAND(command_grid_users);
+DECLARE_COMMAND(command_grid_add_user);
+DECLARE_COMMAND(command_grid_remove_user);
+DECLARE_COMMAND(command_token_list);
+DECLARE_COMMAND(command_token_show);
+DECLARE_COMMAND(command_token_create);
+DECLARE_COMMAND(command_token_remove);
+DECLARE_COMMAND(command_config_list);
+DECLARE_COMMAND(command_config_get);
+DECLARE_COMMAND(command_config_set);
+DECLARE_COMMAND(command_config_unset);
+DECLARE_COMMAND(command_config_export);
+DECLARE_COMMAND(command_config_import);
+DECLARE_COMMAND(command_master_admin_code);
 DECLARE_COMMAND(command_audit_list);
 DECLARE_COMMAND(command_audit_verify);
 DECLARE_COMMAND(command_login);

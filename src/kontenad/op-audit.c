@@ -134,7 +134,7 @@ const Operation audit_operations[] = {
                         .name = "audit.list",
                         .method = "ListAudit",
                         .action = "io.kontena.master1.read-audit",
-                        .role = "master_admin",
+                        .role = "member",
                         .parameters = { { "grid", PARAMETER_STRING, false },
                                         { "filter", PARAMETER_OBJECT, false } },
                         .results = { "rows" },

@@ -11,6 +11,7 @@ USER.CHALLENGE, the PKCE challenge of the login request, "-" for none. The path 
 import base64
 import hashlib
 import json
+import os
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -119,5 +120,6 @@ class Provider(BaseHTTPRequestHandler):
 
 
 server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 0), Provider)
-print(server.server_port, flush=True)
+os.write(1, f"{server.server_port}\n".encode())
+os.close(1)  # whoever waits for the port reads to the end
 server.serve_forever()
