@@ -2,7 +2,7 @@
 #include "commands.h"
 #include "ctl.h"
 
-static const OptionDef audit_options[] = {
+const OptionDef audit_options[] = {
         { .name = "until", .argument = "TIME", .help = "Older than that" },
         { .name = "user", .argument = "USER", .help = "Only by this user, a name or a number" },
         { .name = "operation",
@@ -26,6 +26,7 @@ const CommandDef audit_commands[] = {
                         .name = "list",
                         .alias = "ls",
                         .help = "List who asked for what, and what came of it",
+                        .standard = true,
                         .options = { stream_options, audit_options },
                         .run = command_audit_list },
         { .group = "audit",

@@ -25,5 +25,10 @@ const CommandDef master_commands[] = {
                         .name = "admin-code",
                         .help = "Make a code that the first administrator logs in with, once",
                         .run = command_master_admin_code },
+        { .group = "master",
+                        .name = "audit-log",
+                        .help = "The same as audit list",
+                        .options = { stream_options, audit_options },
+                        .run = command_audit_list },
         {},
 };

@@ -28,3 +28,4 @@ extern const CommandDef image_commands[];
 extern const OptionDef join_options[];   /* node, bootstrap */
 extern const OptionDef stream_options[]; /* what is read from a time on and followed */
 extern const OptionDef event_options[];
+extern const OptionDef audit_options[]; /* audit, master */

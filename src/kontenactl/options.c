@@ -91,6 +91,27 @@ static const OptionDef *find_option(const CommandDef *c, const char *name, size_
         return find_in_table(common_options, name, n, letter);
 }
 
+static const CommandDef *standard_command(const char *group) {
+        FOREACH_COMMAND(c)
+                if (group && c->standard && streq_ptr(c->group, group))
+                        return c;
+        return NULL;
+}
+
+/* An option that only the group's standard command has is the word for it. */
+static const OptionDef *take_option(Arguments *a, const char *name, size_t n, char letter) {
+        const OptionDef *o = find_option(a->command, name, n, letter);
+        const CommandDef *standard;
+
+        if (o || a->command)
+                return o;
+        standard = standard_command(a->group);
+        o = standard ? find_option(standard, name, n, letter) : NULL;
+        if (o)
+                a->command = standard;
+        return o;
+}
+
 static int unknown_option(const Arguments *a, const char *text, size_t n, KError *reterr) {
         _cleanup_free_ char *name = strndup(text, n);
         const char *words[WORDS_MAX] = {}, *near;
@@ -133,7 +154,7 @@ static int add_given(Arguments *a, const OptionDef *def, const char *value) {
 static int parse_long(int argc, char **argv, int i, Arguments *a, KError *reterr) {
         const char *text = argv[i] + 2, *equal = strchr(text, '=');
         size_t n = equal ? (size_t) (equal - text) : strlen(text);
-        const OptionDef *o = find_option(a->command, text, n, 0);
+        const OptionDef *o = take_option(a, text, n, 0);
         int r;
 
         if (!o)
@@ -159,7 +180,7 @@ static int parse_short(int argc, char **argv, int i, Arguments *a, KError *reter
         int r;
 
         for (const char *p = argv[i] + 1; *p; p++) {
-                const OptionDef *o = find_option(a->command, NULL, 0, *p);
+                const OptionDef *o = take_option(a, NULL, 0, *p);
 
                 if (!o)
                         return kerror_set(reterr, K_INVALID_ARGUMENT, "%s has no option -%c; see %s --help.",
@@ -320,6 +341,8 @@ int arguments_parse(int argc, char **argv, Arguments *ret, KError *reterr) {
         }
 
         if (!a.help && !a.version) {
+                if (!a.command)
+                        a.command = standard_command(a.group);
                 if (!a.command && a.group)
                         return missing_command(&a, reterr);
                 if (a.command) {

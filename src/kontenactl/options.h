@@ -50,6 +50,7 @@ typedef struct CommandDef {
         const char *help;
         unsigned args_min, args_max;
         Completion complete[3]; /* of the arguments; the last one of them repeats */
+        bool standard;          /* what its group means by itself: "audit" is "audit list" */
         bool rest;              /* takes "-- WORD..." */
         unsigned rest_from;     /* behind so many arguments all is rest, options too, with or without "--" */
         const OptionDef *options

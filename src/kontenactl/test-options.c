@@ -20,6 +20,25 @@ static int parse(Arguments *a, KError *e, const char *line) {
         return arguments_parse(argc, argv, a, e);
 }
 
+/* "audit" is "audit list"; another of its commands is still its own. */
+static void test_arguments_group_by_itself(void **state) {
+        static const char *const lines[] = { "audit", "audit --json=short", "audit --since=-1h",
+                "audit -f -n 3", "-g demo audit", "audit list" };
+        _cleanup_arguments_ Arguments other = {}, none = {};
+
+        FOREACH_ARRAY(l, lines, ELEMENTSOF(lines)) {
+                _cleanup_arguments_ Arguments a = {};
+
+                ASSERT_OK(parse(&a, NULL, *l));
+                ASSERT_STREQ(a.command->group, "audit");
+                ASSERT_STREQ(a.command->name, "list");
+        }
+        ASSERT_OK(parse(&other, NULL, "audit --json=short verify"));
+        ASSERT_STREQ(other.command->name, "verify");
+        ASSERT_TRUE(parse(&none, NULL, "service") < 0);
+        ASSERT_TRUE(parse(&none, NULL, "audit --anchor=x") < 0);
+}
+
 static void test_arguments_options_stand_anywhere(void **state) {
         static const char *const lines[] = {
                 "-g demo service scale web 3 --timeout=5s",
@@ -187,7 +206,8 @@ static void test_command_tables_are_sound(void **state) {
         }
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_arguments_options_stand_anywhere),
+KONTENA_TESTS(cmocka_unit_test(test_arguments_group_by_itself),
+                cmocka_unit_test(test_arguments_options_stand_anywhere),
                 cmocka_unit_test(test_arguments_letters_of_a_command_win),
                 cmocka_unit_test(test_arguments_rest_is_the_command_of_the_container),
                 cmocka_unit_test(test_arguments_behind_an_instance_are_the_commands),
