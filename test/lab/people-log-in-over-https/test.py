@@ -134,6 +134,43 @@ def test_contexts_and_environment(desk, fingerprint):
     desk.host.run(f"chmod 600 {desk.home}/kontena/contexts.json")
 
 
+def test_a_member_sees_one_grid_and_stays_logged_in(grid, desk, web, fingerprint):
+    email, other = f"{unique('bob')}@example.org", unique("other")
+    bus(grid, "InviteUser", "sssas", email, "Bob", "", "0")
+    bus(grid, "AddGridUser", "ss", grid.name, email)
+    grid.ctl("grid", "create", other)
+    try:
+        code = bus(grid, "CreateToken", "asusss", "1", "user", "3600", "", email, "code")[0]["code"]["data"]
+        bob = Desk(desk.host, "/tmp/desk-bob")
+        bob.ctl("login", f"--ca-fingerprint={fingerprint}", "--name=mine", f"--code={code}", "https://master")
+        assert [g["name"] for g in json.loads(bob.ctl("--json=short", "grid", "list").stdout)] == [grid.name]
+        assert other in desk.ctl("grid", "list").stdout
+        assert bob.ctl("grid", "show", other, check=False).returncode == 7
+        assert bob.ctl("grid", "remove", "--force", grid.name, check=False).returncode == 7
+        assert bob.ctl("exec", f"{web}-1", "echo", "hello").stdout == "hello\n"
+
+        # The token's time is over: a new one is fetched, once, whoever is first.
+        path = f"{bob.home}/kontena/contexts.json"
+        before = json.loads(bob.host.read(path))
+        context = before["contexts"][0]
+        bob.host.write(path, json.dumps({**before, "contexts": [{**context, "expires_at": 1}]}), 0o600)
+        both = [bob.popen("grid", "list", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(3)]
+        for p in both:
+            assert p.wait(20) == 0, p.stdout.read()
+        after = json.loads(bob.host.read(path))["contexts"][0]
+        assert after["token"] != context["token"] and after["expires_at"] > context["expires_at"] - 3600
+        old = bob.ctl("grid", "list", check=False, KONTENA_TOKEN=context["token"])
+        assert old.returncode == 7 and "login" in old.stderr
+
+        # Who is no member any more sees nothing of it, at once.
+        bus(grid, "RemoveGridUser", "ss", grid.name, email)
+        assert json.loads(bob.ctl("--json=short", "grid", "list").stdout) == []
+    finally:
+        grid.ctl("grid", "remove", "--force", other)
+        bus(grid, "RemoveUser", "s", email)
+    assert bob.ctl("grid", "list", check=False).returncode == 7
+
+
 def test_zz_after_the_logout_nothing_works(grid, desk):
     """And what goes on, ends."""
     token = json.loads(desk.host.read(f"{desk.home}/kontena/contexts.json"))["contexts"][0]["token"]
