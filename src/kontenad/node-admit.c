@@ -352,6 +352,9 @@ static int bind_node(NodeAdmission *a, const GridRow *grid, NodeRow **node, cons
         if (r < 0 && r != -ENOENT)
                 return refuse_store(r, reterr);
 
+        /* One whose key and token were taken from it comes back as what it was. */
+        if (!*node && other && !other->node_key && !has_own_token(other))
+                *node = TAKE_PTR(other);
         if (!*node) {
                 r = make_node(a, grid, who, now, node, reterr);
                 if (r != 0)

@@ -10,6 +10,9 @@ int service_check_schedule(OperationCall *c, KError *reterr);
 int service_restart(OperationCall *c, json_object **ret, KError *reterr);
 int volume_snapshot(OperationCall *c, json_object **ret, KError *reterr); /* all of volume.snapshot-* */
 
+/* Gives the call's node, or one that is being made, a token of its own; *ret is the whole of it, erase it. */
+int node_make_token(OperationCall *c, NodeRow *n, char **ret, KError *reterr);
+
 /* Parameter "instance", a number of the call's service: the current one of that number, and the session of its node, which is online. */
 struct NodeSession;
 int call_instance(OperationCall *c, InstanceRow **ret, struct NodeSession **ret_session, KError *reterr);

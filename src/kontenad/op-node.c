@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "ca.h"
 #include "events.h"
 #include "file-util.h"
 #include "ipam.h"
-#include "join-token.h"
 #include "json-util.h"
-#include "keyring.h"
 #include "names.h"
 #include "node-removal.h"
+#include "op-internal.h"
 #include "operation.h"
 #include "parse-util.h"
 #include "render.h"
@@ -71,7 +69,7 @@ static int choose_number(OperationCall *c, uint32_t *ret, KError *reterr) {
 static int node_create(OperationCall *c, json_object **ret, KError *reterr) {
         _cleanup_(node_row_freep) NodeRow *n = NULL, *other = NULL;
         _cleanup_json_ json_object *o = json_object_new_object();
-        _cleanup_erase_ char *secret = NULL, *token = NULL;
+        _cleanup_erase_ char *token = NULL;
         const char *name;
         int r;
 
@@ -104,14 +102,9 @@ static int node_create(OperationCall *c, json_object **ret, KError *reterr) {
         if (r < 0)
                 return r;
 
-        /* Shown once; only its hash is kept. */
-        r = join_secret_new(c->grid->token_id, &secret);
+        r = node_make_token(c, n, &token, reterr);
         if (r < 0)
-                return kerror_set_errno(reterr, r, "A token cannot be made: %m.");
-        keyring_hash_token(c->master->keyring, secret, n->token_hash);
-        token = join_token_format(ca_fingerprint(c->master->ca), secret);
-        if (!token)
-                return -ENOMEM;
+                return r;
 
         r = store_put_node(c->master->store, n);
         if (r < 0)

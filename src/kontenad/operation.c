@@ -20,6 +20,7 @@ static const struct {
 } tables[] = {
         { grid_operations, &n_grid_operations },
         { node_operations, &n_node_operations },
+        { node_token_operations, &n_node_token_operations },
         { service_operations, &n_service_operations },
         { deploy_operations, &n_deploy_operations },
         { revision_operations, &n_revision_operations },

@@ -140,6 +140,7 @@ int labels_validate(char *const *labels, KError *reterr);
 
 OPERATION_DECLARE(grid);
 OPERATION_DECLARE(node);
+OPERATION_DECLARE(node_token);
 OPERATION_DECLARE(service);
 OPERATION_DECLARE(deploy);
 OPERATION_DECLARE(revision);

@@ -287,6 +287,72 @@ static int node_health(RestCall *c, KError *reterr) {
         return r < 0 ? r : rest_call(c, "node.get", params, on_health);
 }
 
+/* The token of a node. One cannot be chosen: it names its grid and the master's key. */
+
+static const RestField token_fields[] = {
+        { "token", REST_STRING, .min = TOKEN_MIN, .max = TOKEN_MAX, .summary = "Cannot be chosen" },
+        { "reset_connection", REST_BOOLEAN, .summary = "Cut the machine that is this node now" },
+        {},
+};
+
+static void on_token(RestCall *c, json_object *result, const KError *error) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+        const char *node = "", *token = "";
+        int r;
+
+        if (error && error->code == K_NO_SUCH_TOKEN) {
+                (void) rest_reply_error(c, 404, "Host node does not have a node token");
+                return;
+        }
+        if (error) {
+                rest_fail(c, error, "token");
+                return;
+        }
+        (void) json_find_string(result, "node", &node, NULL);
+        (void) json_find_string(result, "token", &token, NULL);
+        r = o ? rest_add_id(o, "id", strempty(rest_segment(c, "grid")), node, NULL) : -ENOMEM;
+        REST_ADD(r, json_add_string(o, "token", token));
+        rest_finish(c, r < 0 ? r : rest_reply(c, 200, TAKE_PTR(o)));
+}
+
+static int show_token(RestCall *c, KError *reterr) {
+        json_object *params;
+        int r;
+
+        r = node_params(c, &params);
+        return r < 0 ? r : rest_call(c, "node.token", params, on_token);
+}
+
+static int reset_token(RestCall *c, KError *reterr) {
+        _cleanup_json_ json_object *params = NULL;
+        bool reset_connection = false;
+        int r;
+
+        if (!isempty(body_text(c, "token")))
+                return rest_reply_field_error(c, "token",
+                                "Token cannot be chosen: the master makes one, which also names its own "
+                                "key");
+        (void) json_find_bool(rest_body(c), "reset_connection", &reset_connection, NULL);
+        r = node_params(c, &params);
+        REST_ADD(r, json_add_bool(params, "reset_connection", reset_connection));
+        return r < 0 ? r : rest_call(c, "node.reset-token", TAKE_PTR(params), on_token);
+}
+
+static void on_token_cleared(RestCall *c, json_object *result, const KError *error) {
+        if (error)
+                rest_fail(c, error, "token");
+        else
+                rest_finish(c, rest_reply_nothing(c, 200));
+}
+
+static int clear_token(RestCall *c, KError *reterr) {
+        json_object *params;
+        int r;
+
+        r = node_params(c, &params);
+        return r < 0 ? r : rest_call(c, "node.clear-token", params, on_token_cleared);
+}
+
 /* Figures */
 
 static int containers_of_node(RestCall *c, json_object **ret) {
@@ -403,6 +469,12 @@ const RestRoute node_routes[] = {
         { "DELETE", N, .operation = "node.remove", .summary = "Remove a node", .handler = remove_node },
         { "GET", N "/health", .operation = "node.get", .summary = "Whether a node is well",
                         .handler = node_health },
+        { "GET", N "/token", .operation = "node.token", .summary = "A node's own token",
+                        .handler = show_token },
+        { "PUT", N "/token", .operation = "node.reset-token", .summary = "Give a node another token",
+                        .body = token_fields, .handler = reset_token },
+        { "DELETE", N "/token", .operation = "node.clear-token", .summary = "Take a node's token",
+                        .body = token_fields, .handler = clear_token },
         { "GET", N "/stats", .operation = "node.get", .summary = "Last sample of each container of a node",
                         .handler = node_stats },
         { "GET", N "/metrics", .operation = "node.get", .summary = "Averages of a node for each minute",

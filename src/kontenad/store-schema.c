@@ -376,6 +376,9 @@ static const char *const steps[] = {
 
         /* 4: the instances of a grid are looked for often, and there are many of other grids. */
         "CREATE INDEX instances_grid ON instances (grid_id, service_id, number, created_at);",
+
+        /* 5: a node's own token can be shown again, as its grid's can. */
+        "ALTER TABLE nodes ADD COLUMN token_sealed BLOB;",
 };
 
 static int get_version(sqlite3 *db, int *ret) {

@@ -96,6 +96,8 @@ typedef struct NodeRow {
         char *node_key;         /* SHA-256 of the public key in hex; NULL before the first join */
         char *machine_id;       /* Kontena-Node-Id */
         uint8_t token_hash[32]; /* all zero: no token of its own */
+        void *token_sealed;     /* its secret, for who may see it again; NULL: of an earlier version */
+        size_t token_sealed_size;
         char **labels;
         NodeAvailability availability;
         bool connected;

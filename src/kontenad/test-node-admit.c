@@ -117,6 +117,35 @@ static void test_tracker_refuses_with_a_code_and_a_sentence(void **state) {
         engine_remove(&e);
 }
 
+/* Whose key and token were taken from it is again what it was, with the token of the grid: by its machine's id. */
+static void test_tracker_takes_back_a_machine_without_key_and_token(void **state) {
+        _cleanup_free_ char *first = NULL, *again = NULL, *other = NULL;
+        _cleanup_(node_row_freep) NodeRow *n = NULL;
+        NodeIntroduction who = introduction("key-1");
+        Engine e = {};
+
+        make_joinable_grid(&e, "10.81.0.0/16");
+        ASSERT_EQ(admit(&e, &who, &first, NULL), 0);
+        n = get_node(&e, first);
+        n->node_key = mfree(n->node_key);
+        engine_begin(&e);
+        ASSERT_OK(store_put_node(e.m.store, n));
+        engine_commit(&e);
+        who.node_key = "key-3";
+        ASSERT_EQ(admit(&e, &who, &again, NULL), 0);
+        ASSERT_STREQ(again, first);
+
+        /* With a token of its own it has to come with that; with the grid's it is a new one. */
+        n->token_hash[0] = 1;
+        engine_begin(&e);
+        ASSERT_OK(store_put_node(e.m.store, n));
+        engine_commit(&e);
+        who.node_key = "key-4";
+        ASSERT_EQ(admit(&e, &who, &other, NULL), 0);
+        ASSERT_TRUE(!streq(other, first));
+        engine_remove(&e);
+}
+
 static void test_tracker_serves_one_minor_release_of_difference_and_small_clock_skew(void **state) {
         static const char *const versions[] = { "2.0.0", "2.1.7", "2.1" };
         Engine e = {};
@@ -183,6 +212,7 @@ static void test_tracker_tells_of_refusals_with_bounds(void **state) {
 
 KONTENA_TESTS(cmocka_unit_test(test_tracker_registers_with_grid_token),
                 cmocka_unit_test(test_tracker_refuses_with_a_code_and_a_sentence),
+                cmocka_unit_test(test_tracker_takes_back_a_machine_without_key_and_token),
                 cmocka_unit_test(test_tracker_serves_one_minor_release_of_difference_and_small_clock_skew),
                 cmocka_unit_test(test_tracker_fills_the_grid),
                 cmocka_unit_test(test_tracker_tells_of_refusals_with_bounds))

@@ -24,7 +24,8 @@ NODE = {
 # As the reference lists them, but for logs with content, exec and what only a node can answer, which the lab asks for.
 LISTED = {
     ("GET", "/v1/grids/:/nodes"), ("POST", "/v1/grids/:/nodes"), ("GET", "/v1/nodes/:/:"), ("PUT", "/v1/nodes/:/:"), ("DELETE", "/v1/nodes/:/:"),
-    ("GET", "/v1/nodes/:/:/health"), ("GET", "/v1/nodes/:/:/stats"), ("GET", "/v1/nodes/:/:/metrics"), ("GET", "/v1/nodes/:"),
+    ("GET", "/v1/nodes/:/:/token"), ("PUT", "/v1/nodes/:/:/token"),
+    ("DELETE", "/v1/nodes/:/:/token"), ("GET", "/v1/nodes/:/:/health"), ("GET", "/v1/nodes/:/:/stats"), ("GET", "/v1/nodes/:/:/metrics"), ("GET", "/v1/nodes/:"),
     ("PUT", "/v1/nodes/:"), ("GET", "/v1/grids/:/services"), ("POST", "/v1/grids/:/services"), ("GET", "/v1/services/:/:/:"),
     ("PUT", "/v1/services/:/:/:"), ("DELETE", "/v1/services/:/:/:"), ("POST", "/v1/services/:/:/:/deploy"),
     ("GET", "/v1/services/:/:/:/deploys/:"), ("POST", "/v1/services/:/:/:/scale"), ("POST", "/v1/services/:/:/:/start"),
@@ -242,6 +243,21 @@ def test_a_node_is_made_shown_changed_and_removed(call: Client) -> None:
     assert call.ok("DELETE", "nodes/one/n1") == {}
     assert call("GET", "nodes/one/n1").status == call("GET", "nodes/one/AAAA:BBBB").status == 404
     assert call("GET", "nodes/AAAA").status == call("PUT", "nodes/AAAA", {}).status == 404
+
+
+def test_a_nodes_token(call: Client) -> None:
+    call.ok("POST", "grids/one/nodes", {"name": "n2"}, 201)
+    t = call.ok("GET", "nodes/one/n2/token")
+    assert t["id"] == "one/n2" and t["token"].startswith("KT1-") and call.ok("GET", "nodes/one/n2/token") == t
+    other = call.ok("PUT", "nodes/one/n2/token", {"token": None, "reset_connection": True})
+    assert other["id"] == "one/n2" and other["token"] != t["token"] and call.ok("GET", "nodes/one/n2/token") == other
+    assert list(call.refused("PUT", "nodes/one/n2/token", {"token": "x" * 20})) == ["token"]
+    assert call.refused("PUT", "nodes/one/n2/token", {"token": "x"}) == {"token": "Token is too short"}
+    assert call.ok("DELETE", "nodes/one/n2/token", {"reset_connection": True}) == {}
+    assert call.ok("GET", "nodes/one/n2")["has_token"] is False
+    a = call("GET", "nodes/one/n2/token")
+    assert (a.status, a.json) == (404, {"error": "Host node does not have a node token"})
+    call.ok("DELETE", "nodes/one/n2")
 
 
 # Volumes, secrets, registries
