@@ -5,8 +5,10 @@
 
 /* Entries of a log view go as signals to the peer that opened it, and to nobody else. */
 
-/* Messages that wait in the connection to the bus. */
-#define QUEUE_MAX 256U
+/* Messages that wait in the connection to the bus. Of a guest fewer than make it one who does not read: a log that is looked at with a
+ * pager waits for hours. */
+#define QUEUE_MAX       256U
+#define QUEUE_GUEST_MAX 64U
 
 typedef struct BusSink {
         BusReader reader;
@@ -31,7 +33,8 @@ static bool sink_congested(void *userdata) {
         BusSink *s = userdata;
         uint64_t n;
 
-        return sd_bus_get_n_queued_write(s->reader.link->bus, &n) >= 0 && n > QUEUE_MAX;
+        return sd_bus_get_n_queued_write(s->reader.link->bus, &n) >= 0 &&
+               n > (s->reader.link->guest ? QUEUE_GUEST_MAX : QUEUE_MAX);
 }
 
 static int sink_entries(const char *stream, const LogEntry *entries, size_t n, bool end, void *userdata) {
