@@ -150,10 +150,11 @@
 #define CONF_FILES_MAX                 256U
 
 /* Users, tokens, logins */
-#define USERS_MAX                      10000U
+#define USERS_MAX                      2000U
 #define EMAIL_LENGTH_MAX               254U
 #define UIDS_PER_USER_MAX              64U
 #define TOKENS_PER_USER_MAX            1000U
+#define TOKENS_PRUNED_AT_ONCE          500U
 #define TOKEN_LENGTH_MAX               256U /* longer ones are nobody's */
 #define TOKEN_REFRESHED_SEC            7200U
 #define TOKEN_REFRESH_USEC             (30ULL * 24ULL * 3600ULL * 1000000ULL) /* from when a refresh token was made */

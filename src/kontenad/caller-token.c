@@ -231,6 +231,9 @@ int caller_new_token(Master *m, const char *bearer, bool allow_expired, const ch
         caller->name = strdup("anonymous");
         caller->address = strdup(strempty(address));
         caller->user_agent = user_agent ? utf8_repair(strndup(user_agent, 256)) : NULL;
+        for (char *p = caller->user_agent; p && *p; p++) /* it goes to the journal and to terminals */
+                if ((unsigned char) *p < ' ' || *p == 127)
+                        *p = '?';
         if (!caller->name || !caller->address || (user_agent && !caller->user_agent))
                 return -ENOMEM;
         if (!isempty(bearer)) {

@@ -381,19 +381,20 @@ int identity_admin_code(Master *m, const char *code, IssuedToken *ret, KError *r
 static int on_prune(sd_event_source *source, uint64_t usec, void *userdata) {
         _cleanup_(store_rollbackp) Store *t = NULL;
         Identity *i = userdata;
-        int r;
+        int r, n = 0;
 
         r = store_begin(i->master->store, NULL);
         if (r >= 0) {
                 t = i->master->store;
-                r = store_prune_tokens(t, now_realtime());
+                r = n = store_prune_tokens(t, now_realtime(), TOKENS_PRUNED_AT_ONCE);
         }
-        if (r >= 0 && store_commit(i->master->store, NULL) >= 0)
-                t = NULL;
+        if (r >= 0)
+                r = store_commit(TAKE_PTR(t), NULL);
         if (r < 0)
                 log_debug_errno(r, "Expired tokens are not removed: %m");
 
-        r = sd_event_source_set_time_relative(source, PRUNE_USEC);
+        r = sd_event_source_set_time_relative(
+                        source, n >= (int) TOKENS_PRUNED_AT_ONCE ? USEC_PER_SEC : PRUNE_USEC);
         return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 

@@ -81,16 +81,17 @@ int store_delete_codes(Store *s, const char *user_id) {
         return r < 0 ? r : delete_all(s, &l);
 }
 
-int store_prune_tokens(Store *s, uint64_t now) {
+int store_prune_tokens(Store *s, uint64_t now, uint32_t limit) {
         _cleanup_(token_row_list_done) TokenRowList l = {};
         int r;
 
-        r = STORE_LIST(s, &token_table, &l, "WHERE ends_at > 0 AND ends_at <= ?", "u", now);
+        r = STORE_LIST(s, &token_table, &l, "WHERE ends_at > 0 AND ends_at <= ? LIMIT ?", "uu", now,
+                        (uint64_t) limit);
         if (r >= 0)
                 r = delete_all(s, &l);
         if (r >= 0)
                 r = store_run(s, "DELETE FROM login_states WHERE expires_at <= ?", "u", now);
-        return MIN(r, 0);
+        return r < 0 ? r : (int) l.n;
 }
 
 static const Column login_state_columns[] = {

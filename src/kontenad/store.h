@@ -396,7 +396,8 @@ int store_find_token_by_refresh(Store *s, const uint8_t hash[static 32], TokenRo
 int store_list_tokens(Store *s, const char *user_id, TokenRowList *ret); /* oldest first */
 int store_count_tokens(Store *s, const char *user_id, uint64_t *ret);
 int store_delete_codes(Store *s, const char *user_id); /* that are not used */
-int store_prune_tokens(Store *s, uint64_t now);        /* and logins under way */
+/* How many tokens; logins under way as well. */
+int store_prune_tokens(Store *s, uint64_t now, uint32_t limit);
 int store_count_login_states(Store *s, uint64_t *ret);
 int store_drop_oldest_login_state(Store *s);
 

@@ -212,7 +212,7 @@ static void test_code_expires(void **state) {
         ahead = CODE_LIFETIME_USEC + USEC_PER_SEC;
         CALL_FAILS(b, nobody, "token.exchange", params, K_NO_SUCH_TOKEN);
         ASSERT_OK(store_begin(b->m.store, NULL));
-        ASSERT_OK(store_prune_tokens(b->m.store, __wrap_now_realtime()));
+        ASSERT_OK(store_prune_tokens(b->m.store, __wrap_now_realtime(), 10));
         ASSERT_OK(store_commit(b->m.store, NULL));
         ASSERT_EQ(count(b, "code"), 0);
 }

@@ -216,6 +216,16 @@ static char *exchange(Bench *b) {
         return strdup(caller_user(c)->email);
 }
 
+static unsigned count_descriptors(void) {
+        _cleanup_(closedirp) DIR *d = opendir("/proc/self/fd");
+        unsigned n = 0;
+
+        ASSERT_TRUE(d);
+        while (readdir(d))
+                n++;
+        return n;
+}
+
 static void set_pkce(Bench *b) {
         configure(b);
         set(b, "oauth2.pkce", "true");
@@ -427,6 +437,23 @@ static void test_slow_provider_keeps_nobody_else(void **state) {
         CALL_OK(b, b->root, "user.list", "{}");
 }
 
+/* Sockets, pipes of the resolver, what was refused and what was cut off: all closed. */
+static void test_descriptors_are_closed(void **state) {
+        Bench *b = *state;
+        unsigned before;
+
+        set_pkce(b);
+        CALL_OK(b, b->root, "user.invite", "{\"email\": \"bert@example.org\"}");
+        ASSERT_EQ(log_in(b, b->nobody, "bert"), K_OK);
+        before = count_descriptors();
+        for (unsigned i = 0; i < 20; i++)
+                ASSERT_EQ(log_in(b, b->nobody, i % 2 ? "stranger" : "bert"),
+                                i % 2 ? K_NOT_AUTHENTICATED : K_OK);
+        set_endpoint(b, "oauth2.token_endpoint", "/odd/large");
+        ASSERT_EQ(log_in(b, b->nobody, "bert"), K_NOT_AUTHENTICATED);
+        ASSERT_EQ(count_descriptors(), before);
+}
+
 static void test_without_provider(void **state) {
         Bench *b = *state;
 
@@ -494,6 +521,7 @@ int main(void) {
                 TEST(test_tokens_do_not_bind_accounts),
                 TEST(test_odd_answers_are_no_login),
                 TEST(test_slow_provider_keeps_nobody_else),
+                TEST(test_descriptors_are_closed),
                 TEST(test_without_provider),
                 TEST(test_states_are_bounded),
                 cmocka_unit_test(test_redirects),

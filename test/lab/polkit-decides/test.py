@@ -73,6 +73,7 @@ CHANGES = [
     'UnsetConfig s server.name',
     'ListAudit sa{sv} {grid} 0',
     'VerifyAudit a{sv} 0',
+    'GetAuthority',
     'RotateAuthority b false',
     'AbortAuthorityRotation',
 ]
