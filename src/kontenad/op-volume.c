@@ -155,7 +155,7 @@ static int volume_remove(OperationCall *c, json_object **ret, KError *reterr) {
                 return -ENOMEM;
         r = find_volume(c, &v, reterr);
         if (r >= 0)
-                r = volume_list_services(s, v, &services);
+                r = volume_list_users(s, v, &services);
         if (r < 0)
                 return r;
         if (services) {

@@ -264,6 +264,45 @@ static void test_a_removed_node_does_not_hold_a_removal_up(void **state) {
         ASSERT_ERROR(store_get_volume(e->m.store, "v-all", &v), ENOENT);
 }
 
+static void test_an_instance_of_an_older_revision_uses_it(void **state) {
+        _cleanup_(volume_row_freep) VolumeRow *own = NULL, *all = NULL;
+        InstanceRow row = { .id = (char *) "i-web-2",
+                .grid_id = (char *) GRID,
+                .service_id = (char *) "s-web",
+                .node_id = (char *) "n1",
+                .number = 2,
+                .desired = INSTANCE_RUNNING,
+                .created_at = 1,
+                .exit_status = -1 };
+        Engine *e = *state;
+
+        add_service(e, GRID, "web", "{\"image\":\"a\",\"volumes\":[\"own:/data\"]}");
+        row.spec = spec("[\"own:/data\",\"all:/all\"]");
+        engine_begin(e);
+        ASSERT_OK(store_put_instance(e->m.store, &row));
+        engine_commit(e);
+        ASSERT_OK(store_get_volume(e->m.store, "v-own", &own));
+        ASSERT_OK(store_get_volume(e->m.store, "v-all", &all));
+
+        for (int k = 0; k < 3; k++) {
+                _cleanup_strv_free_ char **a = NULL, **b = NULL;
+
+                ASSERT_OK(volume_list_users(e->m.store, own, &a));
+                ASSERT_OK(volume_list_users(e->m.store, all, &b));
+                ASSERT_EQ(strv_length(a), 1);
+                ASSERT_STREQ(a[0], "web");
+                ASSERT_EQ(strv_length(b), k < 2 ? 1 : 0);
+                if (k < 2)
+                        ASSERT_STREQ(b[0], "web-2 until its next deploy");
+
+                row.desired = k == 0 ? INSTANCE_STOPPED : INSTANCE_TERMINATED;
+                engine_begin(e);
+                ASSERT_OK(store_put_instance(e->m.store, &row));
+                engine_commit(e);
+        }
+        json_object_put(row.spec);
+}
+
 static void test_upgrade_adds_what_services_name(void **state) {
         _cleanup_(volume_row_freep) VolumeRow *v = NULL;
         Engine *e = *state;
@@ -297,6 +336,6 @@ static void test_a_spec_names_what_there_is(void **state) {
 KONTENA_TESTS(TEST(test_names_by_scope), TEST(test_attach_makes_what_is_missing),
                 TEST(test_two_volumes_of_one_name_are_refused), TEST(test_instance_scope_has_one_writer),
                 TEST(test_an_instance_is_told_the_names), TEST(test_removal_ends_with_the_nodes_word),
-                TEST(test_a_lost_volume_is_not_present),
+                TEST(test_an_instance_of_an_older_revision_uses_it), TEST(test_a_lost_volume_is_not_present),
                 TEST(test_a_removed_node_does_not_hold_a_removal_up),
                 TEST(test_upgrade_adds_what_services_name), TEST(test_a_spec_names_what_there_is))

@@ -402,6 +402,48 @@ int volume_list_services(Store *s, const VolumeRow *v, char ***ret) {
         return 0;
 }
 
+int volume_list_users(Store *s, const VolumeRow *v, char ***ret) {
+        _cleanup_(instance_row_list_done) InstanceRowList instances = {};
+        _cleanup_strv_free_ char **l = NULL;
+        int r;
+
+        r = volume_list_services(s, v, &l);
+        if (r >= 0)
+                r = store_list_instances_of_grid(s, v->grid_id, &instances);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(i, instances.rows, instances.n) {
+                _cleanup_(service_row_freep) ServiceRow *service = NULL;
+                _cleanup_strv_free_ char **names = NULL;
+                _cleanup_free_ char *name = NULL;
+
+                if ((*i)->desired == INSTANCE_TERMINATED) /* its node waits for its end */
+                        continue;
+                r = volume_named_in_spec((*i)->spec, false, &names);
+                if (r == -ENOMEM)
+                        return r;
+                if (r < 0 || !strv_contains(names, v->name))
+                        continue;
+                r = store_get_service(s, (*i)->service_id, &service);
+                if (r == -ENOENT)
+                        continue;
+                if (r < 0)
+                        return r;
+                name = streq(service->stack, STACK_NULL) ? strdup(service->name)
+                                                         : strjoin(service->stack, "/", service->name);
+                if (!name)
+                        return -ENOMEM;
+                if (strv_contains(l, name))
+                        continue;
+                r = strv_extendf(&l, "%s-%u until its next deploy", name, (*i)->number);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_PTR(l);
+        return 0;
+}
+
 static int upgrade_one(Master *m, const char *grid_id, const char *name) {
         _cleanup_(volume_row_freep) VolumeRow *v = NULL;
         int r;

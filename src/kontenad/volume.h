@@ -50,5 +50,8 @@ int volume_forget_node(Store *s, const char *node_id);
 /* "web" or "shop/web" of each service whose spec names the volume. */
 int volume_list_services(Store *s, const VolumeRow *v, char ***ret);
 
+/* The same, and "web-2 until its next deploy" of each instance that is of a revision which names it, though the service does not any more. */
+int volume_list_users(Store *s, const VolumeRow *v, char ***ret);
+
 /* Volumes that services of an earlier version name without having made them: scope grid, the name they had on disk. */
 int volume_upgrade(Master *m, KError *reterr);
