@@ -44,6 +44,9 @@ struct Instance {
         uint64_t want_deploy_rev; /* also of an unreadable one */
         uint64_t stopped_rev;     /* as of which it was told that it is stopped */
         bool terminate;
+        bool disowned;   /* with terminate: not by the master's word; its data stay, see instance-keep.c */
+        bool kept;       /* ... and that was seen to */
+        bool taken_back; /* what was kept of it, if it is wanted again */
         uint64_t drain_until; /* CLOCK_MONOTONIC; 0: it goes at once */
         bool restart_requested;
 
@@ -147,6 +150,10 @@ void instance_remove_old_generations(Instance *i); /* by a job nobody waits for 
 
 /* instance-volumes.c */
 int instance_note_volumes(Instance *i); /* in the record, of what is prepared */
+
+/* instance-keep.c: data of an instance that nobody names any more. */
+int instance_keep_data(Instance *i, KError *reterr);      /* SyncStep: before its files are removed */
+int instance_take_back_data(Instance *i, KError *reterr); /* before it is anything again */
 
 /* instance-machine.c */
 Runtime *instance_runtime(const Instance *i); /* NULL: not installed, instance_runtime_error() says so */

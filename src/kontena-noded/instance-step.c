@@ -640,6 +640,9 @@ static int step_remove(Instance *i, KError *reterr) {
                 return instance_operate(i, OPERATION_STOP, reterr);
 
         instance_run_reset_unit(i);
+        r = instance_keep_data(i, reterr);
+        if (r != SYNC_DONE)
+                return r;
         r = instance_remove_files(i);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "Cannot remove the instance's files: %m");
@@ -647,6 +650,8 @@ static int step_remove(Instance *i, KError *reterr) {
 }
 
 static int step(Instance *i, KError *reterr) {
+        int r;
+
         if (i->removing || i->operation != OPERATION_NONE || (i->unit && !unit_state(i->unit)->known))
                 return SYNC_WAIT;
         if (i->terminate)
@@ -657,6 +662,9 @@ static int step(Instance *i, KError *reterr) {
                         instance_set_state(i, INSTANCE_RUNNING, NULL);
                 return SYNC_WAIT;
         }
+        r = instance_take_back_data(i, reterr);
+        if (r < 0)
+                return r;
         if (i->want && i->want->goal == GOAL_STOPPED)
                 return step_stop(i, reterr);
         return step_run(i, reterr);

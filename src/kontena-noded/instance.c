@@ -141,6 +141,7 @@ int instance_set_want(Instance *i, json_object *o) {
         i->failed = false;
         i->restart_requested = false;
         i->terminate = want && want->goal == GOAL_TERMINATED;
+        i->disowned = i->kept = false;
         i->drain_until = i->terminate && want->drain_usec > 0 ? now_monotonic() + want->drain_usec : 0;
         i->drain = sd_event_source_disable_unref(i->drain);
         i->published = false;
@@ -159,16 +160,27 @@ int instance_set_want(Instance *i, json_object *o) {
         return 0;
 }
 
-void instance_terminate(Instance *i) {
-        if (i->terminate && i->drain_until == 0)
+static void terminate(Instance *i, bool disown) {
+        if (i->terminate && i->drain_until == 0 && i->disowned == disown)
                 return;
 
         instance_interrupt(i);
         instance_health_stop(i);
         instance_cancel_boot(i);
         i->terminate = true;
+        i->disowned = disown;
+        i->kept = i->taken_back = false;
         i->drain_until = 0;
         instance_wake(i);
+}
+
+void instance_terminate(Instance *i) {
+        terminate(i, false);
+}
+
+void instance_disown(Instance *i) {
+        /* What was said to go goes. */
+        terminate(i, !(i->want && i->want->goal == GOAL_TERMINATED));
 }
 
 int instance_restart(Instance *i, KError *reterr) {
@@ -274,6 +286,10 @@ InstanceState instance_state_of(const Instance *i) {
 
 bool instance_is_wanted(const Instance *i) {
         return !i->terminate;
+}
+
+bool instance_is_disowned(const Instance *i) {
+        return i->disowned;
 }
 
 void instance_log(Instance *i, const char *message_id, int level, const char *format, ...) {

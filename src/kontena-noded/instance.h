@@ -76,8 +76,10 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Instance *, instance_free);
 /* INSTANCE of the channel. Whatever waits for an older one is interrupted at once (trap 8). An unreadable one is a failure of the
  * instance: what runs, runs on. */
 int instance_set_want(Instance *i, json_object *want);
-/* Stop and remove. */
+/* Stop and remove, with all that it has. */
 void instance_terminate(Instance *i);
+/* Nobody names it any more, which is not the word to remove its data: stop and remove it, but put those aside, see kept-data.h. */
+void instance_disown(Instance *i);
 /* Stop and start again; K_CONFLICT when it is not running. */
 int instance_restart(Instance *i, KError *reterr);
 /* Looks again, e.g. because the network is there now. */
@@ -86,6 +88,7 @@ void instance_wake(Instance *i);
 const char *instance_id(const Instance *i);
 InstanceState instance_state_of(const Instance *i);
 bool instance_is_wanted(const Instance *i);
+bool instance_is_disowned(const Instance *i);
 /* For the bus: never NULL. */
 const char *instance_unit(const Instance *i);
 const char *instance_grid(const Instance *i);

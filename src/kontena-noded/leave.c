@@ -7,6 +7,7 @@
 #include "bus.h"
 #include "file-util.h"
 #include "job.h"
+#include "kept-data.h"
 #include "log.h"
 #include "noded-internal.h"
 
@@ -68,7 +69,7 @@ static void failed(Leave *l, const KError *error) {
 }
 
 typedef struct Rest {
-        const char *images, *volumes; /* volumes NULL: they stay */
+        const char *images, *volumes, *kept; /* volumes NULL: the last two stay */
 } Rest;
 
 /* In a process of its own. The store is opened anew: its lock keeps out a pull that has not ended yet. */
@@ -87,7 +88,9 @@ static int remove_rest(void *userdata) {
         if (r < 0 || !rest->volumes)
                 return r;
 
-        r = rm_rf_at(AT_FDCWD, rest->volumes);
+        r = rm_rf_at(AT_FDCWD, rest->kept);
+        if (r >= 0)
+                r = rm_rf_at(AT_FDCWD, rest->volumes);
         return r < 0 ? r : mkdir_p(rest->volumes, 0700);
 }
 
@@ -143,8 +146,10 @@ static void on_rest_removed(Job *j, int r, void *userdata) {
         }
 
         stop_slices(m);
-        log_notice("This machine has left its grid, nothing of it is left here%s.",
-                        l->volumes ? "" : " but named volumes");
+        log_notice("This machine has left its grid, nothing of it is left here%s%s.",
+                        l->volumes ? "" : " but named volumes",
+                        kept_is_empty(m->config->instances_directory) ? ""
+                                                                      : " and data of stateful instances");
         tell(l, NULL);
         leave_free(l);
 
@@ -158,6 +163,7 @@ static void on_rest_removed(Job *j, int r, void *userdata) {
 
 static int on_wake(sd_event_source *s, uint64_t usec, void *userdata) {
         _cleanup_kerror_ KError error = KERROR_NULL;
+        _cleanup_free_ char *kept = NULL;
         Leave *l = userdata;
         Manager *m = l->manager;
         int r;
@@ -171,10 +177,14 @@ static int on_wake(sd_event_source *s, uint64_t usec, void *userdata) {
         }
         m->network_error = mfree(m->network_error);
 
-        r = job_start(m->event, "kt-leave", remove_rest,
-                        &(Rest){ .images = m->config->images_directory,
-                                        .volumes = l->volumes ? m->config->volumes_directory : NULL },
-                        on_rest_removed, l, &l->job);
+        kept = strjoin(m->config->instances_directory, "/" KEPT_DIRECTORY);
+        r = kept ? job_start(m->event, "kt-leave", remove_rest,
+                                   &(Rest){ .images = m->config->images_directory,
+                                                   .volumes = l->volumes ? m->config->volumes_directory
+                                                                         : NULL,
+                                                   .kept = kept },
+                                   on_rest_removed, l, &l->job)
+                 : -ENOMEM;
         if (r < 0) {
                 (void) kerror_set_errno(&error, r, "Cannot start a process: %m");
                 failed(l, &error);
@@ -211,7 +221,10 @@ static void leave_begin(Manager *m, Leave *l) {
         if (m->reconcile)
                 (void) sd_event_source_set_enabled(m->reconcile, SD_EVENT_OFF);
         HASH_ITER(hh, m->instances, e, next)
-                instance_terminate(e->instance);
+                if (l->volumes)
+                        instance_terminate(e->instance);
+                else
+                        instance_disown(e->instance);
         manager_update_status(m);
 }
 

@@ -10,6 +10,7 @@
 #include "authorities.h"
 #include "file-util.h"
 #include "json-util.h"
+#include "kept-data.h"
 #include "log.h"
 #include "parse-util.h"
 #include "secrets.h"
@@ -188,6 +189,23 @@ static int add_authorities(Manager *m, json_object *report) {
         return r < 0 ? r : json_add_string(report, "authorities", digest);
 }
 
+/* What an operator has to look at; more of them are not more news. */
+#define KEPT_TOLD_MAX 32U
+
+static int add_kept(Manager *m, json_object *report) {
+        json_object *l;
+        int r;
+
+        if (kept_is_empty(m->config->instances_directory))
+                return 0;
+        r = kept_list(m->config->instances_directory, KEPT_TOLD_MAX, &l);
+        if (r < 0 && r != -ENOMEM) {
+                log_warning_errno(r, "Cannot look what is kept of former instances, ignoring it: %m");
+                return 0;
+        }
+        return r < 0 ? r : json_add(report, "kept", l);
+}
+
 int node_report_build(Manager *m, json_object **ret) {
         _cleanup_json_ json_object *report = json_object_new_object();
         char *const drivers[] = { (char *) "local", NULL };
@@ -211,6 +229,8 @@ int node_report_build(Manager *m, json_object **ret) {
                 r = json_add_string(report, "secret_key", secrets_public_key(m->secrets));
         if (r >= 0)
                 r = add_authorities(m, report);
+        if (r >= 0)
+                r = add_kept(m, report);
         if (r >= 0)
                 r = json_add_string(report, "systemd", m->systemd_version);
         if (r >= 0)

@@ -134,6 +134,8 @@ static void on_instance_removed(Instance *i, void *userdata) {
 
         if (instance_status(i, &status) >= 0)
                 reporter_instance_removed(m->reporter, instance_id(i), status);
+        if (instance_is_disowned(i))
+                manager_report_soon(m); /* what is kept of it */
         bus_face_instance_removed(m->face, i);
         manager_forget_instance(m, i);
         m->retained = false; /* should its namespace be there still, the next look takes it away */

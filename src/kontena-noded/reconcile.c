@@ -152,10 +152,10 @@ static void reconcile_instances(Manager *m) {
                         log_error_errno(r, "Cannot take the desired state of instance '%s': %m", id);
         }
 
-        /* The document is complete, so what it does not name is not ours any more. */
+        /* The document is complete, so what it does not name is not ours any more. But nobody has said that its data may go. */
         HASH_ITER(hh, m->instances, e, next)
                 if (!json_object_object_get_ex(wanted, e->id, NULL))
-                        instance_terminate(e->instance);
+                        instance_disown(e->instance);
 }
 
 static void take_node_name(Manager *m) {

@@ -108,7 +108,8 @@ typedef struct Scenario {
         const char *digest;
         uint64_t deploy_rev;
         bool stopped, removed;
-        bool keeps; /* the container that runs */
+        bool keeps;      /* the container that runs */
+        bool keeps_data; /* puts them aside */
 } Scenario;
 
 #define PORTS ",\"spec\":{\"image\":\"a:1\",\"ports\":[{\"node_port\":80,\"container_port\":80}]}"
@@ -150,6 +151,18 @@ static void want_removed(Fixture *f) {
         instance_terminate(f->i);
 }
 
+static void prepare_data(Fixture *f) {
+        _cleanup_free_ char *directory = strjoin(f->state, "/abc/volumes/data"),
+                            *path = strjoin(directory, "/file");
+
+        prepare_running(f);
+        ASSERT_OK(mkdir_p(directory, 0700));
+        ASSERT_OK(write_file_atomic(path, "precious", 8, 0600));
+}
+static void want_disowned(Fixture *f) {
+        instance_disown(f->i);
+}
+
 static const Scenario scenarios[] = {
         { "first start", NULL, want_first, "sha256:1", 1, false, false },
         { "newcomer", NULL, want_incoming, "sha256:1", 1, false, false },
@@ -159,6 +172,8 @@ static const Scenario scenarios[] = {
         { "stop", prepare_running, want_stopped, "sha256:1", 1, true, false },
         { "start after a stop", prepare_stopped, want_started, "sha256:1", 1, false, false },
         { "removal", prepare_running, want_removed, NULL, 0, false, true },
+        { "nobody names one with data", prepare_data, want_disowned, NULL, 0, .removed = true,
+                        .keeps_data = true },
         { "removal of a stopped one", prepare_stopped, want_removed, NULL, 0, false, true },
 };
 
@@ -234,6 +249,14 @@ static void check_files(Fixture *f, const Scenario *s) {
         _cleanup_free_ char *state = strjoin(f->state, "/abc"), *run = strjoin(f->run, "/abc"),
                             *path = strjoin(state, "/state.json"), *root = NULL, *text = NULL;
 
+        if (s->keeps_data) {
+                _cleanup_free_ char *file = strjoin(f->state, "/.kept/abc/volumes/data/file"),
+                                    *twice = strjoin(f->state, "/.kept/abc.2"), *kept = NULL;
+
+                ASSERT_OK(read_file(file, 64, &kept, NULL));
+                ASSERT_STREQ(kept, "precious");
+                ASSERT_TRUE(access(twice, F_OK) < 0);
+        }
         if (s->removed) {
                 ASSERT_TRUE(access(state, F_OK) < 0 && access(run, F_OK) < 0);
                 return;

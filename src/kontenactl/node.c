@@ -47,6 +47,7 @@ static const TableColumn node_fields[] = {
         { .title = "State", .key = "state", .color = state_color },
         { .title = "Availability", .key = "availability" },
         { .title = "Instances", .key = "instances" },
+        { .title = "Data kept of", .key = "kept" },
         { .title = "Labels", .key = "labels" },
         { .title = "Overlay address", .key = "overlay_address" },
         { .title = "Private address", .key = "private_address" },

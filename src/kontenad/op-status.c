@@ -41,6 +41,7 @@ static int add_nodes(OperationCall *c, json_object *o, json_object *problems) {
                 return r;
 
         FOREACH_ARRAY(n, l.rows, l.n) {
+                _cleanup_strv_free_ char **kept = NULL;
                 const char *state = node_state(*n);
                 json_object *row;
 
@@ -58,6 +59,13 @@ static int add_nodes(OperationCall *c, json_object *o, json_object *problems) {
                                         strprintf("Node '%s' is offline since %s.", (*n)->name, since));
                 } else if (streq(state, "created"))
                         r = add_problem(problems, strprintf("Node '%s' has not joined yet.", (*n)->name));
+                if (r >= 0)
+                        r = node_list_kept(*n, &kept);
+                if (r >= 0 && kept)
+                        r = add_problem(problems,
+                                        strprintf("Node '%s' keeps data of instances that nobody names: "
+                                                  "%s%s; see kontena-noded(8).",
+                                                        (*n)->name, kept[0], kept[1] ? " and others" : ""));
                 if (r < 0)
                         return r;
         }

@@ -122,15 +122,50 @@ static uint64_t memory_available(json_object *report) {
                                                report_number(report, "memory", "buffers");
 }
 
+/* Whose data the node keeps though nobody names them: "grid/stack/service-1 (ID)". What it says goes to people: nothing but text. */
+int node_list_kept(const NodeRow *n, char ***ret) {
+        _cleanup_strv_free_ char **l = NULL;
+        json_object *kept = NULL;
+        int r;
+
+        if (n->report)
+                (void) json_find_array(n->report, "kept", &kept, NULL);
+        FOREACH_JSON_ARRAY(k, kept) {
+                _cleanup_free_ char *text = NULL;
+                const char *id = NULL;
+                uint64_t number = 0;
+
+                if (!json_object_is_type(k, json_type_object) || json_find_string(k, "id", &id, NULL) <= 0 ||
+                                !id)
+                        continue;
+                (void) json_find_u64(k, "number", &number, NULL);
+                text = strprintf("%s/%s/%s-%" PRIu64 " (%s)", strna(spec_string(k, "grid", NULL)),
+                                strna(spec_string(k, "stack", NULL)), strna(spec_string(k, "service", NULL)),
+                                number, id);
+                if (!text)
+                        return -ENOMEM;
+                if (!string_is_printable(text))
+                        continue;
+                r = strv_extend(&l, text);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_PTR(l);
+        return 0;
+}
+
 int render_node(Master *m, const GridRow *g, const NodeRow *n, json_object **ret) {
         _cleanup_json_ json_object *o = json_object_new_object();
         _cleanup_free_ char *overlay = NULL, *runtime = report_runtime(n->report);
+        _cleanup_strv_free_ char **kept = NULL;
         uint32_t instances = 0;
         int r;
 
         if (!o || !runtime)
                 return -ENOMEM;
         r = render_overlay_address(g, n, &overlay);
+        ADD(r, node_list_kept(n, &kept));
         ADD(r, store_count_instances_of_node(m->store, n->id, &instances));
         ADD(r, add_text(o, "id", n->id));
         ADD(r, add_text(o, "name", n->name));
@@ -150,6 +185,7 @@ int render_node(Master *m, const GridRow *g, const NodeRow *n, json_object **ret
         ADD(r, add_text(o, "kernel", report_string(n->report, "kernel")));
         ADD(r, add_text(o, "runtime", runtime));
         ADD(r, json_add_u64(o, "instances", instances));
+        ADD(r, add_list(o, "kept", kept));
         ADD(r, json_add_u64(o, "last_seen", n->last_seen_at));
         ADD(r, json_add_u64(o, "connected_at", n->connected_at));
         if (r < 0)

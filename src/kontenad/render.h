@@ -10,6 +10,7 @@
 /* Rows as the JSON objects that operations answer with; the keys are documented in dbus/io.kontena.Master1.xml. There are no
  * nulls in them: what does not exist is "" or 0, so that every row of a table has the same keys. */
 int render_grid(Master *m, const GridRow *g, json_object **ret);
+int node_list_kept(const NodeRow *n, char ***ret); /* NULL: nothing; for people */
 int render_node(Master *m, const GridRow *g, const NodeRow *n, json_object **ret);
 int render_service(Master *m, const GridRow *g, const ServiceRow *s, json_object **ret);
 /* service may be NULL: it was removed. */

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""`kontenactl node leave`: units, roots, namespaces, devices, routes, firewall table, names and images go; named volumes when asked."""
+"""`kontenactl node leave`: units, roots, namespaces, devices, routes, firewall table, names and images go; named volumes, and data of stateful instances, when asked."""
 
 import pytest
 
@@ -60,6 +60,20 @@ def test_leaving_by_force_leaves_nothing_but_volumes(node, service):
 def test_volumes_go_when_asked(node, service):
     node.run(["kontenactl", "node", "leave", "--force", "--volumes"], timeout=90)
     assert node.run("ls -A /var/lib/kontena/volumes").stdout == ""
+
+
+def test_data_of_stateful_instances_stay_like_volumes(grid, node):
+    name, instances = unique("lasting"), "/var/lib/kontena/instances"
+    with grid.service(name, "busybox:1", "--stateful", "--volume=/own", "--affinity=node==node6", "--", "sh", "-c", "echo precious > /own/file; sleep 999"):
+        wait_until(lambda: node.run(f"cat {instances}/*/volumes/*/file", check=False).stdout == "precious\n", 10, "data", 0.2)
+        id = grid.instance(name)["id"]
+        node.run(["kontenactl", "node", "leave", "--force"], timeout=90)
+        assert not everything_of_the_grid(node)
+        assert node.run(f"cat {instances}/.kept/{id}/volumes/*/file").stdout == "precious\n"
+        assert name in node.run(f"cat {instances}/.kept/{id}/about.json").stdout
+        node.run(["kontenactl", "node", "leave", "--force", "--volumes"], timeout=90)
+        assert node.run(f"ls -A {instances}").stdout == ""
+        grid.ctl("node", "remove", "--force", "node6")
 
 
 def test_a_daemon_that_is_killed_meanwhile_goes_on(node, service):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Named volumes: who shares a directory, that data outlives deploys, daemons and hosts, that only what was asked to go goes, and that
-a snapshot brings back what was."""
+a snapshot brings back what was, and that a master restored from a backup deletes nothing."""
 
+import pytest
 from kontenalab.grid import unique
 from kontenalab.process import wait_until
 
@@ -170,3 +171,62 @@ def test_an_offline_node_removes_when_it_is_back(grid, volume):
     node.run("systemctl start kontena-noded")
     wait_until(lambda: gone(grid, data), 40, "removal", 0.2)
     assert node.run(f"ls {VOLUMES}/{data}", check=False).returncode != 0
+
+
+MASTER = "/var/lib/kontena/master"
+KEPT = "/var/lib/kontena/instances/.kept"
+
+
+@pytest.fixture
+def stores(grid):
+    """The master's store: swap("before") puts the copy in place that was made at the beginning, swap("after") the one that it took the place of."""
+    master = grid.master
+
+    def swap(to):
+        away = {"before": "after", "after": "before"}[to]
+        if master.run(f"test -d {MASTER}.{to}", check=False).returncode != 0:
+            return  # it is in place
+        master.run(f"systemctl stop kontenad && mv {MASTER} {MASTER}.{away} && mv {MASTER}.{to} {MASTER} && systemctl start kontenad", timeout=60)
+        for name in ("node1", "node2", "node3"):
+            grid.wait_node(name, "online")
+
+    master.run(f"systemctl stop kontenad && cp -a {MASTER} {MASTER}.before; systemctl start kontenad", timeout=60)
+    yield swap
+    swap("after")
+    master.run(f"rm -r {MASTER}.before")
+
+
+def test_a_master_from_a_backup_costs_no_data(grid, stores):
+    """It does not know what was made since the backup. What it does not name ends, but nobody has said that its data may go."""
+    name, node = unique("younger"), grid.lab.host("node1")
+
+    def problems():
+        return [p for p in next(g for g in grid.json("status")["grids"] if g["grid"]["name"] == grid.name)["problems"] if id in p]
+
+    def said():
+        return node.run(["journalctl", "-o", "cat", "MESSAGE_ID=202416b2034048e0936f7a50727b3919", f"KONTENA_INSTANCE_ID={id}"]).stdout.splitlines()
+
+    with grid.service(name, "busybox:1", "--stateful", "--volume=/data", "--affinity=node==node1", *SLEEP):
+        id = grid.instance(name)["id"]
+        grid.inside(grid.instance(name), "echo precious > /data/file")
+
+        try:
+            stores("before")
+            wait_until(lambda: not grid.units(name), 40, "the end of the instance", 0.2)
+            wait_until(lambda: node.run(f"cat {KEPT}/{id}/volumes/*/file", check=False).stdout == "precious\n", 20, "its data", 0.2)
+            wait_until(problems, 20, "word of the node", 0.2)
+            assert name in problems()[0] and [k for k in grid.json("node", "show", "node1")["kept"] if id in k and name in k]
+            wait_until(lambda: node.run(f"ls /var/lib/kontena/instances/{id}", check=False).returncode != 0, 20, "the rest", 0.2)
+            assert len(said()) == 1 and f"{KEPT}/{id}" in said()[0]
+            killed = node.cursor()
+            node.run("systemctl kill --signal=KILL kontena-noded")
+            node.wait_journal("Connected to", since=killed, timeout=30)
+            grid.wait_node("node1", "online")
+            assert node.run(f"cat {KEPT}/{id}/volumes/*/file").stdout == "precious\n" and len(said()) == 1
+        finally:
+            stores("after")
+        grid.wait_instances(name, ["running"])
+        assert grid.instance(name)["id"] == id and grid.inside(grid.instance(name), "cat /data/file").stdout == "precious\n"
+        assert node.run(f"ls {KEPT}/{id}", check=False).returncode != 0
+    # What somebody removes goes.
+    wait_until(lambda: node.run(f"ls -d /var/lib/kontena/instances/{id} {KEPT}/{id}", check=False).stdout == "", 20, "removal", 0.2)
