@@ -292,6 +292,10 @@ struct MHD_Connection *http_request_connection(HttpRequest *q) {
         return q->connection;
 }
 
+Peer *http_request_peer(HttpRequest *q) {
+        return q->peer;
+}
+
 Listener *http_request_listener(HttpRequest *q) {
         return q->listener;
 }

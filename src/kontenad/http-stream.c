@@ -18,6 +18,7 @@ typedef struct Chunk {
 
 struct HttpStream {
         Listener *listener;
+        Peer *peer;
         struct MHD_Connection *connection; /* NULL: not yet asked for anything, or over */
         Chunk *chunks, *last;
         size_t n_bytes;
@@ -42,18 +43,25 @@ static void chunks_free(HttpStream *s) {
 static void stream_free(HttpStream *s) {
         chunks_free(s);
         sd_event_source_disable_unref(s->tell);
+        peer_unref(s->peer);
         DL_DELETE2(s->listener->streams, s, previous, next);
         free(s);
 }
 
 static int on_tell(sd_event_source *source, void *userdata) {
         HttpStream *s = userdata;
-        void (*closed)(void *) = TAKE_PTR(s->closed);
+        void (*closed)(void *);
 
+        /* libmicrohttpd may wait for ever for a client that does not read. It notices, and then we come here again. */
+        if (!s->gone) {
+                peer_end(s->peer, false);
+                return 0;
+        }
+
+        closed = TAKE_PTR(s->closed);
         if (closed)
                 closed(s->userdata);
-        if (s->gone)
-                stream_free(s);
+        stream_free(s);
         return 0;
 }
 
@@ -122,6 +130,7 @@ int http_reply_stream(HttpRequest *q, int status, const char *content_type, void
                 return -ENOMEM;
         s->listener = http_request_listener(q);
         s->connection = http_request_connection(q);
+        s->peer = peer_ref(http_request_peer(q));
         DL_APPEND2(s->listener->streams, s, previous, next);
         r = sd_event_add_defer(s->listener->event, &s->tell, on_tell, s);
         if (r >= 0)
@@ -150,6 +159,13 @@ int http_reply_stream(HttpRequest *q, int status, const char *content_type, void
         return 0;
 }
 
+static void cut(HttpStream *s) {
+        s->cut = true;
+        chunks_free(s);
+        resume(s);
+        (void) sd_event_source_set_enabled(s->tell, SD_EVENT_ONESHOT);
+}
+
 int http_stream_write(HttpStream *s, const void *data, size_t size) {
         Chunk *c;
 
@@ -158,9 +174,7 @@ int http_stream_write(HttpStream *s, const void *data, size_t size) {
         if (size == 0)
                 return 0;
         if (s->n_bytes + size > HTTP_STREAM_QUEUE_MAX) {
-                s->cut = true;
-                chunks_free(s);
-                resume(s);
+                cut(s);
                 return -ENOBUFS;
         }
 
@@ -185,10 +199,11 @@ void http_stream_end(HttpStream *s, bool whole) {
                 stream_free(s);
                 return;
         }
-        if (whole)
-                s->ended = true;
-        else
-                s->cut = true;
+        if (!whole) {
+                cut(s);
+                return;
+        }
+        s->ended = true;
         resume(s);
 }
 

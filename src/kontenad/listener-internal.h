@@ -129,5 +129,6 @@ int http_request_answer(
                 HttpRequest *q, unsigned status, struct MHD_Response *response); /* response is consumed */
 struct MHD_Connection *http_request_connection(HttpRequest *q);
 Listener *http_request_listener(HttpRequest *q);
+Peer *http_request_peer(HttpRequest *q);
 void http_streams_cancel(Listener *l); /* http-stream.c */
 void route_done(Route *r);
