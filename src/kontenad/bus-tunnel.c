@@ -87,7 +87,6 @@ static Tunnel *tunnel_free(Tunnel *t) {
         free(t);
         return NULL;
 }
-DEFINE_TRIVIAL_CLEANUP_FUNC(Tunnel *, tunnel_free);
 
 static int on_end(sd_event_source *source, void *userdata) {
         Tunnel *t = userdata;
