@@ -13,6 +13,7 @@
 #define SEARCHED       1000U /* events that are looked through when only some are wanted */
 #define ROUND_MAX      300U  /* in one round of a stream */
 #define POLL_USEC      (USEC_PER_SEC / 2)
+#define SKIPPED_MAX    5U
 #define POLL_BUSY_USEC (USEC_PER_SEC / 10)
 
 typedef struct EventView {
@@ -21,6 +22,8 @@ typedef struct EventView {
         uint64_t since, after; /* microseconds; an id. After the first round one of them says where to go on. */
         bool follow;
         sd_event_source *timer;
+        uint64_t n_events; /* of the store, when it was last asked */
+        unsigned n_skipped;
 } EventView;
 
 static void view_free(void *userdata) {
@@ -157,6 +160,8 @@ static int ask(RestCall *c, uint32_t limit, rest_result_t on_result) {
         json_object *filter = json_object_new_object();
         int r;
 
+        v->n_events = c->rest->n_events;
+        v->n_skipped = 0;
         r = params ? json_add(params, "filter", filter) : -ENOMEM;
         if (r >= 0)
                 r = json_add_u64(filter, "limit", limit);
@@ -196,7 +201,15 @@ static void on_more(RestCall *c, json_object *result, const KError *error) {
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         RestCall *c = userdata;
+        EventView *v = rest_userdata(c);
 
+        /* Nothing is new. Whether the caller may still read is asked now and then nevertheless. */
+        if (v->n_events == c->rest->n_events && v->n_skipped < SKIPPED_MAX) {
+                v->n_skipped++;
+                (void) sd_event_source_set_time_relative(v->timer, POLL_USEC);
+                (void) sd_event_source_set_enabled(v->timer, SD_EVENT_ONESHOT);
+                return 0;
+        }
         if (ask(c, ROUND_MAX, on_more) < 0)
                 rest_stream_end(c);
         return 0;

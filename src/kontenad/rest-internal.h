@@ -22,7 +22,7 @@ struct Rest {
         RestLimit *logins;
         RestCall *calls;
         unsigned n_calls;
-        size_t n_routes;
+        uint64_t n_events; /* that were stored since the start */
 };
 
 struct RestCall {

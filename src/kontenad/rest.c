@@ -626,6 +626,14 @@ static int on_request(HttpRequest *http, void *userdata) {
         return r;
 }
 
+static void on_change(Store *s, StoreKind kind, StoreChange change, const char *id, const char *grid_id,
+                void *userdata) {
+        Rest *rest = userdata;
+
+        if (kind == STORE_EVENT)
+                rest->n_events++;
+}
+
 /* Large bodies are read for those only who may send any. */
 static int on_large(HttpRequest *http, void *userdata) {
         Rest *rest = userdata;
@@ -667,6 +675,8 @@ int rest_new(Master *m, Rest **ret, KError *reterr) {
                 return -ENOMEM;
         r->master = m;
         k = rest_limit_new(REST_LOGINS_PER_MINUTE_MAX, &r->logins);
+        if (k >= 0)
+                k = store_watch(m->store, on_change, r);
         if (k < 0)
                 return k;
         listener_set_fallback(m->listener, on_request, on_large, r);

@@ -133,5 +133,51 @@ def test_one_address_has_its_share(tmp_path: Path) -> None:
         assert m.get("/v1/ping").status == 200
 
 
+def test_streams_of_one_address_are_bounded(tmp_path: Path) -> None:
+    with RestMaster(tmp_path) as m:
+        token = m.login()
+        assert m.post("/v1/grids", {"name": "one"}, token=token).status == 201
+        head = f"GET /v1/grids/one/event_logs?follow=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        crowd = []
+        for i in range(257):
+            s = connect("127.0.1.1", m.plain_port)
+            s.sendall(head)
+            got = s.recv(4096)
+            assert got.startswith(b"HTTP/1.1 200" if i < 256 else b"HTTP/1.1 503"), (i, got)
+            crowd.append(s)
+        took = pings(m)
+        print(f"with 256 streams: median {took[10] * 1000:.1f} ms, at most {took[-1] * 1000:.0f} ms")
+        assert took[10] < 0.5
+        for s in crowd:
+            s.close()
+        wait_for(lambda: m.request("GET", "/v1/grids", token=token).status == 200)
+
+
+def test_logins_are_limited_by_address(tmp_path: Path) -> None:
+    """Localhost is free of it, so ask by another address of this machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as u:
+        try:
+            u.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no other address")
+        mine = u.getsockname()[0]
+    with RestMaster(tmp_path, settings="ListenAddress=") as m:
+        seen = []
+        for i in range(62):
+            path = ("/oauth2/token", "/authenticate", "/oauth2/authorize", "/cb")[i % 4]
+            with context().wrap_socket(socket.create_connection((mine, m.port), timeout=10)) as s:
+                s.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+                got = b""
+                while more := s.recv(4096):
+                    got += more
+                seen.append(got)
+        assert not any(a.startswith(b"HTTP/1.1 429") for a in seen[:60])
+        assert all(a.startswith(b"HTTP/1.1 429") and a.endswith(b'{"error":"too_many_requests"}') and b"X-Kontena-Version" not in a for a in seen[60:]), seen[60:]
+        with context().wrap_socket(socket.create_connection((mine, m.port), timeout=10)) as s:
+            s.sendall(b"GET /v1/ping HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert s.recv(4096).startswith(b"HTTP/1.1 200")
+        assert m.post("/oauth2/token", {}).status == 400  # from localhost
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))
