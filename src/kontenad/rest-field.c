@@ -34,31 +34,48 @@ char *rest_field_title(const char *name) {
 
 /* A scalar: *ret_reason NULL and *ret set, or what is wrong with it. */
 
-static int clean(const RestField *f, const char *text, size_t n, char **ret, const char **ret_reason) {
-        _cleanup_free_ char *s = NULL;
-        size_t start = 0, end = n;
+static bool is_unprintable(char c) {
+        return ((unsigned char) c < 0x20 && (c == '\0' || !strchr("\t\r\n", c))) || c == 0x7f;
+}
 
-        if (!(f->flags & REST_VERBATIM)) {
-                while (start < end && strchr(" \t\r\n\v\f", text[start]))
-                        start++; /* a NUL too */
-                while (end > start && strchr(" \t\r\n\v\f", text[end - 1]))
-                        end--;
-        } else if (memchr(text, '\0', n)) {
+/* Each run of what cannot be printed becomes a space, and spaces around it all go. */
+static void tidy(char *s, size_t n) {
+        size_t length = 0, start = 0;
+        bool inside = false;
+
+        for (size_t i = 0; i < n; i++) {
+                bool was_inside = inside;
+
+                inside = is_unprintable(s[i]);
+                if (!inside)
+                        s[length++] = s[i];
+                else if (!was_inside)
+                        s[length++] = ' ';
+        }
+        while (length > 0 && strchr(" \t\r\n", s[length - 1]))
+                length--;
+        while (start < length && strchr(" \t\r\n", s[start]))
+                start++;
+        memmove(s, s + start, length - start);
+        s[length - start] = '\0';
+}
+
+static int clean(const RestField *f, const char *text, size_t n, char **ret, const char **ret_reason) {
+        char *s;
+
+        if ((f->flags & REST_VERBATIM) && memchr(text, '\0', n)) {
                 *ret_reason = "is invalid";
                 return 0;
         }
-        s = malloc(end - start + 1);
+        s = malloc(n + 1);
         if (!s)
                 return -ENOMEM;
-        memcpy(s, text + start, end - start);
-        s[end - start] = '\0';
+        memcpy(s, text, n);
+        s[n] = '\0';
         if (!(f->flags & REST_VERBATIM))
-                for (size_t i = 0; i < end - start; i++)
-                        if (((unsigned char) s[i] < 0x20 && !strchr("\t\r\n", s[i])) || s[i] == '\0' ||
-                                        s[i] == 0x7f)
-                                s[i] = ' ';
+                tidy(s, n);
 
-        *ret = TAKE_PTR(s);
+        *ret = s;
         return 0;
 }
 

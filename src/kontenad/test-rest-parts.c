@@ -57,6 +57,8 @@ static void test_fields_take_what_fits(void **state) {
                         "\"none\"}");
         check("{\"name\":\"web\",\"value\":\" a\\n\",\"owner\":\"x\\u0001y\\u0000z\"}", 0,
                         "{\"name\":\"web\",\"value\":\" a\\n\",\"owner\":\"x y z\"}");
+        check("{\"name\":\"web\\u0015\\u0015\",\"owner\":\"\\u0000 a\\u0001\\u0002\\tb \\u0003\"}", 0,
+                        "{\"name\":\"web\",\"owner\":\"a \\tb\"}");
         check("{\"name\":\"web\",\"value\":\"\",\"hooks\":[]}", 0,
                         "{\"name\":\"web\",\"hooks\":[],\"value\":\"\"}");
         check("{\"name\":\"web\",\"value\":true}", 0, "{\"name\":\"web\",\"value\":\"true\"}");
@@ -64,6 +66,7 @@ static void test_fields_take_what_fits(void **state) {
 
 static void test_fields_say_what_is_wrong(void **state) {
         check("{}", 1, "{\"name\":\"Name is required\"}");
+        check("{\"name\":\"\\u0001 \\u007f\"}", 1, "{\"name\":\"Name can't be blank\"}");
         check("{\"name\":null}", 1, "{\"name\":\"Name can't be nil\"}");
         check("{\"name\":\"  \"}", 1, "{\"name\":\"Name can't be blank\"}");
         check("{\"name\":{}}", 1, "{\"name\":\"Name isn't a string\"}");
