@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "rest.h"
 
+#include <arpa/inet.h>
 #include <strings.h>
 #include <utlist.h>
 
@@ -82,6 +83,32 @@ void rest_leave(RestCall *c) {
                 call_free(c);
 }
 
+static bool is_local(const char *address) {
+        return startswith(address, LOOPBACK_4) || streq(address, LOOPBACK_6);
+}
+
+/* A proxy of this machine is believed whom it speaks for: it adds that last. Nobody else is, nor what came with the request before. */
+static char *client_address(HttpRequest *http) {
+        const char *peer = http_request_address(http), *list = http_request_header(http, "X-Forwarded-For"),
+                   *last;
+        unsigned char binary[sizeof(struct in6_addr)];
+        char text[INET6_ADDRSTRLEN];
+        size_t n;
+
+        if (list && http_request_tls(http) == 0 && is_local(peer)) {
+                last = strrchr(list, ',') ? strrchr(list, ',') + 1 : list;
+                last += strspn(last, " \t");
+                n = strcspn(last, " \t");
+                if (n < sizeof(text)) {
+                        memcpy(text, last, n);
+                        text[n] = '\0';
+                        if (inet_pton(AF_INET, text, binary) == 1 || inet_pton(AF_INET6, text, binary) == 1)
+                                return strdup(text);
+                }
+        }
+        return strdup(peer);
+}
+
 static void on_gone(void *userdata) {
         rest_call_http_gone(userdata);
 }
@@ -95,7 +122,7 @@ static int call_new(Rest *r, HttpRequest *http, RestCall **ret) {
         c->rest = r;
         DL_APPEND(r->calls, c);
         r->n_calls++;
-        c->address = strdup(http_request_address(http));
+        c->address = client_address(http);
         if (!c->address) {
                 call_free(c);
                 return -ENOMEM;
@@ -153,14 +180,17 @@ const char *rest_address(RestCall *c) {
 }
 
 int rest_base_url(RestCall *c, char **ret) {
-        const char *host = rest_header(c, "Host");
+        const char *host = rest_header(c, "Host"), *proto = rest_header(c, "X-Forwarded-Proto");
+        bool tls = c->http && http_request_tls(c->http) > 0;
         char *url;
 
         if (isempty(host) || strlen(host) > 255 ||
                         strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:["
                                      "]") != strlen(host))
                 host = "localhost";
-        url = strjoin(c->http && http_request_tls(c->http) > 0 ? "https://" : "http://", host);
+        if (!tls && c->http && is_local(http_request_address(c->http)))
+                tls = streq_ptr(proto, "https"); /* the proxy's */
+        url = strjoin(tls ? "https://" : "http://", host);
         if (!url)
                 return -ENOMEM;
         *ret = url;
@@ -408,10 +438,6 @@ static int identify(RestCall *c) {
         return caller_new_token(m, NULL, false, c->address, agent, &c->caller, &error);
 }
 
-static bool is_local(const char *address) {
-        return startswith(address, LOOPBACK_4) || streq(address, LOOPBACK_6);
-}
-
 static bool is_login_path(const char *target) {
         return startswith(target, "/oauth2/token") || startswith(target, "/oauth2/authorize") ||
                startswith(target, "/authenticate") || startswith(target, "/cb");
@@ -603,14 +629,14 @@ static int on_request(HttpRequest *http, void *userdata) {
         RestCall *c;
         int r;
 
-        if (rest->n_calls >= REST_CALLS_MAX ||
-                        calls_of(rest, http_request_address(http)) >= REST_CALLS_PER_ADDRESS_MAX) {
-                (void) kerror_set(&error, K_UNAVAILABLE, "Too many requests wait for their answer.");
-                return http_reply_error(http, &error);
-        }
         r = call_new(rest, http, &c);
         if (r < 0)
                 return r;
+        if (rest->n_calls > REST_CALLS_MAX || calls_of(rest, c->address) > REST_CALLS_PER_ADDRESS_MAX) {
+                call_free(c);
+                (void) kerror_set(&error, K_UNAVAILABLE, "Too many requests wait for their answer.");
+                return http_reply_error(http, &error);
+        }
 
         rest_enter(c);
         r = handle(c, &error);

@@ -200,6 +200,19 @@ def test_logins_are_limited_by_account(master: RestMaster, admin: str) -> None:
     assert master.get("/v1/user", token=token).status == 200
 
 
+def test_a_proxy_of_this_machine_says_whom_it_speaks_for(master: RestMaster, admin: str) -> None:
+    def ask(address: str, plain: bool = True) -> int:
+        return master.request("POST", "/oauth2/token", {}, plain=plain, X_Forwarded_For=address).status
+
+    assert [ask("10.0.0.1, 198.51.100.7") for _ in range(62)][59:] == [400, 429, 429]
+    assert ask("198.51.100.7, 198.51.100.8") == 400  # the last one counts
+    assert ask("198.51.100.7", plain=False) == 400  # only on the plain port
+    assert ask("nonsense") == 400
+    master.request("POST", "/v1/grids", {"name": "proxied"}, token=admin, plain=True, X_Forwarded_For="198.51.100.9")
+    rows = master.get("/v1/audit_logs", token=admin).json["logs"]
+    assert {r["source_ip"] for r in rows if r["resource_name"] == "proxied"} == {"198.51.100.9"}
+
+
 def test_secrets_are_not_in_the_log(master: RestMaster, admin: str) -> None:
     log = master.log.read_text()
     assert admin not in log and ADMIN_CODE not in log and "s3cret" not in log
