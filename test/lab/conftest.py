@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from kontenalab import Host, Lab, Unsupported  # noqa: E402
+from kontenalab import Host, Lab, Unsupported, sanitizer  # noqa: E402
 from kontenalab.grid import Grid, unique  # noqa: E402
 
 _KEEP = os.environ.get("KONTENA_LAB_KEEP_JOURNALS")
@@ -59,7 +59,8 @@ def _faults(host: Host, since: float) -> list[str]:
     if not host.running:
         return []
     ended = host.journal(_PROCESS_EXIT, options=[f"--since=@{since:.0f}"])
-    return [
+    said = sanitizer.reports(host, since) if sanitizer.environment(host.lab.project) else []
+    return said + [
         f"{host.name}: {e['MESSAGE']}"
         for e in ended
         if e.get("EXIT_CODE") in ("killed", "dumped") and int(e.get("EXIT_STATUS", 0)) in _FAULTS and _OURS.fullmatch(e.get("UNIT", ""))
