@@ -37,7 +37,7 @@ static void make_database(Engine *e) {
 static int request_move(Engine *e, uint32_t number, const char *to, char **ret_id, KError *reterr) {
         _cleanup_(service_row_freep) ServiceRow *service = NULL;
         _cleanup_(node_row_freep) NodeRow *node = get_node(e, to);
-        _cleanup_(store_rollbackp) Store *t = e->m.store;
+        _cleanup_(store_rollbackp) _unused_ Store *t = e->m.store;
         int r;
 
         engine_begin(e);
@@ -212,7 +212,7 @@ static void is_cancelled(Engine *e, const char *id) {
 }
 
 static void is_superseded(Engine *e, const char *id) {
-        _cleanup_free_ char *next = request_deploy(e, "s-web", false);
+        _cleanup_free_ _unused_ char *next = request_deploy(e, "s-web", false);
 }
 
 static void target_is_removed(Engine *e, const char *id) {

@@ -168,7 +168,7 @@ static void test_deploy_that_fails_goes_back(void **state) {
 }
 
 static void test_deploy_goes_back_only_where_it_may(void **state) {
-        _cleanup_free_ char *id = NULL, *again = NULL;
+        _cleanup_free_ char *id = NULL;
         _cleanup_(deploy_row_freep) DeployRow *row = NULL;
         Engine e = {};
 
