@@ -46,7 +46,6 @@ static int start_provider(void **state) {
         ASSERT_EQ(posix_spawnp(&provider, "python3", &actions, NULL, argv, environ), 0);
         (void) posix_spawn_file_actions_destroy(&actions);
         safe_close(pipe_fd[1]);
-        safe_close(pipe_fd[1]);
         n = loop_read(pipe_fd[0], port, sizeof(port) - 1); /* it closes its end behind the line */
         safe_close(pipe_fd[0]);
         ASSERT_TRUE(n > 1);
