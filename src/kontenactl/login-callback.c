@@ -10,6 +10,7 @@
 
 #include "file-util.h"
 #include "string-util.h"
+#include "uri.h"
 
 #define HEAD_SIZE_MAX 8192U
 #define CODE_SIZE_MAX 512U
@@ -54,37 +55,18 @@ const char *login_callback_url(const LoginCallback *c) {
         return c->url;
 }
 
-static char *unescape(const char *s, size_t n) {
-        char *t = malloc(n + 1);
-        size_t k = 0;
-
-        for (size_t i = 0; t && i < n; i++) {
-                uint8_t byte;
-
-                if (s[i] == '%' && n - i > 2 && isxdigit((unsigned char) s[i + 1]) &&
-                                isxdigit((unsigned char) s[i + 2])) {
-                        char hex[3] = { (char) tolower((unsigned char) s[i + 1]),
-                                (char) tolower((unsigned char) s[i + 2]), '\0' };
-
-                        (void) unhexmem(hex, &byte, 1);
-                        t[k++] = byte == 0 ? '?' : (char) byte;
-                        i += 2;
-                } else
-                        t[k++] = s[i] == '+' ? ' ' : s[i];
-        }
-        if (t)
-                t[k] = '\0';
-        return t;
-}
-
 static char *query_value(const char *query, const char *end, const char *name) {
         size_t n = strlen(name);
 
         for (const char *p = query; p < end;) {
                 const char *stop = memchr(p, '&', (size_t) (end - p)) ?: end;
 
-                if ((size_t) (stop - p) > n && memcmp(p, name, n) == 0 && p[n] == '=')
-                        return unescape(p + n + 1, (size_t) (stop - p) - n - 1);
+                if ((size_t) (stop - p) > n && memcmp(p, name, n) == 0 && p[n] == '=') {
+                        char *value = NULL;
+
+                        (void) uri_unescape(p + n + 1, (size_t) (stop - p) - n - 1, true, &value);
+                        return value;
+                }
                 p = stop + 1;
         }
         return NULL;

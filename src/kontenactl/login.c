@@ -14,6 +14,7 @@
 #include "remote.h"
 #include "secret-input.h"
 #include "string-util.h"
+#include "uri.h"
 
 #define SECRET_LENGTH_MAX    4096U
 #define BROWSER_TIMEOUT_USEC (300U * USEC_PER_SEC)
@@ -147,17 +148,6 @@ static void open_browser(const char *url) {
                 (void) waitpid(pid, NULL, 0);
 }
 
-static char *escape_query(const char *s) {
-        char *t = new0(char, strlen(s) * 3 + 1), *p = t;
-
-        for (; t && *s; s++)
-                if (isalnum((unsigned char) *s) || strchr("-._~", *s))
-                        *p++ = *s;
-                else
-                        p += snprintf(p, 4, "%%%02X", (unsigned char) *s);
-        return t;
-}
-
 static int code_by_browser(Ctl *c, Context *x, char **ret, KError *reterr) {
         _cleanup_(login_callback_freep) LoginCallback *callback = NULL;
         _cleanup_free_ char *escaped = NULL, *url = NULL;
@@ -166,7 +156,7 @@ static int code_by_browser(Ctl *c, Context *x, char **ret, KError *reterr) {
         r = login_callback_new(&callback, reterr);
         if (r < 0)
                 return r;
-        escaped = escape_query(login_callback_url(callback));
+        escaped = uri_escape(login_callback_url(callback));
         url = escaped ? strjoin(x->url, "/authenticate?redirect_uri=", escaped) : NULL;
         if (!url)
                 return -ENOMEM;

@@ -3,13 +3,13 @@
 #include <sodium.h>
 
 #include "file-util.h"
-#include "http-client.h"
 #include "json-path.h"
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "login.h"
 #include "master-config.h"
 #include "string-util.h"
+#include "uri.h"
 
 /* What is said to the provider and heard from it; nothing here asks anybody. */
 
@@ -202,7 +202,7 @@ static int form_value(const char *body, const char *key, char **ret) {
                 size_t length = strcspn(p, "&");
 
                 if (strneq(p, key, n) && p[n] == '=')
-                        return uri_unescape_form(p + n + 1, length - n - 1, ret);
+                        return uri_unescape(p + n + 1, length - n - 1, true, ret);
                 p += length + (p[length] == '&');
         }
         return -ENOENT;

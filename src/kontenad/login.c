@@ -2,17 +2,18 @@
 #include "login.h"
 
 #include "file-util.h"
-#include "http-client.h"
+#include "http-fetch.h"
 #include "json-util.h"
 #include "log.h"
 #include "string-util.h"
+#include "uri.h"
 
 /* Two questions, one after the other: the code for a token, the token for who it is. */
 
 struct Login {
         Master *master;
         LoginConfig config;
-        HttpRequest *request;
+        HttpFetch *request;
         login_done_t done;
         void *userdata;
 };
@@ -21,7 +22,7 @@ Login *login_free(Login *l) {
         if (!l)
                 return NULL;
 
-        http_request_free(l->request);
+        http_fetch_free(l->request);
         login_config_done(&l->config);
         free(l);
         return NULL;
@@ -70,16 +71,15 @@ static void on_userinfo(const HttpAnswer *a, const KError *error, void *userdata
 static int userinfo_url(const char *endpoint, const char *token, char **ret, bool *ret_inside) {
         const char *at = strstr(endpoint, ":access_token");
         _cleanup_erase_ char *encoded = NULL;
-        int r;
 
         *ret_inside = at;
         if (!at)
                 *ret = strdup(endpoint);
         else {
-                r = uri_append(&encoded, "", "", token);
-                if (r < 0)
-                        return r;
-                *ret = strprintf("%.*s%s%s", (int) (at - endpoint), endpoint, encoded + 1,
+                encoded = uri_escape(token);
+                if (!encoded)
+                        return -ENOMEM;
+                *ret = strprintf("%.*s%s%s", (int) (at - endpoint), endpoint, encoded,
                                 at + strlen(":access_token"));
         }
         return *ret ? 0 : -ENOMEM;
@@ -97,7 +97,7 @@ static int ask_userinfo(Login *l, const char *token, KError *reterr) {
         bearer = strjoin("Authorization: Bearer ", token);
         if (!bearer)
                 return -ENOMEM;
-        return http_request_new(l->master->event,
+        return http_fetch_new(l->master->event,
                         &(HttpQuery){ .url = url,
                                         .headers = (char *[]){ (char *) "Accept: application/json",
                                                         inside || c->userinfo_basic ? NULL : bearer, NULL },
@@ -108,7 +108,7 @@ static int ask_userinfo(Login *l, const char *token, KError *reterr) {
 }
 
 static void on_token(const HttpAnswer *a, const KError *error, void *userdata) {
-        _cleanup_(http_request_freep) _unused_ HttpRequest *answered = NULL;
+        _cleanup_(http_fetch_freep) _unused_ HttpFetch *answered = NULL;
         _cleanup_erase_ char *token = NULL;
         _cleanup_kerror_ KError e = KERROR_NULL;
         Login *l = userdata;
@@ -186,7 +186,7 @@ static int ask_token(Login *l, const char *code, const char *verifier, KError *r
                   : strdup(c->token_endpoint);
         if (!url)
                 return -ENOMEM;
-        return http_request_new(l->master->event,
+        return http_fetch_new(l->master->event,
                         &(HttpQuery){ .url = url,
                                         .body = get ? NULL : text,
                                         .headers = (char *[]){ (char *) "Accept: application/json",

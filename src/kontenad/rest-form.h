@@ -8,8 +8,3 @@
 
 /* "a=1&b=two%20words" into an object of strings, of a repeated name the first. What is no UTF-8 or has a NUL is an error. */
 int rest_form_parse(const char *text, size_t size, json_object **ret, KError *reterr);
-
-/* "%40" becomes "@". -EINVAL: malformed, or no UTF-8 then. plus: '+' is a space. */
-int rest_unescape(const char *text, size_t size, bool plus, char **ret);
-/* What is not unreserved becomes %XX. */
-char *rest_escape(const char *text);

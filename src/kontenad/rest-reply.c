@@ -6,6 +6,7 @@
 #include "rest-form.h"
 #include "rest-internal.h"
 #include "string-util.h"
+#include "uri.h"
 
 #define TYPE_JSON "application/json"
 #define TYPE_FORM "application/x-www-form-urlencoded"
@@ -186,7 +187,7 @@ int rest_reply_oauth_error(RestCall *c, int status, const char *code, const char
 
         if (!accepts(c, TYPE_JSON)) {
                 if (accepts(c, TYPE_FORM)) {
-                        escaped = rest_escape(strempty(description));
+                        escaped = uri_escape(strempty(description));
                         text = escaped ? strjoin("error=", code, description ? "&error_description=" : "",
                                                          escaped)
                                        : NULL;

@@ -10,6 +10,7 @@
 #include "rest-form.h"
 #include "rest-internal.h"
 #include "string-util.h"
+#include "uri.h"
 
 /* /oauth2: tokens, how they are had and what one has. */
 
@@ -121,7 +122,7 @@ static int add_pair(char ***l, const char *key, const char *value) {
 
         if (!value)
                 return 0;
-        escaped = rest_escape(value);
+        escaped = uri_escape(value);
         return escaped ? strv_extendf(l, "%s=%s", key, escaped) : -ENOMEM;
 }
 

@@ -16,6 +16,7 @@
 #include "rest-internal.h"
 #include "settings.h"
 #include "string-util.h"
+#include "uri.h"
 
 #define REALM      "kontena_master"
 #define TOKEN_MAX  1024U
@@ -307,7 +308,7 @@ static int segment_add(RestCall *c, const char *name, size_t name_length, const 
                 value = strndup(text, length);
                 r = value ? 0 : -ENOMEM;
         } else
-                r = rest_unescape(text, length, false, &value);
+                r = uri_unescape(text, length, false, &value);
         if (r < 0)
                 return r;
         if (!string_is_printable(value)) {

@@ -8,6 +8,7 @@
 #include "rest-limit.h"
 #include "string-util.h"
 #include "test.h"
+#include "uri.h"
 
 static const RestField statsd_fields[] = {
         { .name = "server", .type = REST_STRING, .flags = REST_REQUIRED },
@@ -141,7 +142,7 @@ static void test_forms(void **state) {
                 memcpy(many + i * 2, "a&", 3);
         ASSERT_ERROR(rest_form_parse(many, strlen(many), &o, NULL), E2BIG);
 
-        escaped = rest_escape("a b/ä~");
+        escaped = uri_escape("a b/ä~");
         ASSERT_STREQ(escaped, "a%20b%2F%C3%A4~");
 }
 

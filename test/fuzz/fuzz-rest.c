@@ -6,6 +6,7 @@
 #include "rest-limit.h"
 #include "rest.h"
 #include "string-util.h"
+#include "uri.h"
 
 /* What clients of the API send: forms and queries, bodies against fields, times, escaped paths. */
 
@@ -55,9 +56,9 @@ static void fuzz_form(const char *text, size_t size) {
         if (rest_form_parse(text, size, &o, NULL) < 0)
                 return;
         json_object_object_foreach(o, name, value) {
-                _cleanup_free_ char *escaped = rest_escape(json_object_get_string(value)), *back = NULL;
+                _cleanup_free_ char *escaped = uri_escape(json_object_get_string(value)), *back = NULL;
 
-                assert(escaped && rest_unescape(escaped, strlen(escaped), true, &back) >= 0);
+                assert(escaped && uri_unescape(escaped, strlen(escaped), true, &back) >= 0);
                 assert(streq(back, json_object_get_string(value)));
                 assert(utf8_is_valid(name, strlen(name)));
         }

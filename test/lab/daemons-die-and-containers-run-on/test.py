@@ -126,3 +126,20 @@ def test_stalled_master_is_noticed_and_left(grid):
     grid.wait_node("node1", "online", timeout=120)
     assert host.run("systemctl is-active kontena-noded").stdout.strip() == "active"
     del cursor
+
+
+def resident_kib(host, unit):
+    pid = host.run(["systemctl", "show", "-P", "MainPID", unit]).stdout.strip()
+    status = host.run(["cat", f"/proc/{pid}/status"]).stdout
+    return int(status.split("VmRSS:")[1].split()[0])
+
+
+def test_daemons_are_small(grid):
+    """What they take right after their start; that they do not grow with time the benchmarks show."""
+    for host in grid.node_hosts():
+        host.run(["systemctl", "restart", "kontena-noded"])
+        grid.wait_node(host.name, "online")
+        assert resident_kib(host, "kontena-noded") < 6 * 1024
+    grid.master.run(["systemctl", "restart", "kontenad"])
+    wait_until(lambda: grid.ctl("node", "list", check=False).returncode == 0, 30, "the master", 0.2)
+    assert resident_kib(grid.master, "kontenad") < 12 * 1024

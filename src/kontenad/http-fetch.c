@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "http-client.h"
+#include "http-fetch.h"
 
-#include <curl/curl.h>
 #include <sys/epoll.h>
 
+#include "curl-load.h"
 #include "file-util.h"
 #include "kontena-limits.h"
 #include "string-util.h"
 
-struct HttpRequest {
+struct HttpFetch {
         sd_event *event;
         CURLM *multi;
         CURL *easy;
@@ -22,17 +22,17 @@ struct HttpRequest {
         void *userdata;
 };
 
-HttpRequest *http_request_free(HttpRequest *r) {
+HttpFetch *http_fetch_free(HttpFetch *r) {
         if (!r)
                 return NULL;
 
         if (r->multi && r->easy)
-                (void) curl_multi_remove_handle(r->multi, r->easy);
-        curl_easy_cleanup(r->easy);
-        (void) curl_multi_cleanup(r->multi);                    /* takes its sockets from the loop */
+                (void) sym_curl_multi_remove_handle(r->multi, r->easy);
+        sym_curl_easy_cleanup(r->easy);
+        (void) sym_curl_multi_cleanup(r->multi);                /* takes its sockets from the loop */
         for (struct curl_slist *h = r->headers; h; h = h->next) /* one of them authorizes */
                 erase_memory(h->data, strlen(h->data));
-        curl_slist_free_all(r->headers);
+        sym_curl_slist_free_all(r->headers);
         sd_event_source_disable_unref(r->timer);
         erase_and_freep(&r->body);
         if (r->answer)
@@ -44,29 +44,29 @@ HttpRequest *http_request_free(HttpRequest *r) {
 }
 
 /* The last thing that happens to r: done may free it. */
-static void finish(HttpRequest *r, CURLcode code) {
+static void finish(HttpFetch *r, CURLcode code) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         HttpAnswer answer = { .body = r->answer ?: "", .size = r->size };
         char *type = NULL;
 
         if (code != CURLE_OK) {
-                (void) kerror_set(
-                                &error, K_NETWORK, "%s", r->error[0] ? r->error : curl_easy_strerror(code));
+                (void) kerror_set(&error, K_NETWORK, "%s",
+                                r->error[0] ? r->error : sym_curl_easy_strerror(code));
                 r->done(NULL, &error, r->userdata);
                 return;
         }
-        (void) curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &answer.status);
-        (void) curl_easy_getinfo(r->easy, CURLINFO_CONTENT_TYPE, &type);
+        (void) sym_curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &answer.status);
+        (void) sym_curl_easy_getinfo(r->easy, CURLINFO_CONTENT_TYPE, &type);
         answer.content_type = strempty(type);
         r->done(&answer, NULL, r->userdata);
 }
 
-static int act(HttpRequest *r, curl_socket_t fd, int mask) {
+static int act(HttpFetch *r, curl_socket_t fd, int mask) {
         int running, left;
         CURLMsg *m;
 
-        (void) curl_multi_socket_action(r->multi, fd, mask, &running);
-        while ((m = curl_multi_info_read(r->multi, &left)))
+        (void) sym_curl_multi_socket_action(r->multi, fd, mask, &running);
+        while ((m = sym_curl_multi_info_read(r->multi, &left)))
                 if (m->msg == CURLMSG_DONE) {
                         finish(r, m->data.result);
                         return 0;
@@ -92,7 +92,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
 
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, void *assigned) {
         sd_event_source *source = assigned;
-        HttpRequest *r = userdata;
+        HttpFetch *r = userdata;
         uint32_t events = 0;
 
         if (what == CURL_POLL_REMOVE) {
@@ -107,12 +107,12 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, voi
                 return sd_event_source_set_io_events(source, events) < 0 ? -1 : 0;
         if (sd_event_add_io(r->event, &source, fd, events, on_io, r) < 0)
                 return -1;
-        (void) curl_multi_assign(r->multi, fd, source);
+        (void) sym_curl_multi_assign(r->multi, fd, source);
         return 0;
 }
 
 static int on_timeout(CURLM *multi, long msec, void *userdata) {
-        HttpRequest *r = userdata;
+        HttpFetch *r = userdata;
         int q;
 
         if (msec < 0)
@@ -124,7 +124,7 @@ static int on_timeout(CURLM *multi, long msec, void *userdata) {
 }
 
 static size_t on_data(char *data, size_t size, size_t n, void *userdata) {
-        HttpRequest *r = userdata;
+        HttpFetch *r = userdata;
 
         n *= size;
         if (n > LOGIN_ANSWER_MAX - r->size)
@@ -149,14 +149,14 @@ static size_t on_data(char *data, size_t size, size_t n, void *userdata) {
         return n;
 }
 
-static CURLcode set_options(HttpRequest *r, const HttpQuery *q) {
+static CURLcode set_options(HttpFetch *r, const HttpQuery *q) {
         CURL *e = r->easy;
         CURLcode c;
 
 #define SET(option, value)                                                                                  \
         if (c == CURLE_OK)                                                                                  \
-        c = curl_easy_setopt(e, option, value)
-        c = curl_easy_setopt(e, CURLOPT_URL, q->url);
+        c = sym_curl_easy_setopt(e, option, value)
+        c = sym_curl_easy_setopt(e, CURLOPT_URL, q->url);
         SET(CURLOPT_PROTOCOLS_STR, "http,https");
         SET(CURLOPT_FOLLOWLOCATION, 0L);
         SET(CURLOPT_NOSIGNAL, 1L);
@@ -182,12 +182,15 @@ static CURLcode set_options(HttpRequest *r, const HttpQuery *q) {
         return c;
 }
 
-int http_request_new(sd_event *event, const HttpQuery *q, http_done_t done, void *userdata,
-                HttpRequest **ret, KError *reterr) {
-        _cleanup_(http_request_freep) HttpRequest *h = NULL;
+int http_fetch_new(sd_event *event, const HttpQuery *q, http_done_t done, void *userdata, HttpFetch **ret,
+                KError *reterr) {
+        _cleanup_(http_fetch_freep) HttpFetch *h = NULL;
         int r;
 
-        h = new0(HttpRequest, 1);
+        r = curl_load(reterr);
+        if (r < 0)
+                return r;
+        h = new0(HttpFetch, 1);
         if (!h)
                 return -ENOMEM;
         h->event = sd_event_ref(event);
@@ -199,68 +202,25 @@ int http_request_new(sd_event *event, const HttpQuery *q, http_done_t done, void
         if (r < 0)
                 return r;
         STRV_FOREACH(s, q->headers) {
-                struct curl_slist *more = curl_slist_append(h->headers, *s);
+                struct curl_slist *more = sym_curl_slist_append(h->headers, *s);
 
                 if (!more)
                         return -ENOMEM;
                 h->headers = more;
         }
         h->body = q->body ? strdup(q->body) : NULL;
-        h->multi = curl_multi_init();
-        h->easy = curl_easy_init();
+        h->multi = sym_curl_multi_init();
+        h->easy = sym_curl_easy_init();
         if (!h->multi || !h->easy || (q->body && !h->body))
                 return -ENOMEM;
 
-        (void) curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-        (void) curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
-        (void) curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_timeout);
-        (void) curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
-        if (set_options(h, q) != CURLE_OK || curl_multi_add_handle(h->multi, h->easy) != CURLM_OK)
+        (void) sym_curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+        (void) sym_curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
+        (void) sym_curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_timeout);
+        (void) sym_curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
+        if (set_options(h, q) != CURLE_OK || sym_curl_multi_add_handle(h->multi, h->easy) != CURLM_OK)
                 return kerror_set(reterr, K_NETWORK, "The request cannot be made.");
 
         *ret = TAKE_PTR(h);
-        return 0;
-}
-
-int uri_unescape_form(const char *s, size_t n, char **ret) {
-        _cleanup_erase_ char *spaced = strndup(s, n);
-        char *plain;
-        int length = 0;
-
-        if (!spaced)
-                return -ENOMEM;
-        for (char *p = spaced; *p; p++)
-                if (*p == '+')
-                        *p = ' ';
-        plain = curl_easy_unescape(NULL, spaced, 0, &length);
-        if (!plain)
-                return -ENOMEM;
-        if ((size_t) length != strlen(plain)) {
-                curl_free(plain);
-                return -EINVAL;
-        }
-        *ret = strdup(plain);
-        erase_memory(plain, (size_t) length);
-        curl_free(plain);
-        return *ret ? 0 : -ENOMEM;
-}
-
-int uri_append(char **uri, const char *separator, const char *key, const char *value) {
-        _cleanup_free_ char *old = NULL;
-        char *encoded, *joined;
-
-        encoded = curl_easy_escape(NULL, value, 0);
-        if (!encoded)
-                return -ENOMEM;
-        joined = strjoin(strempty(*uri), separator, key, "=", encoded);
-        erase_memory(encoded, strlen(encoded));
-        curl_free(encoded);
-        if (!joined)
-                return -ENOMEM;
-
-        old = *uri;
-        *uri = joined;
-        if (old)
-                erase_memory(old, strlen(old));
         return 0;
 }

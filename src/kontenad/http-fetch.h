@@ -6,9 +6,9 @@
 #include "kerror.h"
 #include "macro.h"
 
-/* One request to somebody else's server, by libcurl in the loop. (Names are resolved in a thread of libcurl's, which touches nothing of
+/* One request to somebody else's server, by libcurl in the loop; the library is loaded by the first, for most masters never make one. (Names are resolved in a thread of libcurl's, which touches nothing of
  * ours.) No redirects, a bounded answer, a time limit. */
-typedef struct HttpRequest HttpRequest;
+typedef struct HttpFetch HttpFetch;
 
 typedef struct HttpQuery {
         const char *url;             /* http: or https: */
@@ -27,11 +27,7 @@ typedef struct HttpAnswer {
 } HttpAnswer;
 typedef void (*http_done_t)(const HttpAnswer *answer, const KError *error, void *userdata);
 
-int http_request_new(sd_event *event, const HttpQuery *q, http_done_t done, void *userdata,
-                HttpRequest **ret, KError *reterr);
-HttpRequest *http_request_free(HttpRequest *r); /* done is not called any more */
-DEFINE_TRIVIAL_CLEANUP_FUNC(HttpRequest *, http_request_free);
-
-/* Appends KEY=VALUE to a query or form: percent-encoded, with separator in front. */
-int uri_unescape_form(const char *s, size_t n, char **ret); /* -EINVAL: has a NUL byte in it */
-int uri_append(char **uri, const char *separator, const char *key, const char *value);
+int http_fetch_new(sd_event *event, const HttpQuery *q, http_done_t done, void *userdata, HttpFetch **ret,
+                KError *reterr);
+HttpFetch *http_fetch_free(HttpFetch *r); /* done is not called any more */
+DEFINE_TRIVIAL_CLEANUP_FUNC(HttpFetch *, http_fetch_free);
