@@ -57,7 +57,7 @@ static int bind_user(OperationCall *c, LoginStateRow *row, KError *reterr) {
         }
 
         /* Whoever holds an old token of somebody's must not make an account of their own that somebody's. */
-        if (!caller || streq(caller->email, EMAIL_ADMIN) ||
+        if (!caller || streq(caller->email, EMAIL_ADMIN) || !caller_has_scope(c->caller, SCOPE_USER) ||
                         (expires_at > 0 && expires_at <= now_realtime() && !caller->external_id))
                 return 0;
         row->user_id = strdup(caller->id);

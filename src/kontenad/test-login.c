@@ -395,6 +395,27 @@ static void test_tokens_do_not_bind_accounts(void **state) {
         ASSERT_EQ(log_in(b, c, "anna"), K_OK);
 }
 
+/* Nor with one that has expired, or is good for something else, before that somebody has an account. */
+static void test_worn_tokens_bind_nothing(void **state) {
+        static const char *const orders[] = {
+                "{\"scopes\": [\"owner\"], \"user\": \"anna@example.org\"}",
+                "{\"scopes\": [\"user\"], \"user\": \"anna@example.org\", \"expires_in\": 1}",
+        };
+        Bench *b = *state;
+
+        set_pkce(b);
+        CALL_OK(b, b->root, "user.invite", "{\"email\": \"anna@example.org\"}");
+        FOREACH_ARRAY(order, orders, ELEMENTSOF(orders)) {
+                _cleanup_(caller_unrefp) Caller *c = NULL;
+
+                CALL_OK(b, b->root, "token.create", *order);
+                ASSERT_OK(caller_new_token(&b->m, b->token, true, NULL, NULL, &c, NULL));
+                if (caller_token_expires_at(c) > 0)
+                        usleep(1100 * 1000);
+                ASSERT_EQ(log_in(b, c, "bert"), K_ACCESS_DENIED);
+        }
+}
+
 static void test_odd_answers_are_no_login(void **state) {
         static const char *const odd[] = { "large", "redirect", "html", "deep", "number", "line", "empty",
                 "500", NULL };
@@ -518,6 +539,7 @@ int main(void) {
                 TEST(test_wrong_secret_is_no_login),
                 TEST(test_only_known_people_come_in),
                 TEST(test_tokens_do_not_bind_accounts),
+                TEST(test_worn_tokens_bind_nothing),
                 TEST(test_odd_answers_are_no_login),
                 TEST(test_slow_provider_keeps_nobody_else),
                 TEST(test_descriptors_are_closed),
