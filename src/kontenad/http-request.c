@@ -331,6 +331,10 @@ const char *http_request_body(HttpRequest *q, size_t *ret_size) {
         return strempty(q->body);
 }
 
+bool http_request_ended(HttpRequest *q) {
+        return !q->peer->tls || q->peer->in_end;
+}
+
 const char *http_request_address(HttpRequest *q) {
         return q->peer->address;
 }

@@ -62,6 +62,8 @@ const char *http_request_segment(
 const char *http_request_query(HttpRequest *r, const char *name);
 const char *http_request_header(HttpRequest *r, const char *name);
 const char *http_request_body(HttpRequest *r, size_t *ret_size);
+/* The client has ended what it sends: it has gone, or wants no more than its answer. */
+bool http_request_ended(HttpRequest *r);
 const char *http_request_address(HttpRequest *r); /* the peer's, without port */
 /* 0: no TLS, 12, 13 */
 unsigned http_request_tls(HttpRequest *r);

@@ -18,6 +18,7 @@
 #define INPUT_BYTES_MAX  (1024U * 1024U)      /* that the command has not read */
 #define QUEUE_BYTES_HIGH (256U * 1024U)       /* above this the node waits for the client */
 #define LOOK_USEC        (50U * USEC_PER_MSEC)
+#define LINGER_USEC      (30U * USEC_PER_SEC) /* without anything read, when all was said */
 #define POST_LOOK_USEC   (2U * USEC_PER_SEC)
 #define POST_USEC        (300ULL * USEC_PER_SEC)
 
@@ -33,6 +34,9 @@ typedef struct Exec {
         json_object *target; /* grid, stack, service, instance */
         bool socket, interactive, shell, tty;
         bool started, running, input_ended, writing;
+        int close_code; /* when all was sent; 0: not yet */
+        size_t close_queued;
+        uint64_t close_at;
         char *stream; /* NULL: none yet, or no more */
         uint64_t rows, columns;
         bool has_size;
@@ -190,16 +194,29 @@ static int reply_output(Exec *e, int status) {
         return r < 0 ? r : rest_reply(e->call, 200, TAKE_PTR(l));
 }
 
+/* A close frame overtakes what waits to be sent, so it waits too, as long as the client reads. */
+static void close_when_sent(Exec *e, int code) {
+        size_t queued = e->call->socket ? websocket_queued(e->call->socket) : 0;
+
+        if (code != e->close_code || queued < e->close_queued)
+                e->close_at = now_monotonic() + LINGER_USEC;
+        e->close_code = code;
+        e->close_queued = queued;
+        if (queued == 0 || now_monotonic() > e->close_at || arm(e, LOOK_USEC) < 0)
+                rest_websocket_close(
+                                e->call, code, code == CLOSE_OK ? "" : "Error: the command was cut off");
+}
+
 static void end_socket(Exec *e, int status, const KError *error) {
         _cleanup_json_ json_object *o = json_object_new_object();
 
         if (error) {
                 (void) send_text(e, "error", kerror_message(error));
-                rest_websocket_close(e->call, CLOSE_ERROR, "Error: the command was cut off");
+                close_when_sent(e, CLOSE_ERROR);
         } else {
                 if (o && json_add_i64(o, "exit", status) >= 0)
                         (void) rest_websocket_send(e->call, TAKE_PTR(o));
-                rest_websocket_close(e->call, CLOSE_OK, "");
+                close_when_sent(e, CLOSE_OK);
         }
 }
 
@@ -465,10 +482,14 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         if (!e->call)
                 return 0;
         if (e->socket) {
-                credit_if_read(e);
+                if (e->close_code != 0)
+                        close_when_sent(e, e->close_code);
+                else
+                        credit_if_read(e);
                 return 0;
         }
-        if (e->running && (!rest_header(e->call, "Host") || now_monotonic() > e->started_at + POST_USEC)) {
+        if (e->running && (!e->call->http || http_request_ended(e->call->http) ||
+                                          now_monotonic() > e->started_at + POST_USEC)) {
                 abandon(e);
                 return 0;
         }

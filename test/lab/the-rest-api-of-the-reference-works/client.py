@@ -2,7 +2,8 @@
 """Runs on the master's host: one request to its REST face over TLS, what came as JSON on stdout.
 
 client.py TOKEN request METHOD PATH [BODY]
-client.py TOKEN follow PATH SECONDS        each chunk of an answer without end, as it was sent
+client.py TOKEN follow PATH COUNT          so many chunks of an answer without end, as they were sent
+client.py TOKEN leave PATH BODY            a POST whose answer is not waited for
 client.py TOKEN socket PATH MESSAGE...     each message, and how the WebSocket was closed; a MESSAGE "@SECONDS" waits
 """
 
@@ -43,19 +44,24 @@ def connect(token, path, *headers):
     return s, f, status
 
 
-def follow(token, path, seconds):
+def follow(token, path, count):
     s, f, status = connect(token, path)
-    deadline = time.monotonic() + float(seconds)
     chunks = []
-    while time.monotonic() < deadline:
-        s.settimeout(max(deadline - time.monotonic(), 0.01))
-        try:
-            size = int(f.readline(), 16)
-            chunks.append(f.read(size).decode())
-            f.readline()
-        except (TimeoutError, ValueError):
-            break
+    while len(chunks) < int(count):
+        size = int(f.readline(), 16)
+        chunk = f.read(size).decode()
+        f.readline()
+        if chunk.strip():
+            chunks.append(chunk)
     return {"status": status, "chunks": chunks}
+
+
+def leave(token, path, body):
+    s = context().wrap_socket(socket.create_connection(("127.0.0.1", 9292), timeout=30))
+    lines = [f"POST {path} HTTP/1.1", "Host: master", f"Authorization: Bearer {token}", f"Content-Length: {len(body)}", "", body]
+    s.sendall("\r\n".join(lines).encode())
+    time.sleep(1)
+    s.close()
 
 
 def send(s, opcode, data):
@@ -101,5 +107,5 @@ def websocket(token, path, *messages):
 
 
 if __name__ == "__main__":
-    what = {"request": request, "follow": follow, "socket": websocket}[sys.argv[2]]
+    what = {"request": request, "follow": follow, "leave": leave, "socket": websocket}[sys.argv[2]]
     print(json.dumps(what(sys.argv[1], *sys.argv[3:])))

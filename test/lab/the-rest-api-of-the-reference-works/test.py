@@ -31,10 +31,10 @@ class Rest:
         assert (a["status"], a["type"]) == (status, "application/json"), a
         return json.loads(a["body"]) if a["body"] else None
 
-    def follow(self, path: str, seconds: float) -> list[str]:
-        a = self.client(self.token, "follow", f"/v1/{path}", str(seconds))
+    def follow(self, path: str, count: int) -> list[Any]:
+        a = self.client(self.token, "follow", f"/v1/{path}", str(count))
         assert a["status"] == 200, a
-        return a["chunks"]  # type: ignore[no-any-return]
+        return [json.loads(c) for c in a["chunks"]]
 
     def socket(self, path: str, *messages: object) -> Any:
         texts = [m if isinstance(m, str) else json.dumps(m) for m in messages]
@@ -74,6 +74,11 @@ def wait_deploy(rest: Rest, deploy: dict[str, Any]) -> dict[str, Any]:
 def container(rest: Rest, service: str, number: int = 1) -> dict[str, Any]:
     (c,) = [c for c in rest("GET", f"services/lab/null/{service}/containers")["containers"] if c["instance_number"] == number]
     return c  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def command(rest: Rest, service: str) -> str:
+    return f"containers/{container(rest, service)['id']}/exec"
 
 
 def test_instances_and_containers_are_shown(rest: Rest, service: str) -> None:
@@ -118,23 +123,22 @@ def test_logs_come_in_order_and_go_on_where_they_were(rest: Rest, service: str) 
 
 
 def test_a_followed_log_has_one_item_in_each_chunk(rest: Rest, service: str) -> None:
-    chunks = [c for c in rest.follow(f"services/lab/null/{service}/container_logs?follow=1&limit=3&instance=1", 3) if c.strip()]
-    items = [json.loads(c) for c in chunks]
+    items = rest.follow(f"services/lab/null/{service}/container_logs?follow=1&limit=3&instance=1", 8)
     numbers = [int(i["data"].split()[1]) for i in items]
-    assert len(numbers) > 6 and numbers == list(range(numbers[0], numbers[0] + len(numbers))), "none is lost, none comes twice"
-    grid = [json.loads(c)["name"] for c in rest.follow("grids/lab/container_logs?follow=1&limit=1", 2) if c.strip()]
-    assert {f"{service}-1", f"{service}-2"} <= set(grid)
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "none is lost, none comes twice"
+    grid = {i["name"] for i in rest.follow(f"grids/lab/container_logs?follow=1&limit=1&services={service}", 8)}
+    assert {f"{service}-1", f"{service}-2"} == grid
 
 
-def test_a_command_runs_to_its_end(rest: Rest, service: str) -> None:
-    path = f"containers/{container(rest, service)['id']}/exec"
+def test_a_command_runs_to_its_end(rest: Rest, command: str) -> None:
+    path = command
     out, err, status = rest("POST", path, {"cmd": ["sh", "-c", "echo $A; echo no >&2; exit 3"]})
     assert ("".join(out), "".join(err), status) == ("1\n", "no\n", 3)
     assert rest("POST", path, {"cmd": ["cat"]}) == [[], [], 0], "it has no input"
 
 
-def test_a_command_runs_over_a_websocket(rest: Rest, service: str) -> None:
-    path = f"containers/{container(rest, service)['id']}/exec"
+def test_a_command_runs_over_a_websocket(rest: Rest, command: str) -> None:
+    path = command
 
     def text(a: Any, stream: str) -> str:
         return "".join(m["chunk"] for m in a["messages"] if m.get("stream") == stream)
@@ -148,8 +152,17 @@ def test_a_command_runs_over_a_websocket(rest: Rest, service: str) -> None:
     a = rest.socket(f"{path}?interactive=true&tty=true", {"cmd": ["sh", "-c", "sleep 1; stty size"]},
                     {"tty_size": {"width": 93, "height": 31}})  # fmt: skip
     assert text(a, "stdout").strip() == "31 93"
+    # Read late: what waits is not lost when the command has ended.
+    a = rest.socket(path, {"cmd": ["sh", "-c", "dd if=/dev/zero bs=64k count=80 2>/dev/null | tr '\\000' x"]}, "@1")
+    assert (len(text(a, "stdout")), a["messages"][-1], a["code"]) == (80 * 65536, {"exit": 0}, 1000)
     a = rest.socket(path, {"cmd": ["nothing-of-this-name"]})
     assert a["messages"][-1].keys() & {"exit", "error"}
+
+
+def test_a_command_ends_when_its_client_leaves(rest: Rest, grid: Grid, command: str) -> None:
+    rest.client(rest.token, "leave", f"/v1/{command}", json.dumps({"cmd": ["sleep", "54321"]}))
+    node = grid.lab.host(command.split("/")[2])
+    wait_until(lambda: node.run("pgrep -f '[s]leep 54321'", check=False).returncode == 1, 10, "end of the command", 0.3)
 
 
 @pytest.mark.parametrize(
@@ -164,8 +177,8 @@ def test_a_command_runs_over_a_websocket(rest: Rest, service: str) -> None:
         ("", [{"nothing": 1}], "ArgumentError"),
     ],
 )
-def test_who_breaks_the_rules_is_cut_off(rest: Rest, service: str, query: str, messages: list[object], kind: str) -> None:
-    a = rest.socket(f"containers/{container(rest, service)['id']}/exec{query}", *messages)
+def test_who_breaks_the_rules_is_cut_off(rest: Rest, command: str, query: str, messages: list[object], kind: str) -> None:
+    a = rest.socket(f"{command}{query}", *messages)
     assert a["code"] == 4000 and a["reason"].startswith(kind), a
 
 
