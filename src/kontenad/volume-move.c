@@ -138,16 +138,21 @@ int volume_move_drop(Store *s, const VolumeMove *m, const char *node_id, bool ke
         return for_each(s, m, drop_one, &(Drop){ .node_id = node_id, .keep_shared = keep_shared });
 }
 
-/* Does the deploy move an instance that uses it? */
-static int check_deploy(Store *s, const DeployRow *d, const VolumeRow *v, const VolumeInstanceRow *place,
-                KError *reterr) {
+/* Does the deploy, listed without its steps, move an instance that uses it? */
+static int check_deploy(Store *s, const DeployRow *listed, const VolumeRow *v,
+                const VolumeInstanceRow *place, KError *reterr) {
+        _cleanup_(deploy_row_freep) DeployRow *d = NULL;
         _cleanup_(instance_row_list_done) InstanceRowList rows = {};
         _cleanup_(service_row_freep) ServiceRow *service = NULL;
         int r;
 
-        if (d->state != DEPLOY_ONGOING || !deploy_is_move(d) || d->n_steps != 1 ||
-                        (place->service_id && (!streq(place->service_id, d->service_id) ||
-                                                              place->number != d->steps[0]->number)))
+        if (listed->state != DEPLOY_ONGOING || !deploy_is_move(listed))
+                return 0;
+        r = store_get_deploy(s, listed->id, &d);
+        if (r < 0)
+                return r;
+        if (d->n_steps != 1 || (place->service_id && (!streq(place->service_id, d->service_id) ||
+                                                                     place->number != d->steps[0]->number)))
                 return 0;
         r = store_get_service(s, d->service_id, &service);
         if (r >= 0)
