@@ -10,6 +10,7 @@ from kontenalab.process import wait_until
 
 VOLUMES = "/var/lib/kontena/volumes"
 MEBIBYTES = 32
+NODES = "--affinity=node==/^node[123]$/"  # not one that another test has added
 # Writes a line as long as it runs: data that are copied while somebody writes would show as a gap.
 COMMAND = ("--", "sh", "-c", "trap 'exit 0' TERM; i=0; while :; do i=$((i+1)); echo $i >> /data/log; sleep 0.1; done")
 
@@ -18,7 +19,7 @@ COMMAND = ("--", "sh", "-c", "trap 'exit 0' TERM; i=0; while :; do i=$((i+1)); e
 def database(grid, volume):
     """A stateful service with a named volume and one without a name, and data in both."""
     name, data = unique("db"), volume()
-    with grid.service(name, "busybox:1", "--stateful", f"--volume={data}:/data", "--volume=/plain", *COMMAND):
+    with grid.service(name, "busybox:1", "--stateful", NODES, f"--volume={data}:/data", "--volume=/plain", *COMMAND):
         grid.inside(
             grid.instance(name),
             f"dd if=/dev/urandom of=/data/big bs=1M count={MEBIBYTES} 2>/dev/null; echo plain > /plain/file;"

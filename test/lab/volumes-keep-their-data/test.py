@@ -66,7 +66,7 @@ def test_what_was_not_made_cannot_be_used(grid):
 
 def test_data_outlives_deploys_daemons_and_hosts(grid, volume):
     name, data = unique("lasting"), volume()
-    with grid.service(name, "busybox:1", "--stateful", f"--volume={data}:/data", *SLEEP):
+    with grid.service(name, "busybox:1", "--stateful", "--affinity=node==node1", f"--volume={data}:/data", *SLEEP):
         host = grid.host_of(grid.instance(name))
         path = f"{VOLUMES}/{name}.{data}-1"
         host.run(f"echo precious > {path}/file")
@@ -113,7 +113,7 @@ def test_a_link_in_its_place_is_refused(grid, volume):
 
 def test_a_snapshot_brings_back_what_was(grid, volume):
     name, data = unique("kept"), volume()
-    with grid.service(name, "busybox:1", "--stateful", f"--volume={data}:/data", *SLEEP):
+    with grid.service(name, "busybox:1", "--stateful", "--affinity=node==node1", f"--volume={data}:/data", *SLEEP):
         host = grid.host_of(grid.instance(name))
         unit = grid.instance(name)["unit"]
         path = f"{VOLUMES}/{name}.{data}-1"
@@ -142,7 +142,7 @@ def test_a_snapshot_brings_back_what_was(grid, volume):
 
 def test_whom_a_dead_daemon_froze_is_thawed(grid, volume):
     name, data = unique("frozen"), volume()
-    with grid.service(name, "busybox:1", "--stateful", f"--volume={data}:/data", *SLEEP):
+    with grid.service(name, "busybox:1", "--stateful", "--affinity=node==node1", f"--volume={data}:/data", *SLEEP):
         host = grid.host_of(grid.instance(name))
         unit = grid.instance(name)["unit"]
         # As it is left behind by a daemon that was killed in the middle of a snapshot.
