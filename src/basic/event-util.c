@@ -10,6 +10,9 @@
 #include "log.h"
 #include "macro.h"
 
+/* So much work, and what malloc() keeps of it goes back to the system. */
+#define TRIM_USEC  (250 * USEC_PER_MSEC)
+
 /* What an inner loop does in one turn of the outer one. */
 #define INNER_USEC (3 * USEC_PER_MSEC)
 
@@ -23,10 +26,16 @@ static uint64_t now_cpu(void) {
 static void count_turn(EventTurns *turns, uint64_t took, uint64_t cpu) {
         turns->longest_usec = MAX(turns->longest_usec, took);
         turns->longest_cpu_usec = MAX(turns->longest_cpu_usec, cpu);
+
+        /* What takes long takes memory, too. */
+        turns->untrimmed_usec += cpu;
+        if (turns->untrimmed_usec > TRIM_USEC || took > EVENT_SLOW_TURN_MSEC * USEC_PER_MSEC) {
+                turns->untrimmed_usec = 0;
+                (void) malloc_trim(0);
+        }
         if (took <= EVENT_SLOW_TURN_MSEC * USEC_PER_MSEC)
                 return;
         turns->n_slow++;
-        (void) malloc_trim(0); /* what takes long takes memory, too */
         log_debug("A turn of the event loop took %" PRIu64 " ms, %" PRIu64 " ms of them on the processor.",
                         took / USEC_PER_MSEC, cpu / USEC_PER_MSEC);
 }

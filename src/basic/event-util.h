@@ -12,6 +12,7 @@ typedef struct EventTurns {
         uint64_t longest_usec; /* with waiting for the disk, and for the processor where others have it */
         uint64_t longest_cpu_usec;
         uint64_t n_slow;
+        uint64_t untrimmed_usec; /* of the processor since memory was last given back */
 } EventTurns;
 
 /* An inner loop: whatever number of its sources has something to do, together they are one source of the outer one, which serves its sources
