@@ -543,6 +543,44 @@ static void test_tracker_sends_nothing_when_nothing_changed(void **state) {
         engine_remove(&e);
 }
 
+static void count_nodes(Store *s, StoreKind kind, StoreChange change, const char *id, const char *grid_id,
+                void *userdata) {
+        *(unsigned *) userdata += kind == STORE_NODE;
+}
+
+/* Each node reports each minute, and each watch would read its row again. */
+static void test_tracker_tells_nobody_of_a_report_that_says_nothing_new(void **state) {
+        _cleanup_(node_row_freep) NodeRow *row = NULL;
+        unsigned n = 0;
+        NodeSession *s;
+        Engine e = {};
+
+        make_joinable_grid(&e, "10.81.0.0/16");
+        s = connect_node(&e, "n1", 1);
+        hello(&e, s, REPORT("192.0.2.1"), "[]");
+        flush(&e);
+        ASSERT_OK(store_watch(e.m.store, count_nodes, &n));
+        ASSERT_OK(say(&e, s, 0, "node.report",
+                        "{\"load\": [7], \"memory\": {\"free\": 5}, \"cpus\": 4, \"private_address\": "
+                        "\"192.0.2.1\", "
+                        "\"mtu\": 1500, \"routes\": [\"0.0.0.0/0\", \"192.0.2.0/24\"], \"addresses\": "
+                        "[\"192.0.2.1/24\"]}"));
+        fake_now += USEC_PER_SEC;
+        engine_wait(&e, 1200 * USEC_PER_MSEC);
+        ASSERT_EQ(n, 0);
+        row = get_node(&e, s->node_id); /* but it is there */
+        ASSERT_STREQ(field(row->report, "memory|free"), "5");
+
+        ASSERT_OK(say(&e, s, 0, "node.report", REPORT("192.0.2.2")));
+        engine_wait(&e, 1200 * USEC_PER_MSEC);
+        ASSERT_EQ(n, 1);
+        row = node_row_free(row);
+        row = get_node(&e, s->node_id);
+        ASSERT_STREQ(field(row->report, "private_address"), "192.0.2.2");
+        session_free(s);
+        engine_remove(&e);
+}
+
 static void add_registry(Engine *e, const char *username) {
         RegistryRow row = { .id = (char *) "r",
                 .grid_id = (char *) "grid",
@@ -747,6 +785,7 @@ KONTENA_TESTS(cmocka_unit_test(test_tracker_answers_hello_with_everything),
                 cmocka_unit_test(test_tracker_remembers_oneshot_hooks),
                 cmocka_unit_test(test_tracker_numbers_differences_and_starts_anew_when_asked),
                 cmocka_unit_test(test_tracker_sends_nothing_when_nothing_changed),
+                cmocka_unit_test(test_tracker_tells_nobody_of_a_report_that_says_nothing_new),
                 cmocka_unit_test(test_tracker_tells_new_credentials_before_a_question),
                 cmocka_unit_test(test_tracker_refuses_malformed_messages),
                 cmocka_unit_test(test_tracker_bounds_events_of_a_node),

@@ -409,6 +409,26 @@ static void test_rescheduler_removes_ephemeral_nodes_long_gone(void **state) {
         engine_remove(&e);
 }
 
+/* After a start of the master nobody is there yet. */
+static void test_rescheduler_waits_for_nodes_to_come_back(void **state) {
+        Engine e = {};
+
+        make(&e, 2, WEB2);
+        fake_now += USEC_PER_SEC;
+        set_spec(&e, "s-web", "{\"image\": \"web:2\", \"count\": 2}", true);
+        engine_stop(&e);
+        engine_start(&e, /* tracked= */ true);
+        set_availability(&e, "n1", NODE_DRAIN); /* so it looks */
+        engine_wait(&e, 2400 * USEC_PER_MSEC / HASTE);
+        ASSERT_EQ(count_deploys(&e), 1);
+
+        fake_now += 30 * USEC_PER_SEC; /* they will not come */
+        set_availability(&e, "n1", NODE_ACTIVE);
+        engine_wait(&e, 2400 * USEC_PER_MSEC / HASTE);
+        ASSERT_EQ(count_deploys(&e), 2);
+        engine_remove(&e);
+}
+
 static void test_rescheduler_backs_off_after_failures(void **state) {
         DeployRow rows[6] = {}, *list[6];
         DeployRowList l = { .rows = list };
@@ -487,5 +507,6 @@ KONTENA_TESTS(cmocka_unit_test(test_rescheduler_leaves_alone_what_is_well),
                 cmocka_unit_test(test_rescheduler_follows_a_neighbour),
                 cmocka_unit_test(test_rescheduler_spreads_over_a_new_zone),
                 cmocka_unit_test(test_rescheduler_removes_ephemeral_nodes_long_gone),
+                cmocka_unit_test(test_rescheduler_waits_for_nodes_to_come_back),
                 cmocka_unit_test(test_rescheduler_backs_off_after_failures),
                 cmocka_unit_test(test_reschedule_check_is_content_with_the_scheduler))
