@@ -207,9 +207,6 @@ def report(figures: list[Figures], empty_kb: int, build_type: str) -> None:
     console.say("All times in ms but where it says s.")
     heads = ("nodes", "inst.", "RSS MB", "kB/node", "CPU %", "List quiet", "Get quiet", "back s", "CPU s", "List meanwhile", "Get meanwhile",
              "turn busy", "turn back")  # fmt: skip
-    widths = [max(len(h), 8 if i in (0, 1, 2, 3, 4, 7, 8) else 16) + 1 for i, h in enumerate(heads)]
-    console.say("".join(f"{h:>{w}}" for h, w in zip(heads, widths, strict=True)))
-
     def times(calls: dict[str, Any], name: str) -> str:
         c = calls.get(name)
         return "/".join(f"{c[k] / 1000:.1f}" for k in ("median", "p99", "max")) if c else "-"
@@ -217,11 +214,12 @@ def report(figures: list[Figures], empty_kb: int, build_type: str) -> None:
     def turn(t: dict[str, int]) -> str:
         return f"{t['longest'] / 1000:.0f}/{t['cpu'] / 1000:.0f}"
 
-    for f in figures:
-        cells = (str(f.nodes), str(f.instances), f"{f.rss_kb / 1024:.1f}", f"{f.node_kb:.1f}", f"{f.cpu_percent:.2f}",
+    rows = [heads, *((str(f.nodes), str(f.instances), f"{f.rss_kb / 1024:.1f}", f"{f.node_kb:.1f}", f"{f.cpu_percent:.2f}",
                  times(f.quiet, "ListServices"), times(f.quiet, "GetService"), f"{f.back_seconds:.2f}", f"{f.back_cpu_seconds:.2f}",
-                 times(f.meanwhile, "ListServices"), times(f.meanwhile, "GetService"), turn(f.turns), turn(f.turns_back))  # fmt: skip
-        console.say("".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))
+                 times(f.meanwhile, "ListServices"), times(f.meanwhile, "GetService"), turn(f.turns), turn(f.turns_back)) for f in figures)]  # fmt: skip
+    widths = [max(len(row[i]) for row in rows) + 2 for i in range(len(heads))]
+    for row in rows:
+        console.say("".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)))
     first, last = figures[0], figures[-1]
     if first is not last:
         console.say(f"From {first.nodes} to {last.nodes} nodes ({last.nodes / first.nodes:.1f} times as many):")
