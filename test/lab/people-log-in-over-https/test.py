@@ -135,9 +135,10 @@ def test_contexts_and_environment(desk, fingerprint):
 
 
 def test_a_member_sees_one_grid_and_stays_logged_in(grid, desk, web, fingerprint):
-    email, other = f"{unique('bob')}@example.org", unique("other")
-    bus(grid, "InviteUser", "sssas", email, "Bob", "", "0")
-    bus(grid, "AddGridUser", "ss", grid.name, email)
+    email, other, stays = f"{unique('bob')}@example.org", unique("other"), f"{unique('ann')}@example.org"
+    for who, name in ((email, "Bob"), (stays, "Ann")):  # the last member of a grid cannot be taken away
+        bus(grid, "InviteUser", "sssas", who, name, "", "0")
+        bus(grid, "AddGridUser", "ss", grid.name, who)
     grid.ctl("grid", "create", other)
     try:
         code = bus(grid, "CreateToken", "asusss", "1", "user", "3600", "", email, "code")[0]["code"]["data"]
@@ -168,6 +169,7 @@ def test_a_member_sees_one_grid_and_stays_logged_in(grid, desk, web, fingerprint
     finally:
         grid.ctl("grid", "remove", "--force", other)
         bus(grid, "RemoveUser", "s", email)
+        bus(grid, "RemoveUser", "s", stays)
     assert bob.ctl("grid", "list", check=False).returncode == 7
 
 
