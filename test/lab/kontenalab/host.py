@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import pki, sanitizer
+from . import pki
 from .cgroup import Cgroup
 from .network import hosts_file, place
 from .process import CommandError, LabError, Result, run, tool_environment, wait_until
@@ -195,11 +195,14 @@ class Host(ABC):
         if not self.running:
             raise LabError(f"{self.name} is not running")
         argv = ["bash", "-c", command] if isinstance(command, str) else list(command)
-        variables = {**_ENVIRONMENT, **sanitizer.environment(self.lab.project), **(env or {})}
+        variables = {**_ENVIRONMENT, **(env or {})}
         if user and user != "root":
             variables.update(USER=user, LOGNAME=user)
             argv = ["sh", "-c", _AS_USER, user, *argv]
         return self._entering(argv, variables, tty)
+
+    def set_clock(self) -> None:
+        """To the lab's time. A host that is a container has this machine's clock."""
 
     # Files
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import console, packages, pki, sanitizer, tree
+from . import console, packages, pki, tree
 from .build import Build
 from .cgroup import Cgroup
 from .host import Host, HostOptions
@@ -119,8 +119,6 @@ class Lab:
         self.directory.mkdir(parents=True, exist_ok=True)
         staged = self.directory / "project.new"
         build.install_to(staged)
-        if sanitizer.sanitizers(build.directory):
-            sanitizer.equip(staged)
         changed = not self.project.exists() or _digest(staged) != _digest(self.project)
         if not changed:
             shutil.rmtree(staged)

@@ -16,15 +16,18 @@ VOLUMES = "/var/lib/kontena/volumes"
 def vm(grid, lab):
     """A kernel of its own, whose ext4 has project quotas."""
     host = lab.boot(["vm1"], backend="qemu")[0]
-    host.run(f"mkdir -p {VOLUMES} && truncate -s 64M /srv/volumes.img && mkfs.ext4 -q -O project,quota -E quotatype=prjquota "
-             f"/srv/volumes.img && mount -o loop,prjquota /srv/volumes.img {VOLUMES} && chmod 700 {VOLUMES}")  # fmt: skip
-    grid.join(host)
-    grid.wait_node("vm1", "online", timeout=120)
-    yield host
-    host.run("systemctl stop kontena-noded", check=False)
-    grid.wait_node("vm1", "offline", timeout=100)
-    grid.ctl("node", "remove", "--force", "vm1", check=False)
-    host.reset()
+    try:
+        host.run(f"mkdir -p {VOLUMES} && truncate -s 64M /srv/volumes.img && mkfs.ext4 -q -O project,quota -E quotatype=prjquota "
+                 f"/srv/volumes.img && mount -o loop,prjquota /srv/volumes.img {VOLUMES} && chmod 700 {VOLUMES}")  # fmt: skip
+        grid.join(host)
+        grid.wait_node("vm1", "online", timeout=120)
+        yield host
+    finally:  # also when it could not join: what is placed there by chance has little room
+        host.run("systemctl stop kontena-noded", check=False)
+        if "vm1" in grid.nodes():
+            grid.wait_node("vm1", "offline", timeout=100)
+            grid.ctl("node", "remove", "--force", "vm1", check=False)
+        host.reset()
 
 
 def test_a_size_needs_a_file_system_that_can(grid, volume):
