@@ -22,10 +22,9 @@ static void view_free(void *userdata) {
 }
 
 static const char *text(json_object *row, const char *key) {
-        const char *s = "";
+        json_object *value = json_object_object_get(row, key);
 
-        (void) json_find_string(row, key, &s, NULL);
-        return s;
+        return json_object_is_type(value, json_type_string) ? json_object_get_string(value) : "";
 }
 
 static const char *resource_type(const char *operation) {
