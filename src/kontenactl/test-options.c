@@ -136,7 +136,7 @@ static void test_arguments_wrong_usage_is_one_specific_line(void **state) {
         static const struct {
                 const char *line, *message;
         } table[] = {
-                { "grid", "kontenactl grid needs one of: create, list, show, update, remove, token" },
+                { "deploy", "kontenactl deploy needs one of: list, show, cancel" },
                 { "gird list", "kontenactl has no command 'gird'; did you mean 'grid'?" },
                 { "zzzzzz", "kontenactl has no command 'zzzzzz'; see kontenactl --help." },
                 { "service scael web 3",
