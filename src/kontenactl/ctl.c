@@ -146,9 +146,7 @@ int ctl_print_text(Ctl *c, const char *key, const char *text, KError *reterr) {
 }
 
 const char *row_string(json_object *row, const char *key) {
-        json_object *v = json_object_object_get(row, key);
-
-        return json_object_is_type(v, json_type_string) ? json_object_get_string(v) : "";
+        return json_string_or(row, key, "");
 }
 
 int64_t row_int(json_object *row, const char *key) {

@@ -181,8 +181,8 @@ static char *node_shown(const NodeRow *n) {
         _cleanup_free_ char *labels = strv_join(n->labels, ",");
 
         return strprintf("%s %s %s %s %s", node_state(n), node_availability_to_string(n->availability),
-                        strempty(labels), n->report ? spec_string(n->report, "private_address", "") : "",
-                        n->report ? spec_string(n->report, "version", "") : "");
+                        strempty(labels), json_string_or(n->report, "private_address", ""),
+                        json_string_or(n->report, "version", ""));
 }
 
 static int node_changed(BusFace *f, StoreChange change, const char *id) {

@@ -112,9 +112,9 @@ static int render_job(OperationCall *c, const ServiceRow *s, json_object **ret) 
         ADD(r, json_add_string(o, "grid", c->grid->name));
         ADD(r, json_add_string(o, "stack", s->stack));
         ADD(r, json_add_string(o, "name", s->name));
-        ADD(r, json_add_string(o, "image", spec_string(s->spec, "image", "")));
+        ADD(r, json_add_string(o, "image", json_string_or(s->spec, "image", "")));
         ADD(r, json_add_string(o, "state", state));
-        ADD(r, json_add_string(o, "schedule", spec_string(s->spec, "schedule", "")));
+        ADD(r, json_add_string(o, "schedule", json_string_or(s->spec, "schedule", "")));
         ADD(r, json_add_u64(o, "next_run_at", next_run(s)));
         ADD(r, json_add_u64(o, "count", spec_count(s->spec)));
         ADD(r, json_add_u64(o, "retries", retries));

@@ -24,7 +24,7 @@ static int render_revision(const OperationCall *c, const RevisionRow *row, json_
         if (r >= 0)
                 r = json_add_bool(o, "good", row->good);
         if (r >= 0)
-                r = json_add_string(o, "image", spec_string(row->spec, "image", ""));
+                r = json_add_string(o, "image", json_string_or(row->spec, "image", ""));
         if (r >= 0)
                 r = json_add_string(o, "image_digest", strempty(row->image_digest));
         if (r >= 0)

@@ -210,8 +210,8 @@ static int change_spec(OperationCall *c, json_object *changes, KError *reterr) {
         if (r < 0)
                 return r;
         c->service->updated_at = now_realtime();
-        rescheduled = !streq_ptr(spec_string(c->service->spec, "schedule", NULL),
-                        spec_string(clean, "schedule", NULL));
+        rescheduled = !streq_ptr(json_string_or(c->service->spec, "schedule", NULL),
+                        json_string_or(clean, "schedule", NULL));
         json_object_put(c->service->spec);
         c->service->spec = TAKE_PTR(clean);
         if (rescheduled)

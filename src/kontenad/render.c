@@ -40,13 +40,6 @@ bool spec_is_stateful(json_object *spec) {
         return stateful;
 }
 
-const char *spec_string(json_object *spec, const char *key, const char *fallback) {
-        const char *s = fallback;
-
-        (void) json_find_string(spec, key, &s, NULL);
-        return s;
-}
-
 char *node_name(Master *m, const char *node_id) {
         char *name;
 
@@ -90,18 +83,12 @@ int render_grid(Master *m, const GridRow *g, json_object **ret) {
         return 0;
 }
 
-static const char *report_string(json_object *report, const char *key) {
-        return report ? spec_string(report, key, "") : "";
-}
-
 static uint64_t report_number(json_object *report, const char *group, const char *key) {
         json_object *o = report;
-        uint64_t n = 0;
 
         if (!report || (group && json_find_object(report, group, &o, NULL) <= 0))
                 return 0;
-        (void) json_find_u64(o, key, &n, NULL);
-        return n;
+        return json_u64_or(o, key, 0);
 }
 
 static char *report_runtime(json_object *report) {
@@ -109,7 +96,7 @@ static char *report_runtime(json_object *report) {
 
         if (!report || json_find_object(report, "runtime", &o, NULL) <= 0)
                 return strdup("");
-        return strjoin(spec_string(o, "name", ""), " ", spec_string(o, "version", ""));
+        return strjoin(json_string_or(o, "name", ""), " ", json_string_or(o, "version", ""));
 }
 
 /* Older nodes do not say what is available. */
@@ -139,9 +126,9 @@ int node_list_kept(const NodeRow *n, char ***ret) {
                                 !id)
                         continue;
                 (void) json_find_u64(k, "number", &number, NULL);
-                text = strprintf("%s/%s/%s-%" PRIu64 " (%s)", strna(spec_string(k, "grid", NULL)),
-                                strna(spec_string(k, "stack", NULL)), strna(spec_string(k, "service", NULL)),
-                                number, id);
+                text = strprintf("%s/%s/%s-%" PRIu64 " (%s)", strna(json_string_or(k, "grid", NULL)),
+                                strna(json_string_or(k, "stack", NULL)),
+                                strna(json_string_or(k, "service", NULL)), number, id);
                 if (!text)
                         return -ENOMEM;
                 if (!string_is_printable(text))
@@ -175,14 +162,14 @@ int render_node(Master *m, const GridRow *g, const NodeRow *n, json_object **ret
         ADD(r, add_text(o, "availability", node_availability_to_string(n->availability)));
         ADD(r, add_list(o, "labels", n->labels));
         ADD(r, add_text(o, "overlay_address", overlay));
-        ADD(r, add_text(o, "private_address", report_string(n->report, "private_address")));
-        ADD(r, add_text(o, "public_address", report_string(n->report, "public_address")));
+        ADD(r, add_text(o, "private_address", json_string_or(n->report, "private_address", "")));
+        ADD(r, add_text(o, "public_address", json_string_or(n->report, "public_address", "")));
         ADD(r, json_add_u64(o, "cpus", report_number(n->report, NULL, "cpus")));
         ADD(r, json_add_u64(o, "memory_total", report_number(n->report, "memory", "total")));
         ADD(r, json_add_u64(o, "memory_available", memory_available(n->report)));
-        ADD(r, add_text(o, "version", report_string(n->report, "version")));
-        ADD(r, add_text(o, "os", report_string(n->report, "os")));
-        ADD(r, add_text(o, "kernel", report_string(n->report, "kernel")));
+        ADD(r, add_text(o, "version", json_string_or(n->report, "version", "")));
+        ADD(r, add_text(o, "os", json_string_or(n->report, "os", "")));
+        ADD(r, add_text(o, "kernel", json_string_or(n->report, "kernel", "")));
         ADD(r, add_text(o, "runtime", runtime));
         ADD(r, json_add_u64(o, "instances", instances));
         ADD(r, add_list(o, "kept", kept));
@@ -207,8 +194,8 @@ static int add_ports(json_object *o, json_object *spec) {
 
                 (void) json_find_u64(p, "node_port", &node_port, NULL);
                 (void) json_find_u64(p, "container_port", &container_port, NULL);
-                r = strv_extendf(&l, "%s:%u:%u/%s", spec_string(p, "ip", "0.0.0.0"), (unsigned) node_port,
-                                (unsigned) container_port, spec_string(p, "protocol", "tcp"));
+                r = strv_extendf(&l, "%s:%u:%u/%s", json_string_or(p, "ip", "0.0.0.0"), (unsigned) node_port,
+                                (unsigned) container_port, json_string_or(p, "protocol", "tcp"));
                 if (r < 0)
                         return r;
         }
@@ -234,8 +221,8 @@ static int job_problem(Master *m, const ServiceRow *s, char **ret) {
 
 int service_problem(Master *m, const ServiceRow *s, const ServiceSummary *summary, char **ret) {
         char *p = NULL;
-        uint32_t wanted = streq(spec_string(s->spec, "strategy", "ha"), "daemon") ? summary->instances
-                                                                                  : spec_count(s->spec);
+        uint32_t wanted = streq(json_string_or(s->spec, "strategy", "ha"), "daemon") ? summary->instances
+                                                                                     : spec_count(s->spec);
 
         if (service_is_job(s))
                 return job_problem(m, s, ret);
@@ -277,11 +264,11 @@ int render_service(Master *m, const GridRow *g, const ServiceRow *s, json_object
         ADD(r, add_text(o, "grid", g->name));
         ADD(r, add_text(o, "stack", s->stack));
         ADD(r, add_text(o, "name", s->name));
-        ADD(r, add_text(o, "image", spec_string(s->spec, "image", "")));
+        ADD(r, add_text(o, "image", json_string_or(s->spec, "image", "")));
         ADD(r, add_text(o, "state", service_state_to_string(s->state)));
         ADD(r, add_text(o, "type", service_is_job(s) ? "job" : "service"));
         ADD(r, json_add_bool(o, "stateful", spec_is_stateful(s->spec)));
-        ADD(r, add_text(o, "strategy", spec_string(s->spec, "strategy", "ha")));
+        ADD(r, add_text(o, "strategy", json_string_or(s->spec, "strategy", "ha")));
         ADD(r, json_add_u64(o, "count", spec_count(s->spec)));
         ADD(r, json_add_u64(o, "running", summary.running));
         ADD(r, json_add_bool(o, "deploying", summary.deploying));

@@ -29,4 +29,3 @@ int render_overlay_address(const GridRow *g, const NodeRow *n, char **ret); /* "
 char *node_name(Master *m, const char *node_id);
 uint32_t spec_count(json_object *spec);
 bool spec_is_stateful(json_object *spec);
-const char *spec_string(json_object *spec, const char *key, const char *fallback);

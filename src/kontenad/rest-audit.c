@@ -2,6 +2,7 @@
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "rest-internal.h"
+#include "rest-render.h"
 #include "string-util.h"
 
 #define LIMIT_DEFAULT 500U
@@ -19,12 +20,6 @@ static void view_free(void *userdata) {
 
         json_object_put(v->rows);
         free(v);
-}
-
-static const char *text(json_object *row, const char *key) {
-        json_object *value = json_object_object_get(row, key);
-
-        return json_object_is_type(value, json_type_string) ? json_object_get_string(value) : "";
 }
 
 static const char *resource_type(const char *operation) {
@@ -80,14 +75,14 @@ static const char *resource_name(json_object *row) {
 
         (void) json_find_object(row, "parameters", &parameters, NULL);
         FOREACH_ARRAY(key, keys, ELEMENTSOF(keys))
-                if (parameters && !isempty(text(parameters, *key)))
-                        return text(parameters, *key);
-        return empty_to_null(text(row, "grid"));
+                if (parameters && !isempty(rest_text(parameters, *key)))
+                        return rest_text(parameters, *key);
+        return empty_to_null(rest_text(row, "grid"));
 }
 
 static int add_identity(json_object *o, json_object *row) {
         _cleanup_json_ json_object *who = json_object_new_object();
-        const char *name = isempty(text(row, "user")) ? text(row, "name") : text(row, "user");
+        const char *name = isempty(rest_text(row, "user")) ? rest_text(row, "name") : rest_text(row, "user");
 
         if (!who || json_add_string(who, "id", name) < 0 || json_add_string(who, "email", name) < 0)
                 return -ENOMEM;
@@ -96,7 +91,7 @@ static int add_identity(json_object *o, json_object *row) {
 
 static int render(json_object *row, json_object **ret) {
         _cleanup_json_ json_object *o = json_object_new_object();
-        const char *operation = text(row, "operation"), *grid = empty_to_null(text(row, "grid")),
+        const char *operation = rest_text(row, "operation"), *grid = empty_to_null(rest_text(row, "grid")),
                    *name = resource_name(row);
         uint64_t time = 0;
 
@@ -107,9 +102,9 @@ static int render(json_object *row, json_object **ret) {
                         json_add_string(o, "resource_name", name) < 0 ||
                         json_add_string(o, "resource_id", strempty(name)) < 0 ||
                         json_add_string(o, "event_name", event_name(operation)) < 0 ||
-                        json_add_string(o, "event_status", text(row, "status")) < 0 ||
-                        json_add_string(o, "source_ip", text(row, "address")) < 0 ||
-                        json_add_string(o, "user_agent", empty_to_null(text(row, "user_agent"))) < 0 ||
+                        json_add_string(o, "event_status", rest_text(row, "status")) < 0 ||
+                        json_add_string(o, "source_ip", rest_text(row, "address")) < 0 ||
+                        json_add_string(o, "user_agent", empty_to_null(rest_text(row, "user_agent"))) < 0 ||
                         add_identity(o, row) < 0)
                 return -ENOMEM;
 

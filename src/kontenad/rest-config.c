@@ -3,16 +3,8 @@
 
 #include "json-util.h"
 #include "rest-internal.h"
+#include "rest-rows.h"
 #include "string-util.h"
-
-static void answer(RestCall *c, int r) {
-        _cleanup_kerror_ KError e = KERROR_NULL;
-
-        if (r >= 0 || rest_is_answered(c))
-                return;
-        (void) kerror_set_errno(&e, r, "The answer cannot be put together: %m.");
-        (void) rest_reply_kerror(c, &e);
-}
 
 static bool reply_failure(RestCall *c, const KError *error) {
         if (!kerror_is_set(error))
@@ -53,7 +45,7 @@ static void on_list(RestCall *c, json_object *result, const KError *error) {
         if (reply_failure(c, error))
                 return;
         (void) json_find_object(result, "values", &values, NULL);
-        answer(c, values ? reply_sorted(c, values) : -ENODATA);
+        rest_finish(c, values ? reply_sorted(c, values) : -ENODATA);
 }
 
 static int rest_list_config(RestCall *c, KError *reterr) {
@@ -70,7 +62,7 @@ static void on_get(RestCall *c, json_object *result, const KError *error) {
         if (reply_failure(c, error))
                 return;
         (void) json_find_string(result, "value", &value, NULL);
-        answer(c, rest_reply(c, 200, rest_params(rest_segment(c, "key"), strempty(value), NULL)));
+        rest_finish(c, rest_reply(c, 200, rest_params(rest_segment(c, "key"), strempty(value), NULL)));
 }
 
 static int rest_get_config(RestCall *c, KError *reterr) {

@@ -18,19 +18,12 @@ static int reply_containers(RestCall *c) {
         return r < 0 ? r : rest_reply_list(c, "containers", l);
 }
 
-static void on_listed(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, reply_containers(c));
-}
-
 static int list_containers(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = rest_grid_params(c, &params);
-        return r < 0 ? r : rest_call(c, "service.list", params, on_listed);
+        return r < 0 ? r : rest_call_then(c, "service.list", params, reply_containers);
 }
 
 /* The service and the number that ":container" names; -ENOENT: it can name none. */
@@ -63,13 +56,6 @@ static int reply_container(RestCall *c) {
         return r < 0 ? r : rest_reply(c, 200, o);
 }
 
-static void on_shown(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, reply_container(c));
-}
-
 static int show_container(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
@@ -77,7 +63,7 @@ static int show_container(RestCall *c, KError *reterr) {
         r = container_params(c, &params);
         if (r == -ENOENT)
                 return rest_reply_error(c, 404, "Not found");
-        return r < 0 ? r : rest_call(c, "instance.list", params, on_shown);
+        return r < 0 ? r : rest_call_then(c, "instance.list", params, reply_container);
 }
 
 /* What the node knows of it. The service alone does not say that the path's node has it, so that is looked at first. */

@@ -7,6 +7,7 @@
 #include "names.h"
 #include "parse-util.h"
 #include "rest-internal.h"
+#include "rest-render.h"
 #include "string-util.h"
 
 #define LIMIT_DEFAULT  100U
@@ -36,19 +37,12 @@ static void view_free(void *userdata) {
         free(v);
 }
 
-static const char *text(json_object *row, const char *key) {
-        const char *s = "";
-
-        (void) json_find_string(row, key, &s, NULL);
-        return s;
-}
-
 static bool is_wanted(const EventView *v, json_object *row) {
-        _cleanup_free_ char *service = strjoin(text(row, "stack"), "/", text(row, "service"));
+        _cleanup_free_ char *service = strjoin(rest_text(row, "stack"), "/", rest_text(row, "service"));
 
-        if (v->nodes && !strv_contains(v->nodes, text(row, "node")))
+        if (v->nodes && !strv_contains(v->nodes, rest_text(row, "node")))
                 return false;
-        if (v->stacks && !strv_contains(v->stacks, text(row, "stack")))
+        if (v->stacks && !strv_contains(v->stacks, rest_text(row, "stack")))
                 return false;
         return !v->services || (service && strv_contains(v->services, service));
 }
@@ -63,8 +57,8 @@ static int add_relationship(json_object *l, const char *type, char *id) {
 }
 
 static int add_relationships(json_object *item, json_object *row) {
-        const char *grid = text(row, "grid"), *stack = text(row, "stack"), *service = text(row, "service"),
-                   *node = text(row, "node");
+        const char *grid = rest_text(row, "grid"), *stack = rest_text(row, "stack"),
+                   *service = rest_text(row, "service"), *node = rest_text(row, "node");
         _cleanup_json_ json_object *l = json_object_new_array();
         int r = l ? 0 : -ENOMEM;
 
@@ -102,15 +96,15 @@ static int render_item(json_object *row, json_object **ret) {
                 return -ENOMEM;
         (void) json_find_u64(row, "time", &time, NULL);
         for (size_t i = 0; i < ELEMENTSOF(severities); i++)
-                if (streq(severities[i], text(row, "severity")))
+                if (streq(severities[i], rest_text(row, "severity")))
                         severity = i;
         r = rest_add_time(o, "created_at", time);
         if (r >= 0)
                 r = json_add_u64(o, "severity", severity);
         if (r >= 0)
-                r = json_add_string(o, "type", text(row, "type"));
+                r = json_add_string(o, "type", rest_text(row, "type"));
         if (r >= 0)
-                r = json_add_string(o, "message", text(row, "message"));
+                r = json_add_string(o, "message", rest_text(row, "message"));
         if (r >= 0)
                 r = add_meta(o, row);
         if (r >= 0)

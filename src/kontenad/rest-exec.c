@@ -562,19 +562,12 @@ static int begin(RestCall *c) {
 }
 
 /* Who may not run anything there learns nothing of what is there; that exec.open is allowed too is asked when it is called. */
-static void on_allowed(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, begin(c));
-}
-
 static int exec_command(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = rest_grid_params(c, &params);
-        return r < 0 ? r : rest_call(c, "service.list", params, on_allowed);
+        return r < 0 ? r : rest_call_then(c, "service.list", params, begin);
 }
 
 #define C "/v1/containers/:grid/:node/:container"

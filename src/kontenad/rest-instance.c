@@ -54,19 +54,12 @@ static int reply_instances(RestCall *c) {
         return rest_reply_list(c, "instances", TAKE_PTR(array));
 }
 
-static void on_instances(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, reply_instances(c));
-}
-
 static int list_instances(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = rest_service_params(c, &params);
-        return r < 0 ? r : rest_call(c, "instance.list", params, on_instances);
+        return r < 0 ? r : rest_call_then(c, "instance.list", params, reply_instances);
 }
 
 static int reply_instance(RestCall *c) {
@@ -89,19 +82,12 @@ static int reply_instance(RestCall *c) {
         return -ENOENT;
 }
 
-static void on_instance(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, reply_instance(c));
-}
-
 static int show_instance(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = rest_service_params(c, &params);
-        return r < 0 ? r : rest_call(c, "instance.list", params, on_instance);
+        return r < 0 ? r : rest_call_then(c, "instance.list", params, reply_instance);
 }
 
 /* Placing one anew is moving it: to the node that has the fewest, of those that it is not on. */
@@ -154,19 +140,12 @@ static int move_away(RestCall *c) {
         return r < 0 ? r : rest_call(c, "instance.move", TAKE_PTR(params), on_moved);
 }
 
-static void on_instances_to_move(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, move_away(c));
-}
-
 static int remove_instance(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = rest_service_params(c, &params);
-        return r < 0 ? r : rest_call(c, "instance.list", params, on_instances_to_move);
+        return r < 0 ? r : rest_call_then(c, "instance.list", params, move_away);
 }
 
 /* Containers and what is measured of them */
@@ -220,19 +199,12 @@ static int service_stats(RestCall *c, KError *reterr) {
         return r < 0 ? r : rest_call(c, "instance.list", params, on_stats);
 }
 
-static void on_metrics(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, rest_reply_metrics(c));
-}
-
 static int service_metrics(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = rest_service_params(c, &params);
-        return r < 0 ? r : rest_call(c, "instance.list", params, on_metrics);
+        return r < 0 ? r : rest_call_then(c, "instance.list", params, rest_reply_metrics);
 }
 
 /* One entry of the environment more or less: the whole list is written anew. */

@@ -14,6 +14,7 @@
 typedef struct RestOperation {
         RestCall *call;
         rest_result_t on_result;
+        rest_then_t then; /* instead */
         struct RestOperation *prev, *next;
 } RestOperation;
 

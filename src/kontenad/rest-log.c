@@ -374,19 +374,12 @@ static int open_grid(RestCall *c) {
         return r < 0 ? r : view_open(v, NULL, 0);
 }
 
-static void on_grid(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, open_grid(c));
-}
-
 static int grid_logs(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = rest_grid_params(c, &params);
-        return r < 0 ? r : rest_call(c, "service.list", params, on_grid);
+        return r < 0 ? r : rest_call_then(c, "service.list", params, open_grid);
 }
 
 /* There is a stack as long as one of its services is there. */
@@ -416,19 +409,12 @@ static int open_stack(RestCall *c) {
         return r < 0 ? r : view_open(v, NULL, 0);
 }
 
-static void on_stack(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, open_stack(c));
-}
-
 static int stack_logs(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = rest_grid_params(c, &params);
-        return r < 0 ? r : rest_call(c, "service.list", params, on_stack);
+        return r < 0 ? r : rest_call_then(c, "service.list", params, open_stack);
 }
 
 /* Of a service */
@@ -454,19 +440,12 @@ static int open_service(RestCall *c) {
         return r < 0 ? r : view_open(v, s, instance);
 }
 
-static void on_service(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, open_service(c));
-}
-
 static int service_logs(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = rest_service_params(c, &params);
-        return r < 0 ? r : rest_call(c, "instance.list", params, on_service);
+        return r < 0 ? r : rest_call_then(c, "instance.list", params, open_service);
 }
 
 /* Of a container: what it wrote on that node */
@@ -486,19 +465,12 @@ static int open_container(RestCall *c) {
         return r < 0 ? r : view_open(v, found.service, found.instance->number);
 }
 
-static void on_container(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, open_container(c));
-}
-
 static int container_logs(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = rest_grid_params(c, &params);
-        return r < 0 ? r : rest_call(c, "service.list", params, on_container);
+        return r < 0 ? r : rest_call_then(c, "service.list", params, open_container);
 }
 
 const RestRoute log_routes[] = {

@@ -26,13 +26,6 @@ static const RestField update_fields[] = {
         {},
 };
 
-static const char *body_text(RestCall *c, const char *key) {
-        const char *s = "";
-
-        (void) json_find_string(rest_body(c), key, &s, NULL);
-        return s;
-}
-
 static int render(RestCall *c, const GridRow *g, const NodeRow *n, json_object **ret) {
         _cleanup_(node_row_list_done) NodeRowList all = {};
         int r;
@@ -103,19 +96,12 @@ static int reply_nodes(RestCall *c) {
         return rest_reply_list(c, "nodes", TAKE_PTR(array));
 }
 
-static void on_listed(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, reply_nodes(c));
-}
-
 static int list_nodes(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = rest_grid_params(c, &params);
-        return r < 0 ? r : rest_call(c, "node.list", params, on_listed);
+        return r < 0 ? r : rest_call_then(c, "node.list", params, reply_nodes);
 }
 
 static int reply_node(RestCall *c) {
@@ -130,19 +116,12 @@ static int reply_node(RestCall *c) {
         return r < 0 ? r : rest_reply(c, 200, o);
 }
 
-static void on_shown(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, reply_node(c));
-}
-
 static int show_node(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = node_params(c, &params);
-        return r < 0 ? r : rest_call(c, "node.get", params, on_shown);
+        return r < 0 ? r : rest_call_then(c, "node.get", params, reply_node);
 }
 
 static int reply_created(RestCall *c) {
@@ -153,7 +132,7 @@ static int reply_created(RestCall *c) {
 
         r = rest_find_grid(c, &g);
         if (r >= 0)
-                r = store_find_node(rest_master(c)->store, g->id, body_text(c, "name"), &n);
+                r = store_find_node(rest_master(c)->store, g->id, rest_body_string(c, "name"), &n);
         if (r >= 0)
                 r = render(c, g, n, &o);
         return r < 0 ? r : rest_reply(c, 201, o);
@@ -163,7 +142,7 @@ static void on_created(RestCall *c, json_object *result, const KError *error) {
         _cleanup_free_ char *text = NULL;
 
         if (error && error->code == K_ALREADY_EXISTS) {
-                text = strprintf("Node with name %s already exists", body_text(c, "name"));
+                text = strprintf("Node with name %s already exists", rest_body_string(c, "name"));
                 rest_finish(c, text ? rest_reply_field_error(c, "name", text) : -ENOMEM);
         } else if (error)
                 rest_fail(c, error, strstr(kerror_message(error), "label") ? "labels" : "name");
@@ -190,12 +169,12 @@ static int create_node(RestCall *c, KError *reterr) {
         _cleanup_json_ json_object *params = NULL;
         int r;
 
-        if (!isempty(body_text(c, "token")))
+        if (!isempty(rest_body_string(c, "token")))
                 return rest_reply_field_error(c, "token",
                                 "Token cannot be chosen: the master makes one, which also names its own "
                                 "key");
         r = rest_grid_params(c, &params);
-        REST_ADD(r, json_add_string(params, "name", body_text(c, "name")));
+        REST_ADD(r, json_add_string(params, "name", rest_body_string(c, "name")));
         REST_ADD(r, add_settings(c, params));
         return r < 0 ? r : rest_call(c, "node.create", TAKE_PTR(params), on_created);
 }
@@ -272,19 +251,12 @@ static int reply_health(RestCall *c) {
         return r < 0 ? r : rest_reply(c, 200, TAKE_PTR(o));
 }
 
-static void on_health(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, reply_health(c));
-}
-
 static int node_health(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = node_params(c, &params);
-        return r < 0 ? r : rest_call(c, "node.get", params, on_health);
+        return r < 0 ? r : rest_call_then(c, "node.get", params, reply_health);
 }
 
 /* The token of a node. One cannot be chosen: it names its grid and the master's key. */
@@ -328,7 +300,7 @@ static int reset_token(RestCall *c, KError *reterr) {
         bool reset_connection = false;
         int r;
 
-        if (!isempty(body_text(c, "token")))
+        if (!isempty(rest_body_string(c, "token")))
                 return rest_reply_field_error(c, "token",
                                 "Token cannot be chosen: the master makes one, which also names its own "
                                 "key");
@@ -400,19 +372,12 @@ static int node_stats(RestCall *c, KError *reterr) {
         return r < 0 ? r : rest_call(c, "node.get", params, on_stats);
 }
 
-static void on_metrics(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, rest_reply_metrics(c));
-}
-
 static int node_metrics(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = node_params(c, &params);
-        return r < 0 ? r : rest_call(c, "node.get", params, on_metrics);
+        return r < 0 ? r : rest_call_then(c, "node.get", params, rest_reply_metrics);
 }
 
 static void on_grid_stats(RestCall *c, json_object *result, const KError *error) {
@@ -443,7 +408,7 @@ static int grid_metrics(RestCall *c, KError *reterr) {
         int r;
 
         r = rest_grid_params(c, &params);
-        return r < 0 ? r : rest_call(c, "service.list", params, on_metrics);
+        return r < 0 ? r : rest_call_then(c, "service.list", params, rest_reply_metrics);
 }
 
 /* By an engine's id alone, which the agents of the reference use: ours have a channel of their own. */

@@ -16,13 +16,6 @@ static const RestField create_fields[] = {
         {},
 };
 
-static const char *body_text(RestCall *c, const char *key) {
-        const char *s = "";
-
-        (void) json_find_string(rest_body(c), key, &s, NULL);
-        return s;
-}
-
 /* "https://index.docker.io/v1/" -> "index.docker.io"; the scheme's own port is left out. */
 static char *name_of_url(const char *url) {
         const char *host = strstr(url, "://"), *port;
@@ -80,13 +73,6 @@ static int reply_registries(RestCall *c) {
         return rest_reply_list(c, "external_registries", TAKE_PTR(array));
 }
 
-static void on_listed(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, reply_registries(c));
-}
-
 static int reply_registry(RestCall *c, int status, const char *name) {
         _cleanup_(registry_row_freep) RegistryRow *row = NULL;
         _cleanup_(grid_row_freep) GridRow *g = NULL;
@@ -111,7 +97,7 @@ static int list_registries(RestCall *c, KError *reterr) {
         int r;
 
         r = rest_grid_params(c, &params);
-        return r < 0 ? r : rest_call(c, "registry.list", params, on_listed);
+        return r < 0 ? r : rest_call_then(c, "registry.list", params, reply_registries);
 }
 
 static int show_registry(RestCall *c, KError *reterr) {
@@ -140,22 +126,22 @@ static void on_added(RestCall *c, json_object *result, const KError *error) {
 
 static int add_registry(RestCall *c) {
         _cleanup_json_ json_object *params = NULL, *options = json_object_new_object();
-        _cleanup_free_ char *name = name_of_url(body_text(c, "url"));
+        _cleanup_free_ char *name = name_of_url(rest_body_string(c, "url"));
         int r;
 
         r = name && options ? rest_grid_params(c, &params) : -ENOMEM;
         REST_ADD(r, json_add_string(params, "registry", name));
-        REST_ADD(r, json_add_string(params, "username", body_text(c, "username")));
-        REST_ADD(r, json_add_string(params, "password", body_text(c, "password")));
-        if (!isempty(body_text(c, "email")))
-                REST_ADD(r, json_add_string(options, "email", body_text(c, "email")));
+        REST_ADD(r, json_add_string(params, "username", rest_body_string(c, "username")));
+        REST_ADD(r, json_add_string(params, "password", rest_body_string(c, "password")));
+        if (!isempty(rest_body_string(c, "email")))
+                REST_ADD(r, json_add_string(options, "email", rest_body_string(c, "email")));
         REST_ADD(r, json_add(params, "options", TAKE_PTR(options)));
         return r < 0 ? r : rest_call(c, "registry.add", TAKE_PTR(params), on_added);
 }
 
 /* What is there is not replaced unseen. */
 static void on_listed_before(RestCall *c, json_object *result, const KError *error) {
-        _cleanup_free_ char *name = name_of_url(body_text(c, "url"));
+        _cleanup_free_ char *name = name_of_url(rest_body_string(c, "url"));
         _cleanup_(registry_row_freep) RegistryRow *row = NULL;
         _cleanup_(grid_row_freep) GridRow *g = NULL;
 

@@ -9,20 +9,6 @@
 
 #define LOG_ID_LENGTH 24U
 
-static const char *text(json_object *o, const char *key) {
-        const char *s = "";
-
-        (void) json_find_string(o, key, &s, NULL);
-        return s;
-}
-
-static uint64_t number(json_object *o, const char *key) {
-        uint64_t n = 0;
-
-        (void) json_find_u64(o, key, &n, NULL);
-        return n;
-}
-
 /* "web" or "shop/web" as [{"id", "name"}]. */
 static int add_services(json_object *o, const GridRow *g, json_object *titles, bool named) {
         _cleanup_json_ json_object *l = json_object_new_array();
@@ -62,8 +48,8 @@ static int add_places(json_object *o, json_object *places) {
                 _cleanup_json_ json_object *row = json_object_new_object();
                 int r = row ? 0 : -ENOMEM;
 
-                REST_ADD(r, json_add_string(row, "node", text(p, "node")));
-                REST_ADD(r, json_add_string(row, "name", text(p, "name")));
+                REST_ADD(r, json_add_string(row, "node", rest_text(p, "node")));
+                REST_ADD(r, json_add_string(row, "name", rest_text(p, "name")));
                 REST_ADD(r, json_append(l, TAKE_PTR(row)));
                 if (r < 0)
                         return r;
@@ -75,12 +61,12 @@ int rest_render_volume(const GridRow *g, json_object *volume, json_object **ret)
         _cleanup_json_ json_object *o = json_object_new_object();
         int r = o ? 0 : -ENOMEM;
 
-        REST_ADD(r, rest_add_id(o, "id", g->name, text(volume, "name"), NULL));
-        REST_ADD(r, json_add_string(o, "name", text(volume, "name")));
-        REST_ADD(r, rest_add_time(o, "created_at", number(volume, "created_at")));
-        REST_ADD(r, rest_add_time(o, "updated_at", number(volume, "created_at")));
-        REST_ADD(r, json_add_string(o, "scope", text(volume, "scope")));
-        REST_ADD(r, json_add_string(o, "driver", text(volume, "driver")));
+        REST_ADD(r, rest_add_id(o, "id", g->name, rest_text(volume, "name"), NULL));
+        REST_ADD(r, json_add_string(o, "name", rest_text(volume, "name")));
+        REST_ADD(r, rest_add_time(o, "created_at", rest_number(volume, "created_at")));
+        REST_ADD(r, rest_add_time(o, "updated_at", rest_number(volume, "created_at")));
+        REST_ADD(r, json_add_string(o, "scope", rest_text(volume, "scope")));
+        REST_ADD(r, json_add_string(o, "driver", rest_text(volume, "driver")));
         REST_ADD(r, json_add(o, "driver_opts", json_object_new_object()));
         REST_ADD(r, add_places(o, find_array(volume, "instances")));
         REST_ADD(r, add_services(o, g, find_array(volume, "services"), /* named= */ false));
@@ -97,11 +83,11 @@ int rest_render_secret(const GridRow *g, json_object *secret, json_object **ret)
         int r = o ? 0 : -ENOMEM;
 
         (void) json_find_string(secret, "value", &value, NULL);
-        REST_ADD(r, rest_add_id(o, "id", g->name, text(secret, "name"), NULL));
-        REST_ADD(r, json_add_string(o, "name", text(secret, "name")));
-        REST_ADD(r, rest_add_time(o, "created_at", number(secret, "created_at")));
+        REST_ADD(r, rest_add_id(o, "id", g->name, rest_text(secret, "name"), NULL));
+        REST_ADD(r, json_add_string(o, "name", rest_text(secret, "name")));
+        REST_ADD(r, rest_add_time(o, "created_at", rest_number(secret, "created_at")));
         REST_ADD(r, value ? json_add_string(o, "value", value)
-                          : rest_add_time(o, "updated_at", number(secret, "updated_at")));
+                          : rest_add_time(o, "updated_at", rest_number(secret, "updated_at")));
         REST_ADD(r, add_services(o, g, find_array(secret, "services"), /* named= */ true));
         if (r < 0)
                 return r;

@@ -31,14 +31,6 @@ static const char *report_text(const NodeRow *n, const char *key) {
         return empty_to_null(s);
 }
 
-static uint64_t report_number(json_object *o, const char *key) {
-        uint64_t n = 0;
-
-        if (o)
-                (void) json_find_u64(o, key, &n, NULL);
-        return n;
-}
-
 char *rest_engine_id(const NodeRow *n) {
         _cleanup_free_ char *id = NULL;
         uint8_t key[32];
@@ -111,7 +103,7 @@ static int add_drivers(json_object *o, const char *key, json_object *names) {
 
 static int add_memory_usage(json_object *usage, json_object *memory) {
         _cleanup_json_ json_object *o = json_object_new_object();
-        uint64_t total = report_number(memory, "total"), free_bytes = report_number(memory, "free");
+        uint64_t total = json_u64_or(memory, "total", 0), free_bytes = json_u64_or(memory, "free", 0);
         int r = o ? 0 : -ENOMEM;
 
         REST_ADD(r, json_add_u64(o, "total", total));
@@ -119,8 +111,8 @@ static int add_memory_usage(json_object *usage, json_object *memory) {
         REST_ADD(r, json_add_u64(o, "used", total - MIN(free_bytes, total)));
         REST_ADD(r, json_add_u64(o, "active", 0));
         REST_ADD(r, json_add_u64(o, "inactive", 0));
-        REST_ADD(r, json_add_u64(o, "cached", report_number(memory, "cached")));
-        REST_ADD(r, json_add_u64(o, "buffers", report_number(memory, "buffers")));
+        REST_ADD(r, json_add_u64(o, "cached", json_u64_or(memory, "cached", 0)));
+        REST_ADD(r, json_add_u64(o, "buffers", json_u64_or(memory, "buffers", 0)));
         REST_ADD(r, json_add(usage, "memory", TAKE_PTR(o)));
         return r;
 }
@@ -143,7 +135,7 @@ static int add_load(json_object *usage, json_object *report) {
 /* Its name is the engine's directory: the reference's client looks for that. */
 static int add_filesystem(json_object *usage, json_object *disk) {
         _cleanup_json_ json_object *o = json_object_new_object(), *l = json_object_new_array();
-        uint64_t total = report_number(disk, "total"), free_bytes = report_number(disk, "free");
+        uint64_t total = json_u64_or(disk, "total", 0), free_bytes = json_u64_or(disk, "free", 0);
         int r = o && l ? 0 : -ENOMEM;
 
         REST_ADD(r, json_add_string(o, "name", ROOT_DIRECTORY));
@@ -182,7 +174,7 @@ static int add_usage(json_object *o, const NodeRow *n) {
         REST_ADD(r, add_filesystem(usage, group(n->report, "disk")));
         REST_ADD(r, json_add_u64(seconds, "container_seconds", 0));
         REST_ADD(r, json_add(usage, "usage", TAKE_PTR(seconds)));
-        REST_ADD(r, add_cpu(usage, report_number(n->report, "cpus")));
+        REST_ADD(r, add_cpu(usage, json_u64_or(n->report, "cpus", 0)));
         REST_ADD(r, json_add(o, "resource_usage", TAKE_PTR(usage)));
         return r;
 }
@@ -226,10 +218,10 @@ static int add_facts(json_object *o, const NodeRow *n) {
         REST_ADD(r, rest_add_text(o, "docker_version", version));
         REST_ADD(r, add_drivers(o, "network_drivers", NULL));
         REST_ADD(r, add_drivers(o, "volume_drivers", drivers));
-        REST_ADD(r, memory ? json_add_u64(o, "mem_total", report_number(memory, "total"))
+        REST_ADD(r, memory ? json_add_u64(o, "mem_total", json_u64_or(memory, "total", 0))
                            : json_add_string(o, "mem_total", NULL));
         REST_ADD(r, json_add_string(o, "mem_limit", NULL));
-        REST_ADD(r, n->report ? json_add_u64(o, "cpus", report_number(n->report, "cpus"))
+        REST_ADD(r, n->report ? json_add_u64(o, "cpus", json_u64_or(n->report, "cpus", 0))
                               : json_add_string(o, "cpus", NULL));
         REST_ADD(r, json_add_string(o, "public_ip", report_text(n, "public_address")));
         REST_ADD(r, json_add_string(o, "private_ip", report_text(n, "private_address")));

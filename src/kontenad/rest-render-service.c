@@ -25,13 +25,6 @@ static json_object *find_array(json_object *o, const char *key) {
         return l;
 }
 
-static uint64_t find_number(json_object *o, const char *key, uint64_t fallback) {
-        uint64_t n = fallback;
-
-        (void) json_find_u64(o, key, &n, NULL);
-        return n;
-}
-
 static int add_list(json_object *o, const char *key, json_object *l) {
         return json_add(o, key, l ? json_object_get(l) : json_object_new_array());
 }
@@ -75,13 +68,13 @@ static int add_ports(json_object *o, json_object *spec) {
                 return -ENOMEM;
         FOREACH_JSON_ARRAY(p, find_array(spec, "ports")) {
                 _cleanup_json_ json_object *row = json_object_new_object();
-                const char *ip = empty_to_null(spec_string(p, "ip", "")) ?: "0.0.0.0";
+                const char *ip = empty_to_null(json_string_or(p, "ip", "")) ?: "0.0.0.0";
                 int r = row ? 0 : -ENOMEM;
 
                 REST_ADD(r, json_add_string(row, "ip", ip));
-                REST_ADD(r, json_add_string(row, "protocol", spec_string(p, "protocol", "tcp")));
-                REST_ADD(r, json_add_u64(row, "node_port", find_number(p, "node_port", 0)));
-                REST_ADD(r, json_add_u64(row, "container_port", find_number(p, "container_port", 0)));
+                REST_ADD(r, json_add_string(row, "protocol", json_string_or(p, "protocol", "tcp")));
+                REST_ADD(r, json_add_u64(row, "node_port", json_u64_or(p, "node_port", 0)));
+                REST_ADD(r, json_add_u64(row, "container_port", json_u64_or(p, "container_port", 0)));
                 REST_ADD(r, json_append(l, TAKE_PTR(row)));
                 if (r < 0)
                         return r;
@@ -96,12 +89,12 @@ static int add_secrets(json_object *o, json_object *spec) {
                 return -ENOMEM;
         FOREACH_JSON_ARRAY(s, find_array(spec, "secrets")) {
                 _cleanup_json_ json_object *row = json_object_new_object();
-                const char *secret = spec_string(s, "secret", "");
+                const char *secret = json_string_or(s, "secret", "");
                 int r = row ? 0 : -ENOMEM;
 
                 REST_ADD(r, json_add_string(row, "secret", secret));
-                REST_ADD(r, json_add_string(row, "name", spec_string(s, "name", secret)));
-                REST_ADD(r, json_add_string(row, "type", spec_string(s, "type", "env")));
+                REST_ADD(r, json_add_string(row, "name", json_string_or(s, "name", secret)));
+                REST_ADD(r, json_add_string(row, "type", json_string_or(s, "type", "env")));
                 REST_ADD(r, json_append(l, TAKE_PTR(row)));
                 if (r < 0)
                         return r;
@@ -139,9 +132,9 @@ static int add_deploy_opts(json_object *o, json_object *spec) {
         int r = opts ? 0 : -ENOMEM;
 
         (void) json_find_double(spec, "min_health", &min_health, NULL);
-        REST_ADD(r, add_number(opts, "wait_for_port", find_number(spec, "wait_for_port", 0)));
+        REST_ADD(r, add_number(opts, "wait_for_port", json_u64_or(spec, "wait_for_port", 0)));
         REST_ADD(r, json_add_double(opts, "min_health", min_health));
-        REST_ADD(r, add_number(opts, "interval", find_number(spec, "interval", 0)));
+        REST_ADD(r, add_number(opts, "interval", json_u64_or(spec, "interval", 0)));
         REST_ADD(r, json_add(o, "deploy_opts", TAKE_PTR(opts)));
         return r;
 }
@@ -160,9 +153,9 @@ static int add_hooks(json_object *o, json_object *spec) {
                         int r = row ? 0 : -ENOMEM;
 
                         (void) json_find_bool(h, "oneshot", &oneshot, NULL);
-                        REST_ADD(r, json_add_string(row, "name", spec_string(h, "name", "")));
+                        REST_ADD(r, json_add_string(row, "name", json_string_or(h, "name", "")));
                         REST_ADD(r, json_add_string(row, "type", hook_stage_to_string(stage)));
-                        REST_ADD(r, json_add_string(row, "cmd", spec_string(h, "cmd", "")));
+                        REST_ADD(r, json_add_string(row, "cmd", json_string_or(h, "cmd", "")));
                         REST_ADD(r, json_add_bool(row, "oneshot", oneshot));
                         REST_ADD(r, json_append(l, TAKE_PTR(row)));
                         if (r < 0)
@@ -180,7 +173,7 @@ static int add_health_check(json_object *o, json_object *spec, const InstanceRow
         int r;
 
         (void) json_find_object(spec, "health_check", &ours, NULL);
-        protocol = ours ? spec_string(ours, "protocol", "") : "";
+        protocol = ours ? json_string_or(ours, "protocol", "") : "";
         if (isempty(protocol))
                 return 0;
 
@@ -188,11 +181,11 @@ static int add_health_check(json_object *o, json_object *spec, const InstanceRow
         status = json_object_new_object();
         r = check && status ? json_add_string(check, "protocol", protocol) : -ENOMEM;
         REST_ADD(r, rest_add_text(check, "uri",
-                                    spec_string(ours, "uri", streq(protocol, "http") ? "/" : "")));
-        REST_ADD(r, add_number(check, "port", find_number(ours, "port", 0)));
-        REST_ADD(r, json_add_u64(check, "timeout", find_number(ours, "timeout", 10)));
-        REST_ADD(r, json_add_u64(check, "initial_delay", find_number(ours, "initial_delay", 10)));
-        REST_ADD(r, json_add_u64(check, "interval", find_number(ours, "interval", 60)));
+                                    json_string_or(ours, "uri", streq(protocol, "http") ? "/" : "")));
+        REST_ADD(r, add_number(check, "port", json_u64_or(ours, "port", 0)));
+        REST_ADD(r, json_add_u64(check, "timeout", json_u64_or(ours, "timeout", 10)));
+        REST_ADD(r, json_add_u64(check, "initial_delay", json_u64_or(ours, "initial_delay", 10)));
+        REST_ADD(r, json_add_u64(check, "interval", json_u64_or(ours, "interval", 60)));
         REST_ADD(r, json_add(o, "health_check", TAKE_PTR(check)));
 
         FOREACH_ARRAY(i, instances->rows, instances->n) {
@@ -249,19 +242,19 @@ static int add_spec(json_object *o, json_object *spec) {
 
         (void) json_find_bool(spec, "read_only", &read_only, NULL);
         FOREACH_ARRAY(key, texts, ELEMENTSOF(texts))
-                REST_ADD(r, rest_add_text(o, *key, spec_string(spec, *key, "")));
+                REST_ADD(r, rest_add_text(o, *key, json_string_or(spec, *key, "")));
         FOREACH_ARRAY(key, numbers, ELEMENTSOF(numbers))
-                REST_ADD(r, add_number(o, *key, find_number(spec, *key, 0)));
+                REST_ADD(r, add_number(o, *key, json_u64_or(spec, *key, 0)));
         FOREACH_ARRAY(key, lists, ELEMENTSOF(lists))
                 REST_ADD(r, add_list(o, *key, find_array(spec, *key)));
-        REST_ADD(r, json_add_string(o, "image", spec_string(spec, "image", "")));
+        REST_ADD(r, json_add_string(o, "image", json_string_or(spec, "image", "")));
         REST_ADD(r, json_add_bool(o, "stateful", spec_is_stateful(spec)));
         REST_ADD(r, json_add_bool(o, "read_only", read_only));
         REST_ADD(r, json_add_u64(o, "instances", spec_count(spec)));
-        REST_ADD(r, json_add_string(o, "strategy", spec_string(spec, "strategy", "ha")));
+        REST_ADD(r, json_add_string(o, "strategy", json_string_or(spec, "strategy", "ha")));
         REST_ADD(r, add_entrypoint(o, spec));
         REST_ADD(r, cmd ? add_list(o, "cmd", cmd) : json_add_string(o, "cmd", NULL));
-        REST_ADD(r, json_add_string(o, "net", spec_string(spec, "net", "bridge")));
+        REST_ADD(r, json_add_string(o, "net", json_string_or(spec, "net", "bridge")));
         REST_ADD(r, add_ports(o, spec));
         REST_ADD(r, add_secrets(o, spec));
         REST_ADD(r, add_list(o, "certificates", NULL));
@@ -271,7 +264,7 @@ static int add_spec(json_object *o, json_object *spec) {
         REST_ADD(r, add_deploy_opts(o, spec));
         REST_ADD(r, add_hooks(o, spec));
         REST_ADD(r, json_add_u64(o, "stop_grace_period",
-                                    find_number(spec, "stop_grace_period", GRACE_SEC_DEFAULT)));
+                                    json_u64_or(spec, "stop_grace_period", GRACE_SEC_DEFAULT)));
         return r;
 }
 

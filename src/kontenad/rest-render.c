@@ -20,20 +20,6 @@ int rest_add_text(json_object *o, const char *key, const char *value) {
         return json_add_string(o, key, empty_to_null(value));
 }
 
-static const char *text(json_object *o, const char *key) {
-        const char *s = "";
-
-        (void) json_find_string(o, key, &s, NULL);
-        return s;
-}
-
-static uint64_t number(json_object *o, const char *key) {
-        uint64_t n = 0;
-
-        (void) json_find_u64(o, key, &n, NULL);
-        return n;
-}
-
 /* "created" "ongoing" "success" "error": what has ended otherwise is an error to who waits for it. */
 static const char *deploy_state(const char *ours) {
         DeployState s = deploy_state_from_string(ours);
@@ -57,14 +43,14 @@ static int add_steps(json_object *o, json_object *steps) {
         if (!l)
                 return -ENOMEM;
         FOREACH_JSON_ARRAY(step, steps) {
-                const char *state = step_state(text(step, "state")), *error = text(step, "error");
+                const char *state = step_state(rest_text(step, "state")), *error = rest_text(step, "error");
                 _cleanup_json_ json_object *row = json_object_new_object();
                 int r = row ? 0 : -ENOMEM;
 
                 if (streq(state, "error") && isempty(error))
                         error = "It was not started.";
-                REST_ADD(r, json_add_u64(row, "instance_number", number(step, "number")));
-                REST_ADD(r, rest_add_text(row, "node", text(step, "node")));
+                REST_ADD(r, json_add_u64(row, "instance_number", rest_number(step, "number")));
+                REST_ADD(r, rest_add_text(row, "node", rest_text(step, "node")));
                 REST_ADD(r, json_add_string(row, "state", state));
                 REST_ADD(r, rest_add_text(row, "error", error));
                 REST_ADD(r, json_append(l, TAKE_PTR(row)));
@@ -76,7 +62,7 @@ static int add_steps(json_object *o, json_object *steps) {
 
 int rest_render_deploy(json_object *deploy, json_object **ret) {
         _cleanup_json_ json_object *o = json_object_new_object();
-        const char *state = deploy_state(text(deploy, "state")), *reason = text(deploy, "reason");
+        const char *state = deploy_state(rest_text(deploy, "state")), *reason = rest_text(deploy, "reason");
         json_object *steps = NULL;
         int r = o ? 0 : -ENOMEM;
 
@@ -84,13 +70,13 @@ int rest_render_deploy(json_object *deploy, json_object **ret) {
         if (streq(state, "error") && isempty(reason))
                 reason = "The deploy did not succeed.";
 
-        REST_ADD(r, json_add_string(o, "id", text(deploy, "id")));
-        REST_ADD(r, rest_add_id(o, "service_id", text(deploy, "grid"), text(deploy, "stack"),
-                                    text(deploy, "service")));
-        REST_ADD(r, rest_add_time(o, "created_at", number(deploy, "created_at")));
-        REST_ADD(r, rest_add_time(o, "queued_at", number(deploy, "created_at")));
-        REST_ADD(r, rest_add_time(o, "started_at", number(deploy, "started_at")));
-        REST_ADD(r, rest_add_time(o, "finished_at", number(deploy, "finished_at")));
+        REST_ADD(r, json_add_string(o, "id", rest_text(deploy, "id")));
+        REST_ADD(r, rest_add_id(o, "service_id", rest_text(deploy, "grid"), rest_text(deploy, "stack"),
+                                    rest_text(deploy, "service")));
+        REST_ADD(r, rest_add_time(o, "created_at", rest_number(deploy, "created_at")));
+        REST_ADD(r, rest_add_time(o, "queued_at", rest_number(deploy, "created_at")));
+        REST_ADD(r, rest_add_time(o, "started_at", rest_number(deploy, "started_at")));
+        REST_ADD(r, rest_add_time(o, "finished_at", rest_number(deploy, "finished_at")));
         REST_ADD(r, json_add_string(o, "state", state));
         REST_ADD(r, rest_add_text(o, "reason", reason));
         REST_ADD(r, json_add_u64(o, "instance_count", steps ? json_object_array_length(steps) : 0));
@@ -113,7 +99,7 @@ static int add_revision(json_object *o, const char *key, uint64_t revision) {
 }
 
 static const char *report_text(const NodeRow *n, const char *key) {
-        return n && n->report ? text(n->report, key) : "";
+        return n && n->report ? rest_text(n->report, key) : "";
 }
 
 int rest_render_instance(const GridRow *g, const InstanceRow *i, const NodeRow *n, json_object **ret) {
@@ -225,15 +211,15 @@ static int add_port_bindings(json_object *settings, json_object *spec) {
         FOREACH_JSON_ARRAY(p, ports) {
                 _cleanup_json_ json_object *binding = json_object_new_object();
                 _cleanup_free_ char *key = NULL;
-                const char *protocol = empty_to_null(text(p, "protocol")) ?: "tcp";
-                const char *ip = empty_to_null(text(p, "ip")) ?: "0.0.0.0";
+                const char *protocol = empty_to_null(rest_text(p, "protocol")) ?: "tcp";
+                const char *ip = empty_to_null(rest_text(p, "ip")) ?: "0.0.0.0";
                 json_object *l;
 
-                key = strprintf("%" PRIu64 "/%s", number(p, "container_port"), protocol);
+                key = strprintf("%" PRIu64 "/%s", rest_number(p, "container_port"), protocol);
                 if (!binding || !key)
                         return -ENOMEM;
                 REST_ADD(r, json_add_string(binding, "node_ip", ip));
-                REST_ADD(r, json_add_u64(binding, "node_port", number(p, "node_port")));
+                REST_ADD(r, json_add_u64(binding, "node_port", rest_number(p, "node_port")));
                 if (r >= 0 && !json_object_object_get_ex(o, key, &l)) {
                         l = json_object_new_array();
                         r = json_add(o, key, l);
@@ -309,7 +295,7 @@ int rest_render_container(const GridRow *g, const ServiceRow *s, const InstanceR
         REST_ADD(r, add_revision(o, "deploy_rev", i->observed_deploy_rev));
         REST_ADD(r, add_revision(o, "service_rev", i->observed_service_rev));
         REST_ADD(r, json_add_u64(o, "instance_number", i->number));
-        REST_ADD(r, json_add_string(o, "image", text(i->spec, "image")));
+        REST_ADD(r, json_add_string(o, "image", rest_text(i->spec, "image")));
         REST_ADD(r, add_copy(o, "cmd", i->spec));
         REST_ADD(r, add_copy(o, "env", i->spec));
         REST_ADD(r, json_add(o, "volumes", json_object_new_array()));

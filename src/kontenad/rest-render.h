@@ -3,6 +3,7 @@
 
 #include <json-c/json.h>
 
+#include "json-util.h"
 #include "log-streams.h"
 #include "macro.h"
 #include "store.h"
@@ -16,6 +17,15 @@
                 if ((r) >= 0)                                                                               \
                         (r) = (call);                                                                       \
         } while (false)
+
+/* A field of a row; "" and 0 when it has none. */
+static inline const char *rest_text(json_object *row, const char *key) {
+        return json_string_or(row, key, "");
+}
+
+static inline uint64_t rest_number(json_object *row, const char *key) {
+        return json_u64_or(row, key, 0);
+}
 
 int rest_add_id(json_object *o, const char *key, const char *grid, const char *a, const char *b);
 /* "" is null */

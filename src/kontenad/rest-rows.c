@@ -79,6 +79,10 @@ int rest_service_params(RestCall *c, json_object **ret) {
         return 0;
 }
 
+const char *rest_body_string(RestCall *c, const char *key) {
+        return json_string_or(rest_body(c), key, "");
+}
+
 int rest_reply_list(RestCall *c, const char *key, json_object *array) {
         _cleanup_json_ json_object *o = json_object_new_object();
 

@@ -19,6 +19,8 @@ NodeRow *rest_node_by_id(const NodeRowList *l, const char *id); /* NULL: not the
 int rest_service_params(RestCall *c, json_object **ret);
 int rest_grid_params(RestCall *c, json_object **ret);
 
+const char *rest_body_string(RestCall *c, const char *key); /* of the body; "" when it has none */
+
 /* {key: array}, with status 200. array is consumed. */
 int rest_reply_list(RestCall *c, const char *key, json_object *array);
 int rest_reply_nothing(RestCall *c, int status); /* {} */

@@ -19,13 +19,6 @@ static const RestField update_fields[] = {
         {},
 };
 
-static const char *body_text(RestCall *c, const char *key) {
-        const char *s = "";
-
-        (void) json_find_string(rest_body(c), key, &s, NULL);
-        return s;
-}
-
 static int secret_params(RestCall *c, const char *name, json_object **ret) {
         _cleanup_json_ json_object *o = NULL;
         int r;
@@ -43,7 +36,7 @@ static int write_params(RestCall *c, const char *name, const char *only, json_ob
         int r;
 
         r = options ? secret_params(c, name, &o) : -ENOMEM;
-        REST_ADD(r, json_add_string(o, "value", body_text(c, "value")));
+        REST_ADD(r, json_add_string(o, "value", rest_body_string(c, "value")));
         REST_ADD(r, json_add_string(options, "only", only));
         REST_ADD(r, json_add(o, "options", TAKE_PTR(options)));
         if (r < 0)
@@ -106,7 +99,7 @@ static int reply_written(RestCall *c, int status, const char *name) {
                 return r;
         r = json_add_string(secret, "name", name);
         REST_ADD(r, json_add_u64(secret, "created_at", row->created_at));
-        REST_ADD(r, json_add_string(secret, "value", body_text(c, "value")));
+        REST_ADD(r, json_add_string(secret, "value", rest_body_string(c, "value")));
         if (services)
                 REST_ADD(r, json_add(secret, "services", json_object_get(services)));
         REST_ADD(r, rest_render_secret(g, secret, &o));
@@ -132,7 +125,7 @@ static void on_created(RestCall *c, json_object *result, const KError *error) {
                 rest_fail(c, error, "name");
         else {
                 take_services(c, result);
-                rest_finish(c, reply_written(c, 201, body_text(c, "name")));
+                rest_finish(c, reply_written(c, 201, rest_body_string(c, "name")));
         }
 }
 
@@ -140,7 +133,7 @@ static int create_secret(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
-        r = write_params(c, body_text(c, "name"), "new", &params);
+        r = write_params(c, rest_body_string(c, "name"), "new", &params);
         return r < 0 ? r : rest_call(c, "vault.write", params, on_created);
 }
 
@@ -183,10 +176,10 @@ static void on_updated(RestCall *c, json_object *result, const KError *error) {
                 rest_fail(c, error, "value");
         else if (!upsert)
                 rest_finish(c, rest_reply_empty(c, 404));
-        else if (isempty(body_text(c, "name")))
+        else if (isempty(rest_body_string(c, "name")))
                 (void) rest_reply_field_error(c, "name", "Name is required");
         else {
-                r = write_params(c, body_text(c, "name"), "new", &params);
+                r = write_params(c, rest_body_string(c, "name"), "new", &params);
                 rest_finish(c, r < 0 ? r : rest_call(c, "vault.write", params, on_created));
         }
 }

@@ -130,13 +130,6 @@ static int render(RestCall *c, const GridRow *g, const ServiceRow *s, json_objec
         return r < 0 ? r : rest_render_service(g, s, &l, ret);
 }
 
-static const char *body_text(RestCall *c, const char *key) {
-        const char *s = "";
-
-        (void) json_find_string(rest_body(c), key, &s, NULL);
-        return s;
-}
-
 /* List */
 
 static int compare_newest(const void *a, const void *b) {
@@ -181,19 +174,12 @@ static int reply_services(RestCall *c) {
         return rest_reply_list(c, "services", TAKE_PTR(array));
 }
 
-static void on_listed(RestCall *c, json_object *result, const KError *error) {
-        if (error)
-                (void) rest_reply_kerror(c, error);
-        else
-                rest_finish(c, reply_services(c));
-}
-
 static int list_services(RestCall *c, KError *reterr) {
         json_object *params;
         int r;
 
         r = rest_grid_params(c, &params);
-        return r < 0 ? r : rest_call(c, "service.list", params, on_listed);
+        return r < 0 ? r : rest_call_then(c, "service.list", params, reply_services);
 }
 
 /* Show, create, update */
@@ -311,7 +297,7 @@ static void on_created(RestCall *c, json_object *result, const KError *error) {
         if (error)
                 fail_body(c, error, STACK_NULL);
         else
-                rest_finish(c, reply_service(c, 201, STACK_NULL, body_text(c, "name")));
+                rest_finish(c, reply_service(c, 201, STACK_NULL, rest_body_string(c, "name")));
 }
 
 static int create_service(RestCall *c, KError *reterr) {
@@ -331,7 +317,7 @@ static int create_service(RestCall *c, KError *reterr) {
         }
         r = json_add(params, "spec", spec);
         REST_ADD(r, json_add_string(params, "stack", STACK_NULL));
-        REST_ADD(r, json_add_string(params, "name", body_text(c, "name")));
+        REST_ADD(r, json_add_string(params, "name", rest_body_string(c, "name")));
         return r < 0 ? r : rest_call(c, "service.create", TAKE_PTR(params), on_created);
 }
 

@@ -9,25 +9,14 @@
 #include "parse-util.h"
 #include "rest-form.h"
 #include "rest-internal.h"
+#include "rest-rows.h"
 #include "string-util.h"
 #include "uri.h"
 
 /* /oauth2: tokens, how they are had and what one has. */
 
 static const char *text(json_object *o, const char *key) {
-        const char *s = NULL;
-
-        (void) json_find_string(o, key, &s, NULL);
-        return empty_to_null(s);
-}
-
-static void answer(RestCall *c, int r) {
-        _cleanup_kerror_ KError e = KERROR_NULL;
-
-        if (r >= 0 || rest_is_answered(c))
-                return;
-        (void) kerror_set_errno(&e, r, "The answer cannot be put together: %m.");
-        (void) rest_reply_kerror(c, &e);
+        return empty_to_null(json_string_or(o, key, NULL));
 }
 
 static int add_scopes(json_object *o, json_object *token) {
@@ -105,7 +94,7 @@ static void reply_token(RestCall *c, json_object *result) {
         int r;
 
         r = render(result, &o);
-        answer(c, r < 0 ? r : rest_reply(c, rest_route(c)->status ?: 200, o));
+        rest_finish(c, r < 0 ? r : rest_reply(c, rest_route(c)->status ?: 200, o));
 }
 
 /* /oauth2/token */
@@ -160,7 +149,7 @@ static void on_granted(RestCall *c, json_object *result, const KError *error) {
                 if (wants_json(c))
                         reply_token(c, result);
                 else
-                        answer(c, reply_form(c, result));
+                        rest_finish(c, reply_form(c, result));
                 return;
         }
         if (error->code == K_NO_SUCH_TOKEN || error->code == K_INVALID_ARGUMENT)
@@ -294,14 +283,14 @@ static void on_invited(RestCall *c, json_object *result, const KError *error) {
         }
         r = rest_base_url(c, &base);
         if (r < 0) {
-                answer(c, r);
+                rest_finish(c, r);
                 return;
         }
         link = strjoin(base, "/j/", strempty(text(result, "invite_code")));
         o = link ? rest_params("email", text(result, "email"), "invite_code", text(result, "invite_code"),
                                    "link", link, NULL)
                  : NULL;
-        answer(c, rest_reply(c, 201, o));
+        rest_finish(c, rest_reply(c, 201, o));
 }
 
 static int invite(RestCall *c) {
@@ -356,7 +345,7 @@ static void on_tokens(RestCall *c, json_object *result, const KError *error) {
         }
         if (r >= 0)
                 r = json_add(o, "tokens", TAKE_PTR(l));
-        answer(c, r < 0 ? r : rest_reply(c, 200, TAKE_PTR(o)));
+        rest_finish(c, r < 0 ? r : rest_reply(c, 200, TAKE_PTR(o)));
 }
 
 static int rest_list_tokens(RestCall *c, KError *reterr) {

@@ -4,6 +4,7 @@
 #include "identity.h"
 #include "json-util.h"
 #include "rest-internal.h"
+#include "rest-rows.h"
 #include "string-util.h"
 
 #define NOT_ALLOWED "Operation not allowed"
@@ -74,15 +75,6 @@ int rest_reply_users(RestCall *c, json_object *result) {
         return r < 0 ? r : rest_reply(c, rest_route(c)->status ?: 200, TAKE_PTR(o));
 }
 
-static void answer(RestCall *c, int r) {
-        _cleanup_kerror_ KError e = KERROR_NULL;
-
-        if (r >= 0 || rest_is_answered(c))
-                return;
-        (void) kerror_set_errno(&e, r, "The answer cannot be put together: %m.");
-        (void) rest_reply_kerror(c, &e);
-}
-
 static void on_user(RestCall *c, json_object *result, const KError *error) {
         json_object *o;
         int r;
@@ -92,7 +84,7 @@ static void on_user(RestCall *c, json_object *result, const KError *error) {
                 return;
         }
         r = render(result, &o);
-        answer(c, r < 0 ? r : rest_reply(c, rest_route(c)->status ?: 200, o));
+        rest_finish(c, r < 0 ? r : rest_reply(c, rest_route(c)->status ?: 200, o));
 }
 
 static int rest_get_user(RestCall *c, KError *reterr) {
@@ -101,7 +93,7 @@ static int rest_get_user(RestCall *c, KError *reterr) {
 
 static void on_users(RestCall *c, json_object *result, const KError *error) {
         if (!kerror_is_set(error))
-                answer(c, rest_reply_users(c, result));
+                rest_finish(c, rest_reply_users(c, result));
         else if (error->code == K_ACCESS_DENIED)
                 (void) rest_reply_error(c, 403, NOT_ALLOWED);
         else

@@ -15,13 +15,6 @@ static const RestField create_fields[] = {
         {},
 };
 
-static const char *body_text(RestCall *c, const char *key) {
-        const char *s = "";
-
-        (void) json_find_string(rest_body(c), key, &s, NULL);
-        return s;
-}
-
 static int reply_volume(RestCall *c, int status, json_object *volume) {
         _cleanup_(grid_row_freep) GridRow *g = NULL;
         json_object *o;
@@ -174,7 +167,7 @@ static void on_created(RestCall *c, json_object *result, const KError *error) {
         else if (error)
                 rest_fail(c, error, strstr(kerror_message(error), "option") ? "driver_opts" : "name");
         else {
-                r = volume_params(c, body_text(c, "name"), &params);
+                r = volume_params(c, rest_body_string(c, "name"), &params);
                 rest_finish(c, r < 0 ? r : rest_call(c, "volume.get", params, on_made_shown));
         }
 }
@@ -184,16 +177,16 @@ static int create_volume(RestCall *c, KError *reterr) {
         json_object *options = NULL;
         int r;
 
-        if (strchr(body_text(c, "driver"), ':'))
+        if (strchr(rest_body_string(c, "driver"), ':'))
                 return rest_reply_field_error(c, "driver", "Driver version tag cannot be used");
         (void) json_find_object(rest_body(c), "driver_opts", &options, NULL);
         r = settings ? rest_grid_params(c, &params) : -ENOMEM;
-        REST_ADD(r, json_add_string(settings, "driver", body_text(c, "driver")));
-        REST_ADD(r, json_add_string(settings, "scope", body_text(c, "scope")));
+        REST_ADD(r, json_add_string(settings, "driver", rest_body_string(c, "driver")));
+        REST_ADD(r, json_add_string(settings, "scope", rest_body_string(c, "scope")));
         if (options)
                 REST_ADD(r, json_add(settings, "options", json_object_get(options)));
         REST_ADD(r, json_add(params, "settings", TAKE_PTR(settings)));
-        REST_ADD(r, json_add_string(params, "name", body_text(c, "name")));
+        REST_ADD(r, json_add_string(params, "name", rest_body_string(c, "name")));
         return r < 0 ? r : rest_call(c, "volume.create", TAKE_PTR(params), on_created);
 }
 

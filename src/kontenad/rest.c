@@ -14,6 +14,7 @@
 #include "rest-field.h"
 #include "rest-form.h"
 #include "rest-internal.h"
+#include "rest-rows.h"
 #include "settings.h"
 #include "string-util.h"
 #include "uri.h"
@@ -236,16 +237,22 @@ static void on_done(json_object *result, const KError *error, void *userdata) {
         RestOperation *o = userdata;
         RestCall *c = o->call;
         rest_result_t on_result = o->on_result;
+        rest_then_t then = o->then;
 
         rest_enter(c);
         DL_DELETE(c->operations, o);
         free(o);
-        (on_result ?: reply_result)(c, result, error);
+        if (!then)
+                (on_result ?: reply_result)(c, result, error);
+        else if (error)
+                (void) rest_reply_kerror(c, error);
+        else
+                rest_finish(c, then(c));
         rest_leave(c);
 }
 
 static int call_operation(RestCall *c, Caller *caller, const char *operation, json_object *consume,
-                rest_result_t on_result) {
+                rest_result_t on_result, rest_then_t then) {
         const Operation *o = operation_find(operation);
         RestOperation *pending;
 
@@ -257,7 +264,7 @@ static int call_operation(RestCall *c, Caller *caller, const char *operation, js
                 json_object_put(consume);
                 return -ENOMEM;
         }
-        *pending = (RestOperation){ .call = c, .on_result = on_result };
+        *pending = (RestOperation){ .call = c, .on_result = on_result, .then = then };
         DL_APPEND(c->operations, pending);
         if (!c->error_field)
                 c->error_field = startswith(operation, "grid.")      ? "grid"
@@ -275,7 +282,11 @@ static int call_operation(RestCall *c, Caller *caller, const char *operation, js
 }
 
 int rest_call(RestCall *c, const char *operation, json_object *params, rest_result_t on_result) {
-        return call_operation(c, c->caller, operation, params, on_result);
+        return call_operation(c, c->caller, operation, params, on_result, NULL);
+}
+
+int rest_call_then(RestCall *c, const char *operation, json_object *params, rest_then_t then) {
+        return call_operation(c, c->caller, operation, params, NULL, then);
 }
 
 int rest_call_internally(RestCall *c, const char *operation, json_object *params, rest_result_t on_result) {
@@ -287,7 +298,7 @@ int rest_call_internally(RestCall *c, const char *operation, json_object *params
                 json_object_put(params);
                 return r;
         }
-        return call_operation(c, internal, operation, params, on_result);
+        return call_operation(c, internal, operation, params, on_result, NULL);
 }
 
 /* Paths */

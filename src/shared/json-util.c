@@ -196,6 +196,22 @@ int json_find_strv(json_object *o, const char *key, char ***ret, KError *reterr)
         return 1;
 }
 
+const char *json_string_or(json_object *o, const char *key, const char *fallback) {
+        json_object *v;
+
+        return json_object_object_get_ex(o, key, &v) && json_object_is_type(v, json_type_string)
+                               ? json_object_get_string(v)
+                               : fallback;
+}
+
+uint64_t json_u64_or(json_object *o, const char *key, uint64_t fallback) {
+        uint64_t n = fallback;
+
+        if (json_object_is_type(o, json_type_object))
+                (void) json_find_u64(o, key, &n, NULL);
+        return n;
+}
+
 int json_add(json_object *o, const char *key, json_object *value) {
         if (!value)
                 return -ENOMEM;

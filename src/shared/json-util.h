@@ -34,6 +34,11 @@ int json_get_array(json_object *o, const char *key, json_object **ret, KError *r
 /* An array of strings into a fresh vector; also missing gives NULL. */
 int json_find_strv(json_object *o, const char *key, char ***ret, KError *reterr);
 
+/* For what we wrote ourselves, where a missing field says as much as a value: fallback when o is NULL, or the field is missing
+ * or of another type. Strings are borrowed from o. */
+const char *json_string_or(json_object *o, const char *key, const char *fallback);
+uint64_t json_u64_or(json_object *o, const char *key, uint64_t fallback);
+
 /* Building: -ENOMEM or 0. The value is consumed, also on failure; a NULL value of _add() is lack of memory. */
 int json_add(json_object *o, const char *key, json_object *value);
 int json_add_string(json_object *o, const char *key, const char *value); /* NULL adds null */
