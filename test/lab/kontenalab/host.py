@@ -212,7 +212,13 @@ class Host(ABC):
         parent, name = str(Path(target).parent), Path(target).name
         archive = run(["tar", "-C", source.parent, "--transform", f"s,^{re.escape(source.name)},{name},SH",
                        "-cf", "-", source.name]).raw  # fmt: skip
-        self.run(["sh", "-c", 'mkdir -p "$1" && tar -C "$1" --no-same-owner -xf -', "sh", parent], input=archive)
+        script = 'mkdir -p "$1" && tar -C "$1" --no-same-owner -xf -'
+        if not source.is_dir():
+            script = (
+                'mkdir -p "$1" && new=$(mktemp -d "$1/.push.XXXXXX") && tar -C "$new" --no-same-owner -xf - '
+                '&& mv -fT "$new/$2" "$1/$2" && rmdir "$new"'
+            )
+        self.run(["sh", "-c", script, "sh", parent, name], input=archive)
 
     def pull(self, source: str, target: Path | str) -> None:
         target = Path(target)
@@ -222,8 +228,10 @@ class Host(ABC):
              "-xf", "-"], input=archive)  # fmt: skip
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        script = 'mkdir -p "$(dirname "$1")" && cat > "$1" && chmod "$2" "$1"'
-        self.run(["sh", "-c", script, "sh", path, f"{mode:o}"], input=text)
+        """Whole or not at all: somebody on the host may be waiting for it, and take it at once."""
+        parent, name = str(Path(path).parent), Path(path).name
+        script = 'mkdir -p "$1" && new=$(mktemp "$1/.$2.XXXXXX") && cat > "$new" && chmod "$3" "$new" && mv -fT "$new" "$1/$2"'
+        self.run(["sh", "-c", script, "sh", parent, name, f"{mode:o}"], input=text)
 
     def read(self, path: str) -> str:
         return self.run(["cat", path]).stdout
