@@ -69,6 +69,7 @@
 #define LISTENER_ROUTES_MAX                  512U
 #define LISTENER_HEAD_SIZE_MAX               32768U
 #define LISTENER_BODY_SIZE_MAX               (4U * 1024U * 1024U)
+#define HTTP_BEARER_LENGTH_MAX               1024U
 #define LISTENER_BODY_SMALL                  (16U * 1024U)         /* of anybody */
 #define LISTENER_BODIES_SIZE_MAX             (64U * 1024U * 1024U) /* of larger ones, all together */
 #define LISTENER_BODY_TIMEOUT_USEC           (60ULL * 1000000ULL)

@@ -295,12 +295,6 @@ static const WebSocketHandler socket_handler = {
         .closed = socket_closed,
 };
 
-static const char *request_bearer(HttpRequest *request) {
-        const char *authorization = http_request_header(request, "Authorization");
-
-        return authorization ? startswith(authorization, "Bearer ") : NULL;
-}
-
 static unsigned count_of_user(BusTunnels *all, const char *user) {
         unsigned n = 0;
         Tunnel *t;
@@ -313,10 +307,10 @@ static unsigned count_of_user(BusTunnels *all, const char *user) {
 
 static int admit(BusTunnels *all, HttpRequest *request, Caller **ret, KError *reterr) {
         _cleanup_(caller_unrefp) Caller *c = NULL;
-        const char *bearer = request_bearer(request), *user;
+        const char *bearer, *user;
         int r;
 
-        if (isempty(bearer))
+        if (http_request_bearer(request, &bearer) <= 0)
                 return kerror_set(reterr, K_NOT_AUTHENTICATED, "A token is needed.");
         r = all->access->new_caller(all->master, bearer, http_request_address(request),
                         http_request_header(request, "User-Agent"), &c, reterr);
@@ -347,13 +341,16 @@ static int on_accept(HttpRequest *request, void *userdata) {
 }
 
 static int tunnel_open(BusTunnels *all, HttpRequest *request, Tunnel *t, KError *reterr) {
-        const char *user_agent = http_request_header(request, "User-Agent");
+        const char *user_agent = http_request_header(request, "User-Agent"), *bearer;
         int fds[2], buffer = SEND_BUFFER, r;
 
         r = admit(all, request, &t->caller, reterr);
         if (r < 0)
                 return r;
-        t->bearer = strdup(strempty(request_bearer(request)));
+        r = http_request_bearer(request, &bearer);
+        if (r <= 0) /* admit() has read it */
+                return r < 0 ? r : -EBADMSG;
+        t->bearer = strdup(bearer);
         t->address = strdup(http_request_address(request));
         t->user = strdup(all->access->user(t->caller));
         if (!t->bearer || !t->address || !t->user || free_and_strdup(&t->user_agent, user_agent) < 0)

@@ -326,6 +326,29 @@ const char *http_request_header(HttpRequest *q, const char *name) {
         return MHD_lookup_connection_value(q->connection, MHD_HEADER_KIND, name);
 }
 
+/* The scheme's name is of any case, tokens are not. */
+int http_parse_bearer(const char *header, const char **ret) {
+        static const char scheme[] = "Bearer ";
+        const char *token;
+
+        if (!header)
+                return 0;
+        if (strncasecmp(header, scheme, strlen(scheme)) != 0)
+                return -EBADMSG;
+        token = header + strlen(scheme);
+        token += strspn(token, " ");
+        if (isempty(token) || strlen(token) > HTTP_BEARER_LENGTH_MAX ||
+                        strcspn(token, " \t,") != strlen(token) || !string_is_printable(token))
+                return -EBADMSG;
+
+        *ret = token;
+        return 1;
+}
+
+int http_request_bearer(HttpRequest *q, const char **ret) {
+        return http_parse_bearer(http_request_header(q, "Authorization"), ret);
+}
+
 const char *http_request_body(HttpRequest *q, size_t *ret_size) {
         *ret_size = q->body_size;
         return strempty(q->body);

@@ -61,6 +61,9 @@ const char *http_request_segment(
                 HttpRequest *r, const char *name); /* of the pattern, percent-decoded; without ':' */
 const char *http_request_query(HttpRequest *r, const char *name);
 const char *http_request_header(HttpRequest *r, const char *name);
+/* What the Authorization header bears. 0: there is none; 1: *ret; -EBADMSG: of another scheme, or not one token. */
+int http_request_bearer(HttpRequest *r, const char **ret);
+int http_parse_bearer(const char *header, const char **ret); /* the same, of a header; NULL: none */
 const char *http_request_body(HttpRequest *r, size_t *ret_size);
 /* The client has ended what it sends: it has gone, or wants no more than its answer. */
 bool http_request_ended(HttpRequest *r);

@@ -167,7 +167,7 @@ static bool is_machine_id(const char *s) {
 /* 0, or the code to close with. */
 static int admit(NodeSessions *l, HttpRequest *request, char **ret_node_id, KError *reterr) {
         _cleanup_strv_free_ char **labels = NULL;
-        const char *authorization, *time, *list;
+        const char *time, *list;
         NodeIntroduction who = {
                 .node_key = http_request_peer_key(request),
                 .machine_id = http_request_header(request, "Kontena-Node-Id"),
@@ -181,12 +181,8 @@ static int admit(NodeSessions *l, HttpRequest *request, char **ret_node_id, KErr
                         !string_is_printable(who.version))
                 goto malformed;
 
-        authorization = http_request_header(request, "Authorization");
-        if (authorization) {
-                who.secret = startswith(authorization, "Bearer ");
-                if (isempty(who.secret))
-                        goto malformed;
-        }
+        if (http_request_bearer(request, &who.secret) < 0)
+                goto malformed;
         time = http_request_header(request, "Kontena-Time");
         if (time && safe_atou64(time, &who.time) < 0)
                 goto malformed;

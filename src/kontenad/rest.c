@@ -20,7 +20,6 @@
 #include "uri.h"
 
 #define REALM      "kontena_master"
-#define TOKEN_MAX  1024U
 #define LOOPBACK_4 "127."
 #define LOOPBACK_6 "::1"
 
@@ -413,22 +412,18 @@ static int refuse(RestCall *c, const char *code, const char *description) {
 
 /* The caller, or the answer. */
 static int identify(RestCall *c) {
-        const char *header = http_request_header(c->http, "Authorization"), *token = NULL;
+        const char *token = NULL;
         unsigned flags = c->route ? c->route->flags : 0;
         _cleanup_kerror_ KError error = KERROR_NULL;
         const char *agent = http_request_header(c->http, "User-Agent");
         Master *m = c->rest->master;
-        bool malformed;
         int r;
 
-        if (header)
-                token = startswith(header, "Bearer ");
-        malformed = header &&
-                    (isempty(token) || strlen(token) > TOKEN_MAX || strcspn(token, " \t,") != strlen(token));
+        (void) http_request_bearer(c->http, &token); /* one that is malformed is none */
         if (agent && !string_is_printable(agent))
                 agent = NULL;
 
-        if (!(flags & REST_OPEN) && token && !malformed) {
+        if (!(flags & REST_OPEN) && token) {
                 r = caller_new_token(
                                 m, token, flags & REST_EXPIRED_TOKEN, c->address, agent, &c->caller, &error);
                 if (r >= 0 || (flags & REST_ANY_TOKEN && error.code != K_TOKEN_EXPIRED &&

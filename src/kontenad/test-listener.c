@@ -260,7 +260,40 @@ static void test_large_bodies_have_a_bound_together(void **state) {
         ASSERT_EQ(p.listener->body_bytes, 0);
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_each_write_is_one_chunk),
+static void test_one_token_is_borne(void **state) {
+        static const struct {
+                const char *header, *token; /* token NULL: malformed */
+        } table[] = {
+                { "Bearer abc", "abc" },
+                { "bearer abc", "abc" },
+                { "BEARER  a.b-c_d~e+f/g==", "a.b-c_d~e+f/g==" },
+                { "", NULL },
+                { "Bearer", NULL },
+                { "Bearer ", NULL },
+                { "Bearer   ", NULL },
+                { "Bearerabc", NULL },
+                { "Basic abc", NULL },
+                { "Bearer a b", NULL },
+                { "Bearer a,Bearer b", NULL },
+                { "Bearer a\tb", NULL },
+                { "Bearer a\x01", NULL },
+        };
+        char header[HTTP_BEARER_LENGTH_MAX + 10] = "Bearer ";
+        const char *token = "untouched";
+
+        ASSERT_EQ(http_parse_bearer(NULL, &token), 0);
+        FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
+                token = "untouched";
+                ASSERT_EQ(http_parse_bearer(t->header, &token), t->token ? 1 : -EBADMSG);
+                ASSERT_STREQ(token, t->token ?: "untouched");
+        }
+        memset(header + 7, 'a', HTTP_BEARER_LENGTH_MAX);
+        ASSERT_EQ(http_parse_bearer(header, &token), 1);
+        header[7 + HTTP_BEARER_LENGTH_MAX] = 'a';
+        ASSERT_EQ(http_parse_bearer(header, &token), -EBADMSG);
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_one_token_is_borne), cmocka_unit_test(test_each_write_is_one_chunk),
                 cmocka_unit_test(test_a_reader_that_is_too_slow_is_cut),
                 cmocka_unit_test(test_a_client_that_leaves_is_noticed),
                 cmocka_unit_test(test_an_end_with_the_listener_is_quiet),
