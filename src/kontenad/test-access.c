@@ -12,6 +12,7 @@
 #include "operation.h"
 #include "store.h"
 #include "string-util.h"
+#include "test-master.h"
 
 /* Every operation by every kind of caller, against the table in doc/security.md. With $TEST_ACCESS_PRINT the table is printed as it is. */
 
@@ -180,18 +181,10 @@ static Caller *make_guest(Bench *b, bool root) {
 }
 
 static int setup(void **state) {
-        char template[] = "/var/tmp/kontena-access-XXXXXX";
-        _cleanup_free_ char *path = NULL;
         Bench *b = new0(Bench, 1);
-        KError e = KERROR_NULL;
 
-        b->directory = strdup(mkdtemp(template));
-        path = strjoin(b->directory, "/kontena.db");
-        ASSERT_OK(sd_event_new(&b->m.event));
-        ASSERT_OK(store_open(b->m.event, path, &b->m.store, &e));
-        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, &e));
-        ASSERT_OK(ca_new(b->m.event, b->m.keyring, &(CaConfig){ .state_directory = b->directory }, &b->m.ca,
-                        &e));
+        b->directory = test_master_open(&b->m);
+        test_master_make_ca(&b->m, b->directory);
         ASSERT_OK(caller_new_internal("test", &b->callers[INTERNAL]));
         make_world(b);
         for (Kind k = 0; k < _KIND_MAX; k++)
@@ -210,12 +203,7 @@ static int teardown(void **state) {
         operations_abort(&b->m);
         for (Kind k = 0; k < _KIND_MAX; k++)
                 caller_unref(b->callers[k]);
-        ca_free(b->m.ca);
-        keyring_free(b->m.keyring);
-        store_close(b->m.store);
-        sd_event_unref(b->m.event);
-        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
-        free(b->directory);
+        test_master_close(&b->m, b->directory);
         free(b);
         return 0;
 }

@@ -10,6 +10,7 @@
 #include "operation.h"
 #include "streams.h"
 #include "string-util.h"
+#include "test-master.h"
 #include "test-session.h"
 
 /* What of archives reaches which node, for a caller that can have streams; the nodes' answers are the test's. */
@@ -18,9 +19,8 @@ typedef struct Bench {
         Master m;
         char *directory;
         Caller caller;
-        json_object *result;
-        KError error;
-        unsigned answers, ended;
+        TestAnswer answer;
+        unsigned ended;
         json_object *asked; /* the parameters of the last call */
 } Bench;
 
@@ -58,28 +58,17 @@ static void add_place(Bench *b, const char *volume, const char *node, const char
 }
 
 static int setup(void **state) {
-        char template[] = "/var/tmp/kontena-archive-XXXXXX";
         _cleanup_json_ json_object *spec = json_tokener_parse("{\"image\":\"web\",\"count\":1}");
-        _cleanup_free_ char *path = NULL;
         Bench *b = new0(Bench, 1);
 
         bench = b;
-        ASSERT_OK(unsetenv("CREDENTIALS_DIRECTORY"));
-        b->directory = strdup(mkdtemp(template));
-        path = strjoin(b->directory, "/kontena.db");
-        ASSERT_OK(sd_event_new(&b->m.event));
-        ASSERT_OK(store_open(b->m.event, path, &b->m.store, NULL));
-        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, NULL));
+        b->directory = test_master_open(&b->m);
         ASSERT_OK(streams_new(&b->m, &b->m.streams));
         b->caller = (Caller){
                 .n_ref = 1, .vtable = &vtable, .name = (char *) "test", .uid = 0, .address = (char *) ":1"
         };
         ASSERT_OK(store_begin(b->m.store, NULL));
-        ASSERT_OK(store_put_grid(b->m.store, &(GridRow){ .id = (char *) "g",
-                                                             .name = (char *) "home",
-                                                             .subnet = (char *) "10.81.0.0/16",
-                                                             .supernet = (char *) "10.80.0.0/12",
-                                                             .initial_size = 1 }));
+        test_master_add_grid(&b->m, "g", "home", "10.81.0.0/16");
         for (uint32_t i = 1; i <= 2; i++) {
                 char id[] = "n0";
 
@@ -123,13 +112,8 @@ static int teardown(void **state) {
         operations_abort(&b->m);
         streams_free(b->m.streams);
         json_object_put(b->asked);
-        json_object_put(b->result);
-        kerror_done(&b->error);
-        keyring_free(b->m.keyring);
-        store_close(b->m.store);
-        sd_event_unref(b->m.event);
-        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
-        free(b->directory);
+        test_answer_done(&b->answer);
+        test_master_close(&b->m, b->directory);
         free(b);
         return 0;
 }
@@ -137,16 +121,11 @@ static int teardown(void **state) {
 static void on_done(json_object *result, const KError *error, void *userdata) {
         Bench *b = userdata;
 
-        b->answers++;
-        json_object_put(b->result);
-        b->result = json_object_get(result);
-        kerror_done(&b->error);
-        if (error)
-                (void) kerror_set(&b->error, error->code, "%s", kerror_message(error));
+        test_answer_set(&b->answer, result, error);
 }
 
 static void call(Bench *b, const char *name, const char *params) {
-        b->answers = 0;
+        b->answer.count = 0;
         json_object_put(b->asked);
         b->asked = json_tokener_parse(params);
         operation_call(&b->m, &b->caller, operation_find(name), json_object_get(b->asked), true, on_done, b);
@@ -154,8 +133,8 @@ static void call(Bench *b, const char *name, const char *params) {
 
 static void assert_refused(Bench *b, const char *name, const char *params, KErrorCode code) {
         call(b, name, params);
-        ASSERT_EQ(b->answers, 1);
-        ASSERT_EQ(b->error.code, code);
+        ASSERT_EQ(b->answer.count, 1);
+        ASSERT_EQ(b->answer.error.code, code);
         ASSERT_EQ(test_session_n_open(), 0);
 }
 
@@ -165,8 +144,8 @@ static void assert_asked(
         const char *s = NULL;
 
         call(b, name, params);
-        if (b->answers > 0)
-                fail_msg("%s", kerror_message(&b->error));
+        if (b->answer.count > 0)
+                fail_msg("%s", kerror_message(&b->answer.error));
         ASSERT_EQ(test_session_n_open(), 1);
         ASSERT_STREQ(test_session_last_method(), "stream.open");
         ASSERT_OK(json_get_string(test_session_last_params(), key, &s, NULL));
@@ -208,17 +187,17 @@ static void test_a_copy_is_asked_of_its_node(void **state) {
         assert_asked(b, "archive.open", "{" WEB ",\"mode\":\"get\",\"path\":\"/etc/x y\"}", "kind",
                         "archive-get");
         test_session_answer("There is no '/etc/x y'.");
-        while (b->answers == 0)
+        while (b->answer.count == 0)
                 ASSERT_OK(sd_event_run(b->m.event, 0));
-        ASSERT_EQ(b->error.code, K_CONFLICT);
+        ASSERT_EQ(b->answer.error.code, K_CONFLICT);
         assert_asked(b, "archive.open",
                         "{" WEB ",\"mode\":\"put\",\"path\":\"/srv\",\"options\":{\"name\":\"f\"}}", "name",
                         "f");
         test_session_answer_with(json_object_new_object());
-        while (b->answers == 0)
+        while (b->answer.count == 0)
                 ASSERT_OK(sd_event_run(b->m.event, 0));
-        ASSERT_EQ(b->error.code, K_OK);
-        ASSERT_TRUE(json_object_object_get(b->result, "stream"));
+        ASSERT_EQ(b->answer.error.code, K_OK);
+        ASSERT_TRUE(json_object_object_get(b->answer.result, "stream"));
 }
 
 static void test_one_place_of_a_volume_is_meant(void **state) {
@@ -227,7 +206,7 @@ static void test_one_place_of_a_volume_is_meant(void **state) {
         assert_refused(b, "volume.export", "{\"grid\":\"home\",\"volume\":\"none\"}", K_NO_SUCH_VOLUME);
         assert_refused(b, "volume.export", "{\"grid\":\"home\",\"volume\":\"unused\"}", K_NO_SUCH_VOLUME);
         assert_refused(b, "volume.export", "{\"grid\":\"home\",\"volume\":\"data\"}", K_INVALID_ARGUMENT);
-        ASSERT_TRUE(strstr(b->error.message, "2 places"));
+        ASSERT_TRUE(strstr(b->answer.error.message, "2 places"));
         assert_refused(b, "volume.import", "{\"grid\":\"home\",\"volume\":\"data\"}", K_INVALID_ARGUMENT);
         assert_refused(b, "volume.import",
                         "{\"grid\":\"home\",\"volume\":\"data\",\"options\":{\"instance\":1,\"snapshot\":"

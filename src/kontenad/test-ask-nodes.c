@@ -9,6 +9,7 @@
 #include "kontena-limits.h"
 #include "operation.h"
 #include "string-util.h"
+#include "test-master.h"
 #include "test-session.h"
 
 /* Operations that ask nodes and hand on what they say, on a real store; the nodes' answers are the test's. */
@@ -17,9 +18,7 @@ typedef struct Bench {
         Master m;
         char *directory;
         Caller *caller;
-        json_object *result;
-        KError error;
-        unsigned answers;
+        TestAnswer answer;
 } Bench;
 
 static void add_node(Bench *b, const char *id, uint32_t number) {
@@ -43,24 +42,13 @@ static void add_instance(Bench *b, const char *id, const char *node, uint32_t nu
 }
 
 static int setup(void **state) {
-        char template[] = "/var/tmp/kontena-ask-XXXXXX";
         _cleanup_json_ json_object *spec = json_tokener_parse("{\"image\":\"web\",\"count\":4}");
-        _cleanup_free_ char *path = NULL;
         Bench *b = new0(Bench, 1);
 
-        ASSERT_OK(unsetenv("CREDENTIALS_DIRECTORY"));
-        b->directory = strdup(mkdtemp(template));
-        path = strjoin(b->directory, "/kontena.db");
-        ASSERT_OK(sd_event_new(&b->m.event));
-        ASSERT_OK(store_open(b->m.event, path, &b->m.store, NULL));
-        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, NULL));
+        b->directory = test_master_open(&b->m);
         ASSERT_OK(caller_new_internal("test", &b->caller));
         ASSERT_OK(store_begin(b->m.store, NULL));
-        ASSERT_OK(store_put_grid(b->m.store, &(GridRow){ .id = (char *) "g",
-                                                             .name = (char *) "home",
-                                                             .subnet = (char *) "10.81.0.0/16",
-                                                             .supernet = (char *) "10.80.0.0/12",
-                                                             .initial_size = 1 }));
+        test_master_add_grid(&b->m, "g", "home", "10.81.0.0/16");
         add_node(b, "n1", 1);
         add_node(b, "n2", 2);
         ASSERT_OK(store_put_node(
@@ -89,14 +77,9 @@ static int teardown(void **state) {
         Bench *b = *state;
 
         operations_abort(&b->m);
-        json_object_put(b->result);
-        kerror_done(&b->error);
+        test_answer_done(&b->answer);
         caller_unref(b->caller);
-        keyring_free(b->m.keyring);
-        store_close(b->m.store);
-        sd_event_unref(b->m.event);
-        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
-        free(b->directory);
+        test_master_close(&b->m, b->directory);
         free(b);
         return 0;
 }
@@ -104,23 +87,18 @@ static int teardown(void **state) {
 static void on_done(json_object *result, const KError *error, void *userdata) {
         Bench *b = userdata;
 
-        b->answers++;
-        json_object_put(b->result);
-        b->result = json_object_get(result);
-        kerror_done(&b->error);
-        if (error)
-                (void) kerror_set(&b->error, error->code, "%s", kerror_message(error));
+        test_answer_set(&b->answer, result, error);
 }
 
 static void call(Bench *b, const char *name, const char *params) {
-        b->answers = 0;
+        b->answer.count = 0;
         operation_call(&b->m, b->caller, operation_find(name), json_tokener_parse(params), true, on_done, b);
 }
 
 static KErrorCode code_of(Bench *b, const char *name, const char *params) {
         call(b, name, params);
-        ASSERT_EQ(b->answers, 1);
-        return b->error.code;
+        ASSERT_EQ(b->answer.count, 1);
+        return b->answer.error.code;
 }
 
 #define WEB(number) "{\"grid\":\"home\",\"stack\":\"null\",\"service\":\"web\",\"instance\":" #number "}"
@@ -132,10 +110,10 @@ static void test_an_instance_is_looked_for(void **state) {
         ASSERT_EQ(code_of(b, "instance.top", WEB(0)), K_NO_SUCH_INSTANCE);
         ASSERT_EQ(code_of(b, "instance.top", WEB(3)), K_NO_SUCH_INSTANCE); /* it is being removed */
         ASSERT_EQ(code_of(b, "instance.inspect", WEB(2)), K_CONFLICT);
-        ASSERT_STREQ(b->error.message, "Instance 2 of service 'web' is on no node yet.");
+        ASSERT_STREQ(b->answer.error.message, "Instance 2 of service 'web' is on no node yet.");
         test_session_set_offline("n1");
         ASSERT_EQ(code_of(b, "instance.top", WEB(1)), K_NODE_OFFLINE);
-        ASSERT_STREQ(b->error.message, "Node 'n1' with instance 1 is offline.");
+        ASSERT_STREQ(b->answer.error.message, "Node 'n1' with instance 1 is offline.");
         ASSERT_EQ(test_session_n_open(), 0);
 }
 
@@ -144,13 +122,13 @@ static void test_its_node_is_asked(void **state) {
         Bench *b = *state;
 
         call(b, "instance.top", WEB(4));
-        ASSERT_EQ(b->answers, 0);
+        ASSERT_EQ(b->answer.count, 0);
         ASSERT_STREQ(test_session_last_method(), "instance.top");
         ASSERT_OK(json_get_string(test_session_last_params(), "id", &id, NULL));
         ASSERT_STREQ(id, "i4"); /* not the one that will take its place */
         test_session_answer("It does not run.");
-        ASSERT_EQ(b->answers, 1);
-        ASSERT_STREQ(b->error.message, "It does not run.");
+        ASSERT_EQ(b->answer.count, 1);
+        ASSERT_STREQ(b->answer.error.message, "It does not run.");
 }
 
 static void test_of_processes_only_what_is_known_goes_on(void **state) {
@@ -162,15 +140,16 @@ static void test_of_processes_only_what_is_known_goes_on(void **state) {
                         "usec\":5,"
                         "\"memory\":4096,\"started_at\":9,\"command\":\"sh\",\"more\":{}},"
                         "{\"pid\":\"x\",\"user\":7,\"command\":[]},7,null,\"x\"]}"));
-        ASSERT_EQ(b->answers, 1);
-        ASSERT_EQ(b->error.code, K_OK);
-        ASSERT_STREQ(json_text(b->result), "{\"processes\":[{\"pid\":7,\"ppid\":1,\"cpu_usec\":5,\"memory\":"
-                                           "4096,\"started_at\":9,"
-                                           "\"user\":\"root\",\"state\":\"S\",\"command\":\"sh\"},{}]}");
+        ASSERT_EQ(b->answer.count, 1);
+        ASSERT_EQ(b->answer.error.code, K_OK);
+        ASSERT_STREQ(json_text(b->answer.result),
+                        "{\"processes\":[{\"pid\":7,\"ppid\":1,\"cpu_usec\":5,\"memory\":"
+                        "4096,\"started_at\":9,"
+                        "\"user\":\"root\",\"state\":\"S\",\"command\":\"sh\"},{}]}");
 
         call(b, "instance.top", WEB(1));
         test_session_answer_with(json_tokener_parse("{\"processes\":7}"));
-        ASSERT_STREQ(json_text(b->result), "{\"processes\":[]}");
+        ASSERT_STREQ(json_text(b->answer.result), "{\"processes\":[]}");
 }
 
 static void test_processes_are_bounded(void **state) {
@@ -183,7 +162,7 @@ static void test_processes_are_bounded(void **state) {
         ASSERT_OK(json_add(o, "processes", TAKE_PTR(list)));
         call(b, "instance.top", WEB(1));
         test_session_answer_with(o);
-        ASSERT_OK(json_get_array(b->result, "processes", &rows, NULL));
+        ASSERT_OK(json_get_array(b->answer.result, "processes", &rows, NULL));
         ASSERT_EQ(json_object_array_length(rows), PROCESSES_SHOWN_MAX);
 }
 
@@ -194,7 +173,7 @@ static void test_a_description_goes_on_as_text(void **state) {
         call(b, "instance.inspect", WEB(1));
         ASSERT_STREQ(test_session_last_method(), "instance.inspect");
         test_session_answer_with(json_tokener_parse("{\"want\":{\"id\":\"i1\"},\"unit\":null}"));
-        ASSERT_OK(json_get_string(b->result, "description", &text, NULL));
+        ASSERT_OK(json_get_string(b->answer.result, "description", &text, NULL));
         ASSERT_STREQ(text, "{\"want\":{\"id\":\"i1\"},\"unit\":null}");
 }
 
@@ -206,7 +185,7 @@ static void test_a_description_goes_on_as_text(void **state) {
 static const char *first_warning(Bench *b) {
         json_object *l = NULL;
 
-        ASSERT_OK(json_get_array(b->result, "warnings", &l, NULL));
+        ASSERT_OK(json_get_array(b->answer.result, "warnings", &l, NULL));
         return json_object_array_length(l) > 0 ? json_object_get_string(json_object_array_get_idx(l, 0))
                                                : NULL;
 }
@@ -214,7 +193,7 @@ static const char *first_warning(Bench *b) {
 static size_t n_images(Bench *b) {
         json_object *l = NULL;
 
-        ASSERT_OK(json_get_array(b->result, "images", &l, NULL));
+        ASSERT_OK(json_get_array(b->answer.result, "images", &l, NULL));
         return json_object_array_length(l);
 }
 
@@ -230,16 +209,17 @@ static void test_images_of_those_who_answer(void **state) {
                                            "web:1\"],\"size\":5,\"instances\":2,\"used_at\":9,"
                                            "\"more\":1},{\"digest\":\"x\"},7,{\"digest\":\"" TWO
                                            "\",\"references\":7,\"size\":\"x\"}]}"));
-        ASSERT_EQ(b->answers, 0);
+        ASSERT_EQ(b->answer.count, 0);
         test_session_answer("No time.");
-        ASSERT_EQ(b->answers, 1);
-        ASSERT_EQ(b->error.code, K_OK);
-        ASSERT_STREQ(json_text(b->result), "{\"images\":[{\"node\":\"n1\",\"digest\":\"" TWO
-                                           "\",\"manifest\":\"" ONE "\",\"references\":[\"docker.io/library/"
-                                           "web:1\"],\"size\":5,\"instances\":2,\"used_at\":9},"
-                                           "{\"node\":\"n1\",\"digest\":\"" TWO "\",\"manifest\":\"" TWO
-                                           "\",\"references\":[],\"size\":0,\"instances\":0,\"used_at\":0}],"
-                                           "\"warnings\":[\"n2: No time.\"]}");
+        ASSERT_EQ(b->answer.count, 1);
+        ASSERT_EQ(b->answer.error.code, K_OK);
+        ASSERT_STREQ(json_text(b->answer.result),
+                        "{\"images\":[{\"node\":\"n1\",\"digest\":\"" TWO "\",\"manifest\":\"" ONE
+                        "\",\"references\":[\"docker.io/library/"
+                        "web:1\"],\"size\":5,\"instances\":2,\"used_at\":9},"
+                        "{\"node\":\"n1\",\"digest\":\"" TWO "\",\"manifest\":\"" TWO
+                        "\",\"references\":[],\"size\":0,\"instances\":0,\"used_at\":0}],"
+                        "\"warnings\":[\"n2: No time.\"]}");
 
         test_session_set_offline("n1");
         call(b, "image.list", GRID);
@@ -254,8 +234,8 @@ static void test_nobody_answers(void **state) {
         test_session_set_offline("n1");
         call(b, "image.prune", GRID);
         test_session_answer("An image is being pulled.");
-        ASSERT_EQ(b->error.code, K_NODE_OFFLINE);
-        ASSERT_STREQ(b->error.message, "Node 'n1': It is offline.");
+        ASSERT_EQ(b->answer.error.code, K_NODE_OFFLINE);
+        ASSERT_STREQ(b->answer.error.message, "Node 'n1': It is offline.");
         ASSERT_EQ(code_of(b, "image.list", "{\"grid\":\"home\",\"options\":{\"node\":\"n1\"}}"),
                         K_NODE_OFFLINE);
         ASSERT_EQ(code_of(b, "image.list", "{\"grid\":\"home\",\"options\":{\"node\":\"n9\"}}"),
@@ -310,7 +290,7 @@ static void test_what_services_go_back_to_is_kept(void **state) {
         call(b, "image.prune", "{\"grid\":\"home\",\"options\":{\"node\":\"n2\",\"all\":true}}");
         ASSERT_STREQ(json_text(test_session_last_params()), "{\"dry_run\":false}");
         test_session_answer_with(json_tokener_parse("{}"));
-        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_EQ(b->answer.error.code, K_OK);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

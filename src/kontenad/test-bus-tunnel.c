@@ -20,6 +20,7 @@
 #include "settings.h"
 #include "store.h"
 #include "string-util.h"
+#include "test-master.h"
 
 /* A master that listens and has no bus; guests come through kontena-bridge. Who has the token "alice" sees grid a, "bob" b, "root" all. */
 
@@ -141,20 +142,13 @@ static void call(Bench *b, const char *name, const char *params) {
 }
 
 static int setup(void **state) {
-        char template[] = "/var/tmp/kontena-tunnel-XXXXXX";
-        _cleanup_free_ char *path = NULL;
         Bench *b = new0(Bench, 1);
         KError e = KERROR_NULL;
 
         (void) signal(SIGPIPE, SIG_IGN);
         revoked = "";
-        b->directory = strdup(mkdtemp(template));
-        path = strjoin(b->directory, "/kontena.db");
-        ASSERT_OK(sd_event_new(&b->m.event));
-        ASSERT_OK(store_open(b->m.event, path, &b->m.store, &e));
-        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, &e));
-        ASSERT_OK(ca_new(b->m.event, b->m.keyring, &(CaConfig){ .state_directory = b->directory }, &b->m.ca,
-                        &e));
+        b->directory = test_master_open(&b->m);
+        test_master_make_ca(&b->m, b->directory);
         ASSERT_OK(listener_new(b->m.event, b->m.ca,
                         &(ListenerConfig){ .fd = -EBADF, .address = "127.0.0.1" }, &b->m.listener, &e));
         ASSERT_OK(bus_face_new(&b->m, &b->m.bus_face, &e));
@@ -182,12 +176,7 @@ static int teardown(void **state) {
         b->m.bus_face = bus_face_free(b->m.bus_face);
         listener_free(b->m.listener);
         caller_unref(b->internal);
-        ca_free(b->m.ca);
-        keyring_free(b->m.keyring);
-        store_close(b->m.store);
-        sd_event_unref(b->m.event);
-        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
-        free(b->directory);
+        test_master_close(&b->m, b->directory);
         free(b->url);
         free(b);
         return 0;

@@ -13,6 +13,7 @@
 #include "operation.h"
 #include "store.h"
 #include "string-util.h"
+#include "test-master.h"
 
 /* Users, tokens and codes by their operations, on a real store; time is the test's. */
 
@@ -34,19 +35,11 @@ uint64_t __wrap_now_realtime(void) {
 }
 
 static int setup(void **state) {
-        char template[] = "/var/tmp/kontena-identity-XXXXXX";
-        _cleanup_free_ char *path = NULL;
         Bench *b = new0(Bench, 1);
-        KError e = KERROR_NULL;
 
         ahead = 0;
-        b->directory = strdup(mkdtemp(template));
-        path = strjoin(b->directory, "/kontena.db");
-        ASSERT_OK(sd_event_new(&b->m.event));
-        ASSERT_OK(store_open(b->m.event, path, &b->m.store, &e));
-        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, &e));
-        ASSERT_OK(ca_new(b->m.event, b->m.keyring, &(CaConfig){ .state_directory = b->directory }, &b->m.ca,
-                        &e));
+        b->directory = test_master_open(&b->m);
+        test_master_make_ca(&b->m, b->directory);
         ASSERT_OK(identity_new(&b->m, &b->m.identity));
         ASSERT_OK(caller_new_internal("test", &b->root));
         *state = b;
@@ -60,13 +53,7 @@ static int teardown(void **state) {
         json_object_put(b->result);
         kerror_done(&b->error);
         caller_unref(b->root);
-        identity_free(b->m.identity);
-        ca_free(b->m.ca);
-        keyring_free(b->m.keyring);
-        store_close(b->m.store);
-        sd_event_unref(b->m.event);
-        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
-        free(b->directory);
+        test_master_close(&b->m, b->directory);
         free(b);
         return 0;
 }

@@ -9,6 +9,7 @@
 #include "kontena-limits.h"
 #include "log-streams.h"
 #include "string-util.h"
+#include "test-master.h"
 #include "test-session.h"
 
 typedef struct Bench {
@@ -74,15 +75,9 @@ static void put_instance(Bench *b, const char *id, const char *node, uint32_t nu
 }
 
 static int setup(void **state) {
-        char template[] = "/var/tmp/kontena-logs-XXXXXX";
-        _cleanup_free_ char *path = NULL;
         Bench *b = new0(Bench, 1);
 
-        b->directory = strdup(mkdtemp(template));
-        path = strjoin(b->directory, "/kontena.db");
-        ASSERT_OK(sd_event_new(&b->m.event));
-        ASSERT_OK(store_open(b->m.event, path, &b->m.store, NULL));
-        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, NULL));
+        b->directory = test_master_open(&b->m);
         ASSERT_OK(log_streams_new(&b->m, &b->m.log_streams));
         test_session_set_online(true);
 
@@ -121,11 +116,7 @@ static int teardown(void **state) {
         while (test_session_n_open() > 0)
                 test_session_answer(NULL);
         json_object_put(b->service.spec);
-        keyring_free(b->m.keyring);
-        store_close(b->m.store);
-        sd_event_unref(b->m.event);
-        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
-        free(b->directory);
+        test_master_close(&b->m, b->directory);
         free(b);
         return 0;
 }

@@ -16,6 +16,7 @@
 #include "operation.h"
 #include "store.h"
 #include "string-util.h"
+#include "test-master.h"
 
 /* Logins at a provider that is a process of its own. */
 
@@ -60,16 +61,9 @@ static int stop_provider(void **state) {
 }
 
 static int setup(void **state) {
-        char template[] = "/var/tmp/kontena-login-XXXXXX";
-        _cleanup_free_ char *path = NULL;
         Bench *b = new0(Bench, 1);
-        KError e = KERROR_NULL;
 
-        b->directory = strdup(mkdtemp(template));
-        path = strjoin(b->directory, "/kontena.db");
-        ASSERT_OK(sd_event_new(&b->m.event));
-        ASSERT_OK(store_open(b->m.event, path, &b->m.store, &e));
-        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, &e));
+        b->directory = test_master_open(&b->m);
         ASSERT_OK(identity_new(&b->m, &b->m.identity));
         ASSERT_OK(caller_new_internal("test", &b->root));
         ASSERT_OK(caller_new_token(&b->m, NULL, false, "192.0.2.7", "test/1", &b->nobody, NULL));
@@ -87,12 +81,7 @@ static int teardown(void **state) {
         kerror_done(&b->error);
         caller_unref(b->root);
         caller_unref(b->nobody);
-        identity_free(b->m.identity);
-        keyring_free(b->m.keyring);
-        store_close(b->m.store);
-        sd_event_unref(b->m.event);
-        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
-        free(b->directory);
+        test_master_close(&b->m, b->directory);
         free(b);
         return 0;
 }

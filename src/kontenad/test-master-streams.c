@@ -14,6 +14,7 @@
 #include "stream-frame.h"
 #include "streams.h"
 #include "string-util.h"
+#include "test-master.h"
 #include "test-session.h"
 
 /* Streams that callers open, from the operation down to what goes to the node. */
@@ -23,9 +24,7 @@ typedef struct Bench {
         char *directory;
         Caller *caller;
         /* The last answer */
-        json_object *result;
-        KError error;
-        unsigned answers;
+        TestAnswer answer;
         /* What the caller's sink was told last */
         char id[64];
         size_t bytes;
@@ -93,8 +92,6 @@ static void put_instance(Bench *b, const char *id, const char *node, uint32_t nu
 }
 
 static int setup(void **state) {
-        char template[] = "/var/tmp/kontena-streams-XXXXXX";
-        _cleanup_free_ char *path = NULL;
         Bench *b = new0(Bench, 1);
         ServiceRow service = { .id = (char *) "s",
                 .grid_id = (char *) "g",
@@ -103,21 +100,13 @@ static int setup(void **state) {
                 .spec = json_object_new_object() };
 
         bench = b;
-        b->directory = strdup(mkdtemp(template));
-        path = strjoin(b->directory, "/kontena.db");
-        ASSERT_OK(sd_event_new(&b->m.event));
-        ASSERT_OK(store_open(b->m.event, path, &b->m.store, NULL));
-        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, NULL));
+        b->directory = test_master_open(&b->m);
         ASSERT_OK(streams_new(&b->m, &b->m.streams));
         b->caller = caller_new("uid 1000", ":1.7");
         test_session_set_online(true);
 
         ASSERT_OK(store_begin(b->m.store, NULL));
-        ASSERT_OK(store_put_grid(b->m.store, &(GridRow){ .id = (char *) "g",
-                                                             .name = (char *) "home",
-                                                             .subnet = (char *) "10.81.0.0/16",
-                                                             .supernet = (char *) "10.80.0.0/12",
-                                                             .initial_size = 1 }));
+        test_master_add_grid(&b->m, "g", "home", "10.81.0.0/16");
         ASSERT_OK(store_put_service(b->m.store, &service));
         ASSERT_OK(store_commit(b->m.store, NULL));
         put_instance(b, "i1", "n1", 1);
@@ -134,14 +123,9 @@ static int teardown(void **state) {
         while (test_session_n_open() > 0)
                 test_session_answer(NULL);
         operations_abort(&b->m);
-        json_object_put(b->result);
-        kerror_done(&b->error);
+        test_answer_done(&b->answer);
         caller_unref(b->caller);
-        keyring_free(b->m.keyring);
-        store_close(b->m.store);
-        sd_event_unref(b->m.event);
-        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
-        free(b->directory);
+        test_master_close(&b->m, b->directory);
         free(b);
         return 0;
 }
@@ -149,16 +133,11 @@ static int teardown(void **state) {
 static void on_done(json_object *result, const KError *error, void *userdata) {
         Bench *b = userdata;
 
-        b->answers++;
-        json_object_put(b->result);
-        b->result = json_object_get(result);
-        kerror_done(&b->error);
-        if (error)
-                (void) kerror_set(&b->error, error->code, "%s", kerror_message(error));
+        test_answer_set(&b->answer, result, error);
 }
 
 static void call(Bench *b, const char *name, json_object *params) {
-        b->answers = 0;
+        b->answer.count = 0;
         operation_call(&b->m, b->caller, operation_find(name), params, true, on_done, b);
 }
 
@@ -182,8 +161,8 @@ static json_object *of_stream(const Bench *b, const char *key, json_object *valu
 
 static KErrorCode refused(Bench *b, const char *params) {
         call(b, "exec.open", json(params));
-        ASSERT_EQ(b->answers, 1);
-        return b->error.code;
+        ASSERT_EQ(b->answer.count, 1);
+        return b->answer.error.code;
 }
 
 static uint32_t ask(Bench *b) {
@@ -193,7 +172,7 @@ static uint32_t ask(Bench *b) {
                         json("{" WEB ",\"argv\":[\"psql\",\"secret1\",\"secret2\"],\"options\":{\"tty\":"
                              "true,\"rows\":24,"
                              "\"columns\":80,\"env\":[\"A=secret3\"],\"user\":\"app\"}}"));
-        ASSERT_EQ(b->answers, 0);
+        ASSERT_EQ(b->answer.count, 0);
         ASSERT_STREQ(test_session_last_method(), "stream.open");
         ASSERT_OK(json_get_u64(test_session_last_params(), "stream", &number, NULL));
         return (uint32_t) number;
@@ -203,9 +182,9 @@ static uint32_t open_exec(Bench *b) {
         uint32_t number = ask(b);
 
         test_session_answer(NULL);
-        ASSERT_EQ(b->answers, 1);
-        ASSERT_EQ(b->error.code, K_OK);
-        ASSERT_STREQ(json_object_get_string(json_object_object_get(b->result, "stream")), b->id);
+        ASSERT_EQ(b->answer.count, 1);
+        ASSERT_EQ(b->answer.error.code, K_OK);
+        ASSERT_STREQ(json_object_get_string(json_object_object_get(b->answer.result, "stream")), b->id);
         return number;
 }
 
@@ -241,7 +220,7 @@ static void test_a_command_runs_and_ends(void **state) {
         ASSERT_STREQ(json_object_get_string(json_object_object_get(params, "kind")), "exec");
         ASSERT_STREQ(json_object_get_string(json_object_object_get(params, "user")), "app");
         test_session_answer(NULL);
-        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(b->answer.count, 1);
 
         ASSERT_OK(from_node(b, number, 1, 1000));
         ASSERT_OK(from_node(b, number, 2, 10));
@@ -249,14 +228,14 @@ static void test_a_command_runs_and_ends(void **state) {
         ASSERT_EQ(b->bytes, 1010);
         ASSERT_EQ(b->channel_ends, 1);
         call(b, "stream.credit", of_stream(b, "bytes", json_object_new_int(1010)));
-        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_EQ(b->answer.error.code, K_OK);
         ASSERT_STREQ(test_session_last_method(), "stream.credit");
         call(b, "stream.credit", of_stream(b, "bytes", json_object_new_int(1)));
-        ASSERT_EQ(b->error.code, K_INVALID_ARGUMENT);
+        ASSERT_EQ(b->answer.error.code, K_INVALID_ARGUMENT);
         call(b, "stream.signal", of_stream(b, "signal", json_object_new_string("INT")));
         ASSERT_STREQ(test_session_last_method(), "stream.signal");
         call(b, "stream.signal", of_stream(b, "signal", json_object_new_string("SEGV")));
-        ASSERT_EQ(b->error.code, K_INVALID_ARGUMENT);
+        ASSERT_EQ(b->answer.error.code, K_INVALID_ARGUMENT);
 
         ASSERT_EQ(node_says(b, "stream.end", "{\"stream\":%u,\"status\":3}", number), 1);
         ASSERT_EQ(b->ends, 1);
@@ -264,7 +243,7 @@ static void test_a_command_runs_and_ends(void **state) {
         ASSERT_EQ(b->end_code, K_OK);
         ASSERT_EQ(b->freed, 1);
         write_to(b, 1);
-        ASSERT_EQ(b->error.code, K_NO_SUCH_OPERATION);
+        ASSERT_EQ(b->answer.error.code, K_NO_SUCH_OPERATION);
         ASSERT_OK(from_node(b, number, 1, 5)); /* late, and nobody's business */
 }
 
@@ -326,8 +305,8 @@ static void test_what_cannot_be_run_is_refused(void **state) {
 
         (void) ask(b);
         test_session_answer("It does not run.");
-        ASSERT_EQ(b->answers, 1);
-        ASSERT_EQ(b->error.code, K_CONFLICT);
+        ASSERT_EQ(b->answer.count, 1);
+        ASSERT_EQ(b->answer.error.code, K_CONFLICT);
         ASSERT_EQ(b->ends, 0);
         ASSERT_EQ(b->freed, 1);
 }
@@ -339,34 +318,34 @@ static void test_writes_wait_for_the_window(void **state) {
 
         for (size_t n = 0; n < STREAM_WINDOW; n += STREAM_DATA_MAX) {
                 write_to(b, STREAM_DATA_MAX);
-                ASSERT_EQ(b->answers, 1);
-                ASSERT_EQ(b->error.code, K_OK);
+                ASSERT_EQ(b->answer.count, 1);
+                ASSERT_EQ(b->answer.error.code, K_OK);
         }
         for (unsigned i = 0; i < 4; i++) {
                 write_to(b, 100);
-                ASSERT_EQ(b->answers, 0);
+                ASSERT_EQ(b->answer.count, 0);
         }
         write_to(b, 100);
-        ASSERT_EQ(b->error.code, K_LIMIT_EXCEEDED);
+        ASSERT_EQ(b->answer.error.code, K_LIMIT_EXCEEDED);
         ASSERT_EQ(test_session_bytes() - before, STREAM_WINDOW);
         write_to(b, STREAM_DATA_MAX + 1);
-        ASSERT_EQ(b->error.code, K_LIMIT_EXCEEDED);
+        ASSERT_EQ(b->answer.error.code, K_LIMIT_EXCEEDED);
 
-        b->answers = 0;
+        b->answer.count = 0;
         ASSERT_EQ(node_says(b, "stream.credit", "{\"stream\":%u,\"bytes\":150}", number), 1);
-        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(b->answer.count, 1);
         ASSERT_EQ(test_session_bytes() - before, STREAM_WINDOW + 150);
         call(b, "stream.end-input", of_stream(b, NULL, NULL));
-        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_EQ(b->answer.error.code, K_OK);
         write_to(b, 1);
-        ASSERT_EQ(b->error.code, K_CONFLICT);
-        b->answers = 0;
+        ASSERT_EQ(b->answer.error.code, K_CONFLICT);
+        b->answer.count = 0;
         ASSERT_EQ(node_says(b, "stream.credit", "{\"stream\":%u,\"bytes\":200}", number), 1);
-        ASSERT_EQ(b->answers, 2);
+        ASSERT_EQ(b->answer.count, 2);
         /* The one that still waits learns of the end. */
         ASSERT_EQ(node_says(b, "stream.end", "{\"stream\":%u,\"status\":0}", number), 1);
-        ASSERT_EQ(b->answers, 3);
-        ASSERT_EQ(b->error.code, K_NO_SUCH_OPERATION);
+        ASSERT_EQ(b->answer.count, 3);
+        ASSERT_EQ(b->answer.error.code, K_NO_SUCH_OPERATION);
         ASSERT_EQ(test_session_bytes() - before, STREAM_WINDOW + 350);
 }
 
@@ -385,7 +364,7 @@ static void test_small_frames_fill_the_window(void **state) {
         ASSERT_OK(json_get_u64(test_session_last_params(), "frame_cost", &bytes, NULL));
         ASSERT_EQ(bytes, STREAM_FRAME_COST);
         answer_cost(STREAM_FRAME_COST);
-        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_EQ(b->answer.error.code, K_OK);
         for (n = 0; from_node(b, number, 1, 1) >= 0; n++)
                 ;
         ASSERT_EQ(n, STREAM_WINDOW / (1 + STREAM_FRAME_COST));
@@ -393,7 +372,7 @@ static void test_small_frames_fill_the_window(void **state) {
 
         /* Who takes it counts bytes, and the node gets back what they were worth. */
         call(b, "stream.credit", of_stream(b, "bytes", json_object_new_int64((int64_t) n)));
-        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_EQ(b->answer.error.code, K_OK);
         ASSERT_STREQ(test_session_last_method(), "stream.credit");
         ASSERT_OK(json_get_u64(test_session_last_params(), "bytes", &bytes, NULL));
         ASSERT_EQ(bytes, n * (1 + STREAM_FRAME_COST));
@@ -405,12 +384,12 @@ static void test_small_frames_fill_the_window(void **state) {
         for (n = 0; n < 3; n++)
                 write_to(b, STREAM_DATA_MAX);
         write_to(b, STREAM_DATA_MAX);
-        ASSERT_EQ(b->answers, 0);
+        ASSERT_EQ(b->answer.count, 0);
         ASSERT_EQ(test_session_bytes() - before, STREAM_WINDOW - 4 * STREAM_FRAME_COST);
         ASSERT_EQ(node_says(b, "stream.credit", "{\"stream\":%u,\"bytes\":511}", number), 1);
-        ASSERT_EQ(b->answers, 0); /* a crumb */
+        ASSERT_EQ(b->answer.count, 0); /* a crumb */
         ASSERT_EQ(node_says(b, "stream.credit", "{\"stream\":%u,\"bytes\":65281}", number), 1);
-        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(b->answer.count, 1);
         ASSERT_EQ(test_session_bytes() - before, 4 * STREAM_DATA_MAX);
 }
 
@@ -431,8 +410,8 @@ static void test_an_older_node_sends_small_frames_within_reason(void **state) {
 
         number = ask(b);
         answer_cost(STREAM_FRAME_COST - 1); /* a rule that nobody asked for */
-        ASSERT_EQ(b->answers, 1);
-        ASSERT_EQ(b->error.code, K_INTERNAL);
+        ASSERT_EQ(b->answer.count, 1);
+        ASSERT_EQ(b->answer.error.code, K_INTERNAL);
         ASSERT_STREQ(test_session_last_method(), "stream.close");
 }
 
@@ -444,12 +423,12 @@ static void test_a_stream_is_its_openers(void **state) {
         opener = b->caller;
         b->caller = other;
         write_to(b, 1);
-        ASSERT_EQ(b->error.code, K_NO_SUCH_OPERATION);
+        ASSERT_EQ(b->answer.error.code, K_NO_SUCH_OPERATION);
         call(b, "stream.close", of_stream(b, NULL, NULL));
-        ASSERT_EQ(b->error.code, K_NO_SUCH_OPERATION);
+        ASSERT_EQ(b->answer.error.code, K_NO_SUCH_OPERATION);
         b->caller = opener;
         call(b, "stream.close", of_stream(b, NULL, NULL));
-        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_EQ(b->answer.error.code, K_OK);
         ASSERT_STREQ(test_session_last_method(), "stream.close");
         ASSERT_EQ(b->freed, 1);
         caller_unref(other);
@@ -467,10 +446,10 @@ static void test_a_caller_that_goes_takes_its_streams_along(void **state) {
 
         (void) ask(b); /* before it is answered */
         ASSERT_OK(caller_stream_abandon(&b->m, b->id));
-        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(b->answer.count, 1);
         ASSERT_STREQ(test_session_last_method(), "stream.close");
         test_session_answer(NULL);
-        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(b->answer.count, 1);
 
         number = open_exec(b); /* what cannot be handed on */
         b->gone = true;
@@ -513,7 +492,7 @@ static void open_many(Bench *b, unsigned n, unsigned uid, const char *params) {
         for (unsigned i = 0; i < n; i++) {
                 call(b, "exec.open", json(params));
                 test_session_answer(NULL);
-                ASSERT_EQ(b->error.code, K_OK);
+                ASSERT_EQ(b->answer.error.code, K_OK);
         }
         ASSERT_EQ(refused(b, params), K_LIMIT_EXCEEDED);
         caller_unref(b->caller);
@@ -557,7 +536,7 @@ static void test_streams_of_callers_are_counted(void **state) {
                 open_many(b, STREAMS_PER_CALLER_ON_NODE_MAX, uid, params);
         }
         ASSERT_EQ(refused(b, "{" WEB ",\"argv\":[\"id\"]}"), K_LIMIT_EXCEEDED);
-        ASSERT_STREQ(kerror_message(&b->error), "At most 256 streams can be open for callers.");
+        ASSERT_STREQ(kerror_message(&b->answer.error), "At most 256 streams can be open for callers.");
 }
 
 /* From node to node, within the master */

@@ -10,6 +10,7 @@
 #include "keyring.h"
 #include "operation.h"
 #include "string-util.h"
+#include "test-master.h"
 
 typedef struct Bench {
         Master m;
@@ -54,18 +55,10 @@ static bool admits(Bench *b, const char *token, const NodeRow *n) {
 }
 
 static int setup(void **state) {
-        char template[] = "/var/tmp/kontena-token-XXXXXX";
-        _cleanup_free_ char *path = NULL;
         Bench *b = new0(Bench, 1);
 
-        ASSERT_OK(unsetenv("CREDENTIALS_DIRECTORY"));
-        b->directory = strdup(mkdtemp(template));
-        path = strjoin(b->directory, "/kontena.db");
-        ASSERT_OK(sd_event_new(&b->m.event));
-        ASSERT_OK(store_open(b->m.event, path, &b->m.store, NULL));
-        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, NULL));
-        ASSERT_OK(ca_new(b->m.event, b->m.keyring, &(CaConfig){ .state_directory = b->directory }, &b->m.ca,
-                        NULL));
+        b->directory = test_master_open(&b->m);
+        test_master_make_ca(&b->m, b->directory);
         ASSERT_OK(caller_new_internal("test", &b->caller));
         ASSERT_EQ(call(b, "grid.create", "{\"name\":\"home\"}"), K_OK);
         ASSERT_EQ(call(b, "node.create", "{\"grid\":\"home\",\"name\":\"n1\"}"), K_OK);
@@ -79,12 +72,7 @@ static int teardown(void **state) {
         operations_abort(&b->m);
         free(b->token);
         caller_unref(b->caller);
-        ca_free(b->m.ca);
-        keyring_free(b->m.keyring);
-        store_close(b->m.store);
-        sd_event_unref(b->m.event);
-        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
-        free(b->directory);
+        test_master_close(&b->m, b->directory);
         free(b);
         return 0;
 }

@@ -9,17 +9,16 @@
 #include "operation.h"
 #include "store.h"
 #include "string-util.h"
+#include "test-master.h"
 #include "test.h"
 
 /* Operations about jobs on a real store. systemd-analyze is a script of the test's. */
 
 typedef struct Bench {
         Master m;
-        char directory[32];
+        char *directory;
         Caller *caller;
-        json_object *result;
-        KError error;
-        unsigned answers;
+        TestAnswer answer;
 } Bench;
 
 static int setup(void **state) {
@@ -27,27 +26,17 @@ static int setup(void **state) {
                                      "case \"$4\" in bad*) echo \"Failed to parse '$4'\" >&2; exit 1;;\n"
                                      "never) echo 'Next elapse: never';;\n"
                                      "*) echo 'Next elapse: Fri 2100-01-01 00:00:00 UTC';; esac\n";
-        _cleanup_free_ char *path = NULL, *program = NULL, *search = NULL;
+        _cleanup_free_ char *program = NULL, *search = NULL;
         Bench *b = new0(Bench, 1);
-        KError e = KERROR_NULL;
 
-        strncpy(b->directory, "/tmp/test-op-job-XXXXXX", sizeof(b->directory) - 1);
-        ASSERT_TRUE(mkdtemp(b->directory));
-        path = strjoin(b->directory, "/kontena.db");
+        b->directory = test_master_open(&b->m);
         program = strjoin(b->directory, "/systemd-analyze");
         search = strjoin(b->directory, ":/usr/bin:/bin");
         ASSERT_OK(write_file_atomic(program, script, strlen(script), 0700));
         ASSERT_OK(setenv("PATH", search, 1));
-        ASSERT_OK(sd_event_new(&b->m.event));
-        ASSERT_OK(store_open(b->m.event, path, &b->m.store, &e));
-        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, NULL));
         ASSERT_OK(caller_new_internal("test", &b->caller));
         ASSERT_OK(store_begin(b->m.store, NULL));
-        ASSERT_OK(store_put_grid(b->m.store, &(GridRow){ .id = (char *) "g",
-                                                             .name = (char *) "home",
-                                                             .subnet = (char *) "10.81.0.0/16",
-                                                             .supernet = (char *) "10.80.0.0/12",
-                                                             .initial_size = 1 }));
+        test_master_add_grid(&b->m, "g", "home", "10.81.0.0/16");
         ASSERT_OK(store_commit(b->m.store, NULL));
         *state = b;
         return 0;
@@ -57,13 +46,9 @@ static int teardown(void **state) {
         Bench *b = *state;
 
         operations_abort(&b->m);
-        json_object_put(b->result);
-        kerror_done(&b->error);
+        test_answer_done(&b->answer);
         caller_unref(b->caller);
-        keyring_free(b->m.keyring);
-        store_close(b->m.store);
-        sd_event_unref(b->m.event);
-        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
+        test_master_close(&b->m, b->directory);
         free(b);
         return 0;
 }
@@ -71,41 +56,36 @@ static int teardown(void **state) {
 static void on_done(json_object *result, const KError *error, void *userdata) {
         Bench *b = userdata;
 
-        b->answers++;
-        json_object_put(b->result);
-        b->result = json_object_get(result);
-        kerror_done(&b->error);
-        if (error)
-                (void) kerror_set(&b->error, error->code, "%s", kerror_message(error));
+        test_answer_set(&b->answer, result, error);
 }
 
 static void begin(Bench *b, const char *name, const char *params) {
         json_object *o = json_tokener_parse(params);
 
         ASSERT_TRUE(o);
-        b->answers = 0;
+        b->answer.count = 0;
         operation_call(&b->m, b->caller, operation_find(name), o, /* interactive= */ false, on_done, b);
 }
 
 static KErrorCode call(Bench *b, const char *name, const char *params) {
         begin(b, name, params);
-        while (b->answers == 0)
+        while (b->answer.count == 0)
                 ASSERT_OK(sd_event_run(b->m.event, 5 * USEC_PER_SEC));
-        return b->error.code;
+        return b->answer.error.code;
 }
 
 static void assert_refused(
                 Bench *b, const char *name, const char *params, KErrorCode code, const char *why) {
         KErrorCode c = call(b, name, params);
 
-        if (c != code || !strstr(kerror_message(&b->error), why))
-                fail_msg("%s(%s) is %i: %s", name, params, (int) c, kerror_message(&b->error));
+        if (c != code || !strstr(kerror_message(&b->answer.error), why))
+                fail_msg("%s(%s) is %i: %s", name, params, (int) c, kerror_message(&b->answer.error));
 }
 
 #define CALL_OK(b, name, params)                                                                            \
         do {                                                                                                \
                 if (call((b), (name), (params)) != K_OK)                                                    \
-                        fail_msg("%s: %s", (name), kerror_message(&(b)->error));                            \
+                        fail_msg("%s: %s", (name), kerror_message(&(b)->answer.error));                     \
         } while (false)
 #define WHERE "\"grid\": \"home\", \"stack\": \"null\", "
 #define CREATE(more)                                                                                        \
@@ -122,7 +102,7 @@ static ServiceRow *service(Bench *b) {
 }
 
 static const char *text(Bench *b, const char *key) {
-        return json_object_get_string(json_object_object_get(b->result, key));
+        return json_object_get_string(json_object_object_get(b->answer.result, key));
 }
 
 static void test_schedule_is_checked(void **state) {
@@ -164,28 +144,28 @@ static void test_world_changes_meanwhile(void **state) {
         Bench *b = *state;
 
         begin(b, "service.create", CREATE(", \"schedule\": \"daily\""));
-        ASSERT_EQ(b->answers, 0);
+        ASSERT_EQ(b->answer.count, 0);
         ASSERT_OK(store_begin(b->m.store, NULL));
         ASSERT_OK(store_delete_grid(b->m.store, "g"));
         ASSERT_OK(store_commit(b->m.store, NULL));
-        while (b->answers == 0)
+        while (b->answer.count == 0)
                 ASSERT_OK(sd_event_run(b->m.event, 5 * USEC_PER_SEC));
-        ASSERT_EQ(b->error.code, K_NO_SUCH_GRID);
-        ASSERT_EQ(b->answers, 1);
+        ASSERT_EQ(b->answer.error.code, K_NO_SUCH_GRID);
+        ASSERT_EQ(b->answer.count, 1);
 }
 
 static void test_too_many_questions_at_once(void **state) {
         Bench *b = *state;
 
-        b->answers = 0;
+        b->answer.count = 0;
         for (unsigned n = 0; n < CALENDAR_QUERIES_MAX; n++)
                 operation_call(&b->m, b->caller, operation_find("service.create"),
                                 json_tokener_parse(CREATE(", \"schedule\": \"bad\"")), false, on_done, b);
-        ASSERT_EQ(b->answers, 0);
+        ASSERT_EQ(b->answer.count, 0);
         operation_call(&b->m, b->caller, operation_find("service.create"),
                         json_tokener_parse(CREATE(", \"schedule\": \"bad\"")), false, on_done, b);
-        ASSERT_EQ(b->answers, 1);
-        ASSERT_EQ(b->error.code, K_UNAVAILABLE);
+        ASSERT_EQ(b->answer.count, 1);
+        ASSERT_EQ(b->answer.error.code, K_UNAVAILABLE);
         /* Those that wait are freed with the master: see teardown. */
 }
 
@@ -195,7 +175,7 @@ static void test_runs_are_asked_for_shown_cancelled(void **state) {
 
         CALL_OK(b, "service.create", CREATE(", \"retries\": 3"));
         CALL_OK(b, "job.list", "{\"grid\": \"home\"}");
-        ASSERT_EQ(json_object_array_length(json_object_object_get(b->result, "jobs")), 1);
+        ASSERT_EQ(json_object_array_length(json_object_object_get(b->answer.result, "jobs")), 1);
         assert_refused(b, "job.get-run", RUN(0), K_INVALID_ARGUMENT, "has not run yet");
         assert_refused(b, "job.cancel", RUN(0), K_INVALID_ARGUMENT, "has not run yet");
 
@@ -205,7 +185,7 @@ static void test_runs_are_asked_for_shown_cancelled(void **state) {
         CALL_OK(b, "job.get", JOB);
         ASSERT_STREQ(text(b, "state"), "waiting");
         ASSERT_STREQ(text(b, "retries"), "3");
-        runs = json_object_object_get(b->result, "runs");
+        runs = json_object_object_get(b->answer.result, "runs");
         ASSERT_EQ(json_object_array_length(runs), 1);
         CALL_OK(b, "job.get-run", RUN(1));
         ASSERT_STREQ(text(b, "trigger"), "manual");

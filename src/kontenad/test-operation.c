@@ -15,6 +15,7 @@
 #include "service-spec.h"
 #include "store.h"
 #include "string-util.h"
+#include "test-master.h"
 #include "test-session.h"
 
 /* Operations on a real store, without bus and nodes: who calls, and which nodes answer, is the test's. */
@@ -23,24 +24,14 @@ typedef struct Bench {
         Master m;
         char *directory;
         Caller *caller;
-        json_object *result;
-        KError error;
-        unsigned answers;
+        TestAnswer answer;
 } Bench;
 
 static int setup(void **state) {
-        char template[] = "/var/tmp/kontena-op-XXXXXX";
-        _cleanup_free_ char *path = NULL;
         Bench *b = new0(Bench, 1);
-        KError e = KERROR_NULL;
 
-        b->directory = strdup(mkdtemp(template));
-        path = strjoin(b->directory, "/kontena.db");
-        ASSERT_OK(sd_event_new(&b->m.event));
-        ASSERT_OK(store_open(b->m.event, path, &b->m.store, &e));
-        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, &e));
-        ASSERT_OK(ca_new(b->m.event, b->m.keyring, &(CaConfig){ .state_directory = b->directory }, &b->m.ca,
-                        &e));
+        b->directory = test_master_open(&b->m);
+        test_master_make_ca(&b->m, b->directory);
         ASSERT_OK(caller_new_internal("test", &b->caller));
         *state = b;
         return 0;
@@ -50,15 +41,9 @@ static int teardown(void **state) {
         Bench *b = *state;
 
         operations_abort(&b->m);
-        json_object_put(b->result);
-        kerror_done(&b->error);
+        test_answer_done(&b->answer);
         caller_unref(b->caller);
-        ca_free(b->m.ca);
-        keyring_free(b->m.keyring);
-        store_close(b->m.store);
-        sd_event_unref(b->m.event);
-        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
-        free(b->directory);
+        test_master_close(&b->m, b->directory);
         free(b);
         return 0;
 }
@@ -66,12 +51,7 @@ static int teardown(void **state) {
 static void on_done(json_object *result, const KError *error, void *userdata) {
         Bench *b = userdata;
 
-        b->answers++;
-        json_object_put(b->result);
-        b->result = json_object_get(result);
-        kerror_done(&b->error);
-        if (error)
-                (void) kerror_set(&b->error, error->code, "%s", kerror_message(error));
+        test_answer_set(&b->answer, result, error);
 }
 
 static json_object *json(const char *text) {
@@ -86,40 +66,41 @@ static void call_as(Bench *b, Caller *caller, const char *name, const char *para
         const Operation *o = operation_find(name);
 
         ASSERT_TRUE(o != NULL);
-        b->answers = 0;
+        b->answer.count = 0;
         operation_call(&b->m, caller, o, json(params), /* interactive= */ true, on_done, b);
 }
 
 static KErrorCode call(Bench *b, const char *name, const char *params) {
         call_as(b, b->caller, name, params);
-        ASSERT_EQ(b->answers, 1);
-        return b->error.code;
+        ASSERT_EQ(b->answer.count, 1);
+        return b->answer.error.code;
 }
 
 #define CALL_OK(b, name, params)                                                                            \
         do {                                                                                                \
                 if (call((b), (name), (params)) != K_OK)                                                    \
-                        fail_msg("%s:%i: %s: %s", __FILE__, __LINE__, (name), kerror_message(&(b)->error)); \
+                        fail_msg("%s:%i: %s: %s", __FILE__, __LINE__, (name),                               \
+                                        kerror_message(&(b)->answer.error));                                \
         } while (false)
 #define CALL_FAILS(b, name, params, expected)                                                               \
         do {                                                                                                \
                 KErrorCode _c_ = call((b), (name), (params));                                               \
                 if (_c_ != (expected))                                                                      \
                         fail_msg("%s:%i: %s(%s) is %i: %s", __FILE__, __LINE__, (name), (params),           \
-                                        (int) _c_, kerror_message(&(b)->error));                            \
+                                        (int) _c_, kerror_message(&(b)->answer.error));                     \
         } while (false)
 
 static const char *text(Bench *b, const char *key) {
         const char *s = NULL;
 
-        ASSERT_OK(json_get_string(b->result, key, &s, NULL));
+        ASSERT_OK(json_get_string(b->answer.result, key, &s, NULL));
         return s;
 }
 
 static uint64_t number(Bench *b, const char *key) {
         uint64_t n = 0;
 
-        ASSERT_OK(json_get_u64(b->result, key, &n, NULL));
+        ASSERT_OK(json_get_u64(b->answer.result, key, &n, NULL));
         return n;
 }
 
@@ -419,7 +400,7 @@ static void test_only_a_change_is_a_new_revision(void **state) {
         CALL_OK(b, "service.update", "{" WEB ",\"changes\":{\"env\":[\"A=\",\"B=3\"]}}");
         CALL_OK(b, "service.get", "{" WEB "}");
         ASSERT_EQ(number(b, "revision"), 3);
-        ASSERT_TRUE(strstr(json_text(b->result), "\"env\":[\"A=1\",\"B=3\"]") != NULL);
+        ASSERT_TRUE(strstr(json_text(b->answer.result), "\"env\":[\"A=1\",\"B=3\"]") != NULL);
         CALL_FAILS(b, "service.update", "{" WEB ",\"changes\":{\"stateful\":true}}", K_INVALID_ARGUMENT);
         CALL_FAILS(b, "service.scale", "{" WEB ",\"count\":0}", K_INVALID_ARGUMENT);
         CALL_FAILS(b, "service.scale", "{" WEB ",\"count\":1001}", K_INVALID_ARGUMENT);
@@ -435,7 +416,7 @@ static void test_deploys_are_queued_listed_cancelled(void **state) {
         CALL_FAILS(b, "service.deploy", "{" WEB ",\"options\":{\"now\":true}}", K_INVALID_ARGUMENT);
         CALL_OK(b, "service.get", "{" WEB "}");
         ASSERT_STREQ(text(b, "state"), "running");
-        ASSERT_TRUE(strstr(json_text(b->result), "\"deploying\":true") != NULL);
+        ASSERT_TRUE(strstr(json_text(b->answer.result), "\"deploying\":true") != NULL);
 
         params = strprintf("{\"deploy\":\"%s\"}", id);
         CALL_OK(b, "deploy.get", params);
@@ -447,7 +428,7 @@ static void test_deploys_are_queued_listed_cancelled(void **state) {
 
         CALL_OK(b, "service.scale", "{" WEB ",\"count\":5}");
         CALL_OK(b, "deploy.list", "{" WEB "}");
-        ASSERT_TRUE(strstr(json_text(b->result), "cancelled") != NULL);
+        ASSERT_TRUE(strstr(json_text(b->answer.result), "cancelled") != NULL);
 
         /* A deploy outlives its service for who watches it. */
         free(params);
@@ -497,19 +478,19 @@ static void test_restart_asks_the_nodes(void **state) {
 
         test_session_set_online(true);
         call_as(b, b->caller, "service.restart", "{" WEB "}");
-        ASSERT_EQ(b->answers, 0); /* waits for both */
+        ASSERT_EQ(b->answer.count, 0); /* waits for both */
         ASSERT_STREQ(test_session_last_method(), "instance.restart");
         test_session_answer(NULL);
-        ASSERT_EQ(b->answers, 0);
+        ASSERT_EQ(b->answer.count, 0);
         test_session_answer(NULL);
-        ASSERT_EQ(b->answers, 1);
-        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_EQ(b->answer.count, 1);
+        ASSERT_EQ(b->answer.error.code, K_OK);
 
         call_as(b, b->caller, "service.restart", "{" WEB "}");
         test_session_answer(NULL);
         test_session_answer("It is being moved.");
-        ASSERT_EQ(b->answers, 1);
-        ASSERT_STREQ(b->error.message, "1 of 2 instances were not restarted: It is being moved.");
+        ASSERT_EQ(b->answer.count, 1);
+        ASSERT_STREQ(b->answer.error.message, "1 of 2 instances were not restarted: It is being moved.");
 }
 
 static void test_status_names_what_is_wrong(void **state) {
@@ -518,7 +499,7 @@ static void test_status_names_what_is_wrong(void **state) {
 
         make_home(b);
         CALL_OK(b, "status.get", "{\"grid\":\"home\"}");
-        ASSERT_TRUE(strstr(json_text(b->result), "Node 'n1' has not joined yet.") != NULL);
+        ASSERT_TRUE(strstr(json_text(b->answer.result), "Node 'n1' has not joined yet.") != NULL);
 
         CALL_OK(b, "service.deploy", "{" WEB "}");
         place(b, "i1", "n1", 1, "failed");
@@ -528,7 +509,8 @@ static void test_status_names_what_is_wrong(void **state) {
         ASSERT_OK(store_put_instance(b->m.store, i));
         ASSERT_OK(store_commit(b->m.store, NULL));
         CALL_OK(b, "status.get", "{\"grid\":\"home\"}");
-        ASSERT_TRUE(strstr(json_text(b->result), "Service 'web': Instance 1: No such image.") != NULL);
+        ASSERT_TRUE(strstr(json_text(b->answer.result), "Service 'web': Instance 1: No such image.") !=
+                        NULL);
 }
 
 static void change_instance(Bench *b, const char *id, const char *state, int64_t pid) {
@@ -574,11 +556,11 @@ static void test_events_are_found_by_what_they_are_about(void **state) {
 
         make_home(b);
         CALL_OK(b, "event.list", "{\"grid\":\"home\"}");
-        ASSERT_TRUE(strstr(json_text(b->result), "grid:create") &&
-                        strstr(json_text(b->result), "service:create"));
+        ASSERT_TRUE(strstr(json_text(b->answer.result), "grid:create") &&
+                        strstr(json_text(b->answer.result), "service:create"));
         CALL_OK(b, "event.list", "{\"grid\":\"home\",\"filter\":{\"service\":\"web\",\"limit\":10}}");
-        ASSERT_TRUE(!strstr(json_text(b->result), "grid:create") &&
-                        strstr(json_text(b->result), "service:create"));
+        ASSERT_TRUE(!strstr(json_text(b->answer.result), "grid:create") &&
+                        strstr(json_text(b->answer.result), "service:create"));
         CALL_FAILS(b, "event.list", "{\"grid\":\"home\",\"filter\":{\"service\":\"nobody\"}}",
                         K_NO_SUCH_SERVICE);
         CALL_FAILS(b, "event.list", "{\"grid\":\"home\",\"filter\":{\"limit\":0}}", K_INVALID_ARGUMENT);
@@ -630,11 +612,11 @@ static void test_nothing_happens_before_it_is_allowed(void **state) {
         call_as(b, &g->base, "service.create",
                         "{\"grid\":\"home\",\"stack\":\"shop\",\"name\":\"web\",\"spec\":{\"image\":"
                         "\"nginx\"}}");
-        ASSERT_EQ(b->answers, 0);
+        ASSERT_EQ(b->answer.count, 0);
         ASSERT_STREQ(g->asked, "manage-services home/n/a/shop/web interactive");
         decide(g, K_ACCESS_DENIED);
-        ASSERT_EQ(b->answers, 1);
-        ASSERT_EQ(b->error.code, K_ACCESS_DENIED);
+        ASSERT_EQ(b->answer.count, 1);
+        ASSERT_EQ(b->answer.error.code, K_ACCESS_DENIED);
         CALL_FAILS(b, "service.get", "{\"grid\":\"home\",\"stack\":\"shop\",\"service\":\"web\"}",
                         K_NO_SUCH_SERVICE);
 
@@ -642,7 +624,7 @@ static void test_nothing_happens_before_it_is_allowed(void **state) {
                         "{\"grid\":\"home\",\"stack\":\"shop\",\"name\":\"web\",\"spec\":{\"image\":"
                         "\"nginx\"}}");
         decide(g, K_OK);
-        ASSERT_EQ(b->error.code, K_OK);
+        ASSERT_EQ(b->answer.error.code, K_OK);
         CALL_OK(b, "service.get", "{\"grid\":\"home\",\"stack\":\"shop\",\"service\":\"web\"}");
         caller_unref(&g->base);
 }
@@ -683,17 +665,17 @@ static void test_every_operation_asks(void **state) {
 
                 g->asked[0] = '\0';
                 call_as(b, &g->base, o->name, json_text(params));
-                if (b->answers != 0)
+                if (b->answer.count != 0)
                         fail_msg("%s was answered without authorization: %s", o->name,
-                                        kerror_message(&b->error));
+                                        kerror_message(&b->answer.error));
                 /* No test names a user: what can be one's own is. */
                 ASSERT_TRUE(startswith(g->asked, (o->own && !json_object_object_get(params, o->own)
                                                                                  ? o->own_action
                                                                                  : o->action) +
                                                                  strlen("io.kontena.master1.")) != NULL);
                 decide(g, K_ACCESS_DENIED);
-                ASSERT_EQ(b->answers, 1);
-                ASSERT_EQ(b->error.code, K_ACCESS_DENIED);
+                ASSERT_EQ(b->answer.count, 1);
+                ASSERT_EQ(b->answer.error.code, K_ACCESS_DENIED);
         }
         caller_unref(&g->base);
 }
@@ -706,10 +688,10 @@ static void test_what_is_missing_is_told_to_readers_only(void **state) {
         call_as(b, &g->base, "grid.remove", "{\"grid\":\"secret\"}");
         ASSERT_STREQ(g->asked, "read secret/n/a/n/a/n/a silent");
         decide(g, K_ACCESS_DENIED);
-        ASSERT_EQ(b->error.code, K_ACCESS_DENIED);
+        ASSERT_EQ(b->answer.error.code, K_ACCESS_DENIED);
         call_as(b, &g->base, "grid.remove", "{\"grid\":\"secret\"}");
         decide(g, K_OK);
-        ASSERT_EQ(b->error.code, K_NO_SUCH_GRID);
+        ASSERT_EQ(b->answer.error.code, K_NO_SUCH_GRID);
         caller_unref(&g->base);
 }
 
@@ -727,21 +709,21 @@ static void test_values_of_the_environment_are_shown_to_who_may_change_them(void
         call_as(b, &g->base, "service.get", get);
         ASSERT_STREQ(g->asked, "read home/n/a/null/db interactive");
         decide(g, K_OK);
-        ASSERT_EQ(b->answers, 0);
+        ASSERT_EQ(b->answer.count, 0);
         ASSERT_STREQ(g->asked, "manage-services home/n/a/null/db silent");
         decide(g, K_INTERACTIVE_AUTHORIZATION_REQUIRED);
-        ASSERT_EQ(b->answers, 1);
-        ASSERT_EQ(b->error.code, K_OK);
-        ASSERT_TRUE(strstr(json_text(b->result), "hunter2") == NULL);
-        ASSERT_TRUE(strstr(json_text(b->result), "PASSWORD") != NULL);
+        ASSERT_EQ(b->answer.count, 1);
+        ASSERT_EQ(b->answer.error.code, K_OK);
+        ASSERT_TRUE(strstr(json_text(b->answer.result), "hunter2") == NULL);
+        ASSERT_TRUE(strstr(json_text(b->answer.result), "PASSWORD") != NULL);
 
         call_as(b, &g->base, "service.get", get);
         decide(g, K_OK);
         decide(g, K_OK);
-        ASSERT_TRUE(strstr(json_text(b->result), "PASSWORD=hunter2") != NULL);
+        ASSERT_TRUE(strstr(json_text(b->answer.result), "PASSWORD=hunter2") != NULL);
 
         CALL_OK(b, "service.get", get);
-        ASSERT_TRUE(strstr(json_text(b->result), "PASSWORD=hunter2") != NULL);
+        ASSERT_TRUE(strstr(json_text(b->answer.result), "PASSWORD=hunter2") != NULL);
         caller_unref(&g->base);
 }
 
@@ -757,11 +739,10 @@ static void test_names_are_looked_up_again_after_the_password(void **state) {
                 other.m.calls = NULL;
                 other.caller = b->caller;
                 CALL_OK((&other), "grid.remove", "{\"grid\":\"home\"}");
-                kerror_done(&other.error);
-                json_object_put(other.result);
+                test_answer_done(&other.answer);
         }
         decide(g, K_OK);
-        ASSERT_EQ(b->error.code, K_NO_SUCH_GRID);
+        ASSERT_EQ(b->answer.error.code, K_NO_SUCH_GRID);
         caller_unref(&g->base);
 }
 

@@ -13,6 +13,7 @@
 #include "operation.h"
 #include "registry.h"
 #include "string-util.h"
+#include "test-master.h"
 
 #define PASSWORD "correct horse battery staple"
 
@@ -54,24 +55,14 @@ static KErrorCode add(Bench *b, const char *registry, const char *username, cons
 }
 
 static void add_grid(Bench *b, const char *id, const char *name, const char *subnet) {
-        ASSERT_OK(store_put_grid(b->m.store, &(GridRow){ .id = (char *) id,
-                                                             .name = (char *) name,
-                                                             .subnet = (char *) subnet,
-                                                             .supernet = (char *) "10.80.0.0/12",
-                                                             .initial_size = 1 }));
+        test_master_add_grid(&b->m, id, name, subnet);
 }
 
 static int setup(void **state) {
-        char template[] = "/var/tmp/kontena-registry-XXXXXX", key[64];
-        _cleanup_free_ char *path = NULL;
+        char key[64];
         Bench *b = new0(Bench, 1);
 
-        ASSERT_OK(unsetenv("CREDENTIALS_DIRECTORY"));
-        b->directory = strdup(mkdtemp(template));
-        path = strjoin(b->directory, "/kontena.db");
-        ASSERT_OK(sd_event_new(&b->m.event));
-        ASSERT_OK(store_open(b->m.event, path, &b->m.store, NULL));
-        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, NULL));
+        b->directory = test_master_open(&b->m);
         ASSERT_OK(caller_new_internal("test", &b->caller));
         ASSERT_OK(crypto_box_keypair(b->public, b->secret));
         (void) sodium_bin2base64(
@@ -93,11 +84,7 @@ static int teardown(void **state) {
         json_object_put(b->result);
         json_object_put(b->report);
         caller_unref(b->caller);
-        keyring_free(b->m.keyring);
-        store_close(b->m.store);
-        sd_event_unref(b->m.event);
-        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
-        free(b->directory);
+        test_master_close(&b->m, b->directory);
         free(b);
         return 0;
 }

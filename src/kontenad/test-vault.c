@@ -11,6 +11,7 @@
 #include "kontena-limits.h"
 #include "operation.h"
 #include "string-util.h"
+#include "test-master.h"
 #include "vault.h"
 
 typedef struct Bench {
@@ -43,23 +44,12 @@ static KErrorCode call(Bench *b, const char *name, const char *params) {
 }
 
 static int setup(void **state) {
-        char template[] = "/var/tmp/kontena-vault-XXXXXX";
-        _cleanup_free_ char *path = NULL;
         Bench *b = new0(Bench, 1);
 
-        ASSERT_OK(unsetenv("CREDENTIALS_DIRECTORY"));
-        b->directory = strdup(mkdtemp(template));
-        path = strjoin(b->directory, "/kontena.db");
-        ASSERT_OK(sd_event_new(&b->m.event));
-        ASSERT_OK(store_open(b->m.event, path, &b->m.store, NULL));
-        ASSERT_OK(keyring_new(b->directory, &b->m.keyring, NULL));
+        b->directory = test_master_open(&b->m);
         ASSERT_OK(caller_new_internal("test", &b->caller));
         ASSERT_OK(store_begin(b->m.store, NULL));
-        ASSERT_OK(store_put_grid(b->m.store, &(GridRow){ .id = (char *) "g",
-                                                             .name = (char *) "home",
-                                                             .subnet = (char *) "10.81.0.0/16",
-                                                             .supernet = (char *) "10.80.0.0/12",
-                                                             .initial_size = 1 }));
+        test_master_add_grid(&b->m, "g", "home", "10.81.0.0/16");
         ASSERT_OK(store_commit(b->m.store, NULL));
         *state = b;
         return 0;
@@ -72,11 +62,7 @@ static int teardown(void **state) {
         json_object_put(b->result);
         free(b->value);
         caller_unref(b->caller);
-        keyring_free(b->m.keyring);
-        store_close(b->m.store);
-        sd_event_unref(b->m.event);
-        ASSERT_OK(rm_rf_at(AT_FDCWD, b->directory));
-        free(b->directory);
+        test_master_close(&b->m, b->directory);
         free(b);
         return 0;
 }
