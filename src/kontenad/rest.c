@@ -510,6 +510,14 @@ static bool has_too_many_values(const char *text, size_t size) {
         return n > REST_JSON_VALUES_MAX;
 }
 
+/* The error is the reference's; what is wrong with the text comes beside it. */
+static int refuse_body(RestCall *c, const char *text, const KError *why) {
+        _cleanup_json_ json_object *o = rest_params(
+                        "error", text, "error_description", kerror_message(why), NULL);
+
+        return o ? rest_reply(c, 400, TAKE_PTR(o)) : -ENOMEM;
+}
+
 static int parse_body(RestCall *c, json_object **ret) {
         _cleanup_json_ json_object *parsed = NULL, *merged = NULL;
         _cleanup_kerror_ KError error = KERROR_NULL;
@@ -530,8 +538,10 @@ static int parse_body(RestCall *c, json_object **ret) {
                 r = json_parse(text, size, LISTENER_BODY_SIZE_MAX, &parsed, &error);
         if (r == -ENOMEM)
                 return r;
-        if (r < 0 || (!(c->route->flags & REST_ANY_BODY) && !json_object_is_type(parsed, json_type_object)))
-                return rest_reply_error(c, 400, form ? "Invalid form" : "Invalid json");
+        if (r >= 0 && !(c->route->flags & REST_ANY_BODY) && !json_object_is_type(parsed, json_type_object))
+                r = kerror_set(&error, K_INVALID_ARGUMENT, "The body is no JSON object.");
+        if (r < 0)
+                return refuse_body(c, form ? "Invalid form" : "Invalid json", &error);
 
         if (c->route->flags & REST_FORM) {
                 merged = json_object_new_object();

@@ -3,16 +3,47 @@
 
 #include <math.h>
 
+#include "json-check.h"
 #include "kontena-limits.h"
 #include "string-util.h"
 
 DEFINE_TRIVIAL_CLEANUP_FUNC(json_tokener *, json_tokener_free);
 
+/* How many fields the objects below o have together. -EDOM: a number that no double holds. */
+static int count_fields(json_object *o, size_t *n) {
+        int r;
+
+        switch (json_object_get_type(o)) {
+        case json_type_double:
+                return isfinite(json_object_get_double(o)) ? 0 : -EDOM;
+        case json_type_array:
+                FOREACH_JSON_ARRAY(e, o) {
+                        r = count_fields(e, n);
+                        if (r < 0)
+                                return r;
+                }
+                return 0;
+        case json_type_object: {
+                json_object_object_foreach(o, key, value) {
+                        (void) key;
+                        (*n)++;
+                        r = count_fields(value, n);
+                        if (r < 0)
+                                return r;
+                }
+                return 0;
+        }
+        default:
+                return 0;
+        }
+}
+
 int json_parse(const char *text, size_t size, size_t size_max, json_object **ret, KError *reterr) {
         _cleanup_(json_tokener_freep) json_tokener *tokener = NULL;
         _cleanup_json_ json_object *o = NULL;
         enum json_tokener_error e;
-        size_t end;
+        size_t told, kept = 0;
+        int r;
 
         assert(text || size == 0);
         assert(ret);
@@ -20,31 +51,33 @@ int json_parse(const char *text, size_t size, size_t size_max, json_object **ret
         if (size > size_max || size > INT32_MAX)
                 return kerror_set(reterr, K_LIMIT_EXCEEDED, "JSON text of %zu bytes is larger than %zu.",
                                 size, size_max);
-        if (!utf8_is_valid(text, size))
-                return kerror_set(reterr, K_INVALID_ARGUMENT, "JSON text is not valid UTF-8.");
+        r = json_check(text, size, JSON_DEPTH_MAX, &told, reterr);
+        if (r < 0)
+                return r;
 
-        tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
+        /* json-c counts the value inside the deepest level as a level. */
+        tokener = json_tokener_new_ex(JSON_DEPTH_MAX + 1);
         if (!tokener)
                 return -ENOMEM;
-        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS);
-
         o = json_tokener_parse_ex(tokener, text, (int) size);
         e = json_tokener_get_error(tokener);
         if (e == json_tokener_continue) {
                 /* A bare number or literal ends only with the text. */
                 o = json_tokener_parse_ex(tokener, "", 1);
                 e = json_tokener_get_error(tokener);
-                end = size;
-        } else
-                end = json_tokener_get_parse_end(tokener);
+        }
         if (e != json_tokener_success)
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "JSON text is malformed at byte %zu: %s.",
                                 json_tokener_get_parse_end(tokener), json_tokener_error_desc(e));
 
-        for (; end < size; end++)
-                if (!strchr(" \t\r\n", text[end]) || text[end] == '\0')
-                        return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                        "JSON text has something behind its end at byte %zu.", end);
+        /* Of two fields of one name the last would win here, and the first elsewhere. */
+        r = count_fields(o, &kept);
+        if (r < 0)
+                return kerror_set(
+                                reterr, K_INVALID_ARGUMENT, "JSON text has a number that is out of range.");
+        if (kept != told)
+                return kerror_set(
+                                reterr, K_INVALID_ARGUMENT, "JSON text names a field twice in one object.");
 
         *ret = TAKE_PTR(o);
         return 0;
@@ -74,6 +107,10 @@ static int missing(const char *key, KError *reterr) {
         return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' is missing.", key);
 }
 
+static bool has_nul(json_object *s) {
+        return strlen(json_object_get_string(s)) != (size_t) json_object_get_string_len(s);
+}
+
 int json_find_string(json_object *o, const char *key, const char **ret, KError *reterr) {
         json_object *v;
         int r;
@@ -81,7 +118,7 @@ int json_find_string(json_object *o, const char *key, const char **ret, KError *
         r = find(o, key, json_type_string, "a string", &v, reterr);
         if (r <= 0)
                 return r;
-        if (strlen(json_object_get_string(v)) != (size_t) json_object_get_string_len(v))
+        if (has_nul(v))
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' has a NUL byte in it.", key);
 
         *ret = json_object_get_string(v);
@@ -187,6 +224,8 @@ int json_find_strv(json_object *o, const char *key, char ***ret, KError *reterr)
                 if (!json_object_is_type(e, json_type_string))
                         return kerror_set(
                                         reterr, K_INVALID_ARGUMENT, "'%s' must be a list of strings.", key);
+                if (has_nul(e))
+                        return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' has a NUL byte in it.", key);
                 r = strv_extend(&l, json_object_get_string(e));
                 if (r < 0)
                         return r;

@@ -11,7 +11,8 @@
 DEFINE_TRIVIAL_CLEANUP_FUNC(json_object *, json_object_put);
 #define _cleanup_json_ _cleanup_(json_object_putp)
 
-/* Parses one whole text: at most size_max bytes and JSON_DEPTH_MAX levels, valid UTF-8, nothing behind it. */
+/* Parses one whole text of at most size_max bytes and JSON_DEPTH_MAX levels that json_check() finds right. Refuses numbers
+ * beyond a double and objects that name a field twice. */
 int json_parse(const char *text, size_t size, size_t size_max, json_object **ret, KError *reterr);
 
 /* Compact text, valid while the object lives and is not changed. NULL on lack of memory. */

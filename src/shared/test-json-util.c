@@ -45,18 +45,45 @@ static void test_parse_bounds_size_and_depth(void **state) {
         memset(deep, '[', JSON_DEPTH_MAX + 2);
         memset(deep + JSON_DEPTH_MAX + 2, ']', JSON_DEPTH_MAX + 2);
         ASSERT_ERROR(json_parse(deep, JSON_DEPTH_MAX * 2 + 4, 1000, &o, &e), EINVAL);
+        ASSERT_STREQ(e.message, "JSON text is nested deeper than 32 levels.");
+        ASSERT_ERROR(json_parse(deep + 1, JSON_DEPTH_MAX * 2 + 2, 1000, &o, NULL), EINVAL);
+        ASSERT_OK(json_parse(deep + 2, JSON_DEPTH_MAX * 2, 1000, &o, NULL));
+        o = json_object_put(o) == 1 ? NULL : o;
         kerror_done(&e);
         ASSERT_ERROR(json_parse("[1,2,3]", 7, 6, &o, &e), E2BIG);
         ASSERT_EQ(e.code, K_LIMIT_EXCEEDED);
 }
 
+static void test_parse_refuses_what_has_two_meanings(void **state) {
+        static const struct {
+                const char *text, *message;
+        } table[] = {
+                { "{\"a\":1,\"a\":2}", "JSON text names a field twice in one object." },
+                { "[{\"b\":{\"a\":null,\"\\u0061\":null}}]",
+                                "JSON text names a field twice in one object." },
+                { "{\"n\":[1e999]}", "JSON text has a number that is out of range." },
+        };
+        _cleanup_json_ json_object *o = NULL;
+
+        FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
+                _cleanup_kerror_ KError e = KERROR_NULL;
+
+                ASSERT_ERROR(parse(t->text, &o, &e), EINVAL);
+                ASSERT_STREQ(e.message, t->message);
+        }
+        ASSERT_OK(parse("[{\"a\":{\"a\":1}},{\"a\":2}]", &o, NULL));
+}
+
 static void test_fields_name_themselves_in_errors(void **state) {
         _cleanup_json_ json_object *o = NULL;
         _cleanup_kerror_ KError e = KERROR_NULL;
+        _cleanup_strv_free_ char **l = NULL;
         const char *s = "untouched";
         uint64_t u = 5;
 
-        ASSERT_OK(parse("{\"count\":\"three\",\"n\":-1,\"nothing\":null,\"nul\":\"a\\u0000b\"}", &o, NULL));
+        ASSERT_OK(parse("{\"count\":\"three\",\"n\":-1,\"nothing\":null,\"nul\":\"a\\u0000b\","
+                        "\"list\":[\"a\\u0000b\"]}",
+                        &o, NULL));
         ASSERT_ERROR(json_find_u64(o, "count", &u, &e), EINVAL);
         ASSERT_STREQ(e.message, "'count' must be a whole number.");
         kerror_done(&e);
@@ -67,6 +94,9 @@ static void test_fields_name_themselves_in_errors(void **state) {
         ASSERT_STREQ(e.message, "'nothing' is missing.");
         kerror_done(&e);
         ASSERT_ERROR(json_find_string(o, "nul", &s, &e), EINVAL);
+        kerror_done(&e);
+        ASSERT_ERROR(json_find_strv(o, "list", &l, &e), EINVAL);
+        ASSERT_STREQ(e.message, "'list' has a NUL byte in it.");
         ASSERT_EQ(json_find_string(o, "nothing", &s, NULL), 0);
         ASSERT_STREQ(s, "untouched");
         ASSERT_EQ(u, 5);
@@ -74,4 +104,5 @@ static void test_fields_name_themselves_in_errors(void **state) {
 
 KONTENA_TESTS(cmocka_unit_test(test_parse_takes_one_whole_text),
                 cmocka_unit_test(test_parse_bounds_size_and_depth),
+                cmocka_unit_test(test_parse_refuses_what_has_two_meanings),
                 cmocka_unit_test(test_fields_name_themselves_in_errors))

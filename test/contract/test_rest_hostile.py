@@ -109,10 +109,18 @@ def test_a_large_body_is_of_nobody(master: RestMaster) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"[", b"nul", b'{"a":1}x', b'{"a":"\xff"}', b'{"a":"\xc0\xaf"}', b"[" * 1000 + b"]" * 1000, b'{"a":' * 40 + b"1" + b"}" * 40,
-                                  b"[]", b"1", b'"x"', b"\0", b"{}\0", b"Nope"])  # fmt: skip
+                                  b"[]", b"1", b'"x"', b"\0", b"{}\0", b"Nope", b"{'a':1}", b'{"a":NaN}', b'{"a":-Infinity}', b'{"a":1e999}', b'{"a":1,}',
+                                  b'{"a":1/**/}', b'{"a":01}', b'{"a":"\n"}', b'{"a":"\\ud800"}', b'{"a\\u0000":1}', b'{"a":1,"a":2}',
+                                  b'{"a":18446744073709551616}'])  # fmt: skip
 def test_json_that_is_none(master: RestMaster, body: bytes) -> None:
     a = master.request("POST", "/v1/auth", raw=body, Content_Type="application/json")
-    assert (a.status, a.json) == (400, {"error": "Invalid json"})
+    assert (a.status, a.json["error"]) == (400, "Invalid json")
+    assert "JSON" in a.json["error_description"]
+
+
+def test_json_that_is_none_says_why(master: RestMaster) -> None:
+    a = master.request("POST", "/v1/auth", raw=b"{'a':1}", Content_Type="application/json")
+    assert a.json["error_description"] == "JSON text is malformed at byte 1: the name of a field was expected, in double quotes."
 
 
 def test_json_of_many_values(master: RestMaster) -> None:
