@@ -12,7 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         _cleanup_free_ char *text = strndup((const char *) data, size);
         _cleanup_strv_free_ char **words = NULL, **env = NULL;
-        _cleanup_json_ json_object *port = NULL;
+        _cleanup_json_ json_object *port = NULL, *secret = NULL, *hook = NULL;
+        HookStage stage;
         uint64_t usec;
 
         if (!text)
@@ -26,6 +27,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                         assert(strchr(*e, '=') > *e && !strchr(*e, '\n'));
         if (port_option_parse(text, &port, NULL) >= 0)
                 assert(json_object_object_length(port) == 4);
+        if (secret_option_parse(text, &secret, NULL) >= 0)
+                assert(json_object_object_length(secret) == 3);
+        if (hook_option_parse(text, &stage, &hook, NULL) >= 0)
+                assert(stage >= 0 && stage < _HOOK_STAGE_MAX && json_object_is_type(hook, json_type_object));
         (void) when_parse(text, UINT64_C(1764063000) * 1000000, &usec, NULL);
         return 0;
 }
