@@ -23,11 +23,10 @@
 #define DISCARD_TRIES     50U
 #define DISCARD_WAIT_USEC (200 * USEC_PER_MSEC)
 
-/* An empty directory in .work that looks like the model, if there is one. */
-static int make_work(int parent, const char *name, int model, uint64_t size_max, int *ret_work) {
-        _cleanup_close_ int work = -EBADF, fd = -EBADF;
-        struct stat st;
-        int r;
+/* An empty directory in .work. */
+static int begin_work(int parent, const char *name, int *ret_work) {
+        _cleanup_close_ int work = -EBADF;
+        int fd, r;
 
         work = volume_directory_make(parent, VOLUME_WORK);
         if (work < 0)
@@ -36,6 +35,26 @@ static int make_work(int parent, const char *name, int model, uint64_t size_max,
         if (r < 0)
                 return r;
         fd = volume_directory_make(work, name);
+        if (fd >= 0)
+                *ret_work = TAKE_FD(work);
+        return fd;
+}
+
+static int copy_owner_and_mode(int model, int fd) {
+        struct stat st;
+
+        return fstat(model, &st) < 0 || fchown(fd, st.st_uid, st.st_gid) < 0 ||
+                                               fchmod(fd, st.st_mode & 07777) < 0
+                               ? -errno
+                               : 0;
+}
+
+/* One that looks like the model, if there is one. */
+static int make_work(int parent, const char *name, int model, uint64_t size_max, int *ret_work) {
+        _cleanup_close_ int work = -EBADF, fd = -EBADF;
+        int r;
+
+        fd = begin_work(parent, name, &work);
         if (fd < 0)
                 return fd;
         if (size_max > 0) {
@@ -46,10 +65,7 @@ static int make_work(int parent, const char *name, int model, uint64_t size_max,
         if (model < 0)
                 r = fchmod(fd, 0755) < 0 ? -errno : 0;
         else
-                r = fstat(model, &st) < 0 || fchown(fd, st.st_uid, st.st_gid) < 0 ||
-                                                    fchmod(fd, st.st_mode & 07777) < 0
-                                    ? -errno
-                                    : 0;
+                r = copy_owner_and_mode(model, fd);
         if (r < 0)
                 return r;
 
@@ -131,23 +147,15 @@ int volume_work_snapshot(void *work) {
         if (fstatat(of_volume, w->snapshot, &st, AT_SYMLINK_NOFOLLOW) >= 0)
                 return -EEXIST;
 
-        works = volume_directory_make(parent, VOLUME_WORK);
-        if (works < 0)
-                return works;
-        r = rm_rf_at(works, name);
-        if (r < 0)
-                return r;
-        made = volume_directory_make(works, name);
+        made = begin_work(parent, name, &works);
         if (made < 0)
                 return made;
         data = volume_directory_make(made, DATA);
         if (data < 0)
                 return data;
-        if (fstat(volume, &st) < 0 || fchown(data, st.st_uid, st.st_gid) < 0 ||
-                        fchmod(data, st.st_mode & 07777) < 0)
-                return -errno;
-
-        r = volume_copy_tree(volume, data);
+        r = copy_owner_and_mode(volume, data);
+        if (r >= 0)
+                r = volume_copy_tree(volume, data);
         if (r >= 0)
                 r = volume_tree_size(data, USEC_INFINITY, &size);
         if (r >= 0)

@@ -82,44 +82,6 @@ int bus_link_send(BusLink *l, sd_bus_message *m) {
         return r < 0 ? r : 0;
 }
 
-void bus_reader_init(BusReader *r, BusLink *l, sd_bus_message *call, void (*gone)(BusReader *r)) {
-        r->link = bus_link_ref(l);
-        r->gone = gone;
-        if (!l->guest)
-                r->destination = strdup(strempty(sd_bus_message_get_sender(call)));
-        DL_APPEND(l->readers, r);
-}
-
-void bus_reader_done(BusReader *r) {
-        BusReader *other;
-
-        /* When the link closes it may have been taken out already. */
-        DL_FOREACH(r->link->readers, other)
-                if (other == r) {
-                        DL_DELETE(r->link->readers, r);
-                        break;
-                }
-        bus_link_unref(r->link);
-        free(r->destination);
-        free(r->stream);
-}
-
-int bus_reader_signal(BusReader *r, const char *member, const char *stream, sd_bus_message **ret) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        int k;
-
-        k = sd_bus_message_new_signal(r->link->bus, &m, MASTER_PATH, MANAGER_IFACE, member);
-        if (k >= 0 && r->destination)
-                k = sd_bus_message_set_destination(m, r->destination);
-        if (k >= 0)
-                k = sd_bus_message_append(m, "s", stream);
-        if (k < 0)
-                return k;
-
-        *ret = TAKE_PTR(m);
-        return 0;
-}
-
 BusFace *bus_face_free(BusFace *f) {
         if (!f)
                 return NULL;

@@ -32,6 +32,8 @@ typedef struct BusReader {
         BusLink *link;     /* a reference */
         char *destination; /* NULL: whoever is at the other end */
         char *stream;
+        sd_bus_slot *watch, *look;
+        bool lost;
         void (*gone)(struct BusReader *r); /* ends it, which frees the reader */
         struct BusReader *prev, *next;
 } BusReader;
@@ -67,8 +69,12 @@ BusLink *bus_link_unref(BusLink *l);
 bool bus_link_sees(BusLink *l, const char *grid_id);
 /* The link's peer is told something: a guest who does not read is found out. */
 int bus_link_send(BusLink *l, sd_bus_message *m);
-void bus_reader_init(BusReader *r, BusLink *l, sd_bus_message *call, void (*gone)(BusReader *r));
-void bus_reader_done(BusReader *r);
+
+/* bus-reader.c. gone() is called when the peer leaves the bus, perhaps before the stream has a name. */
+int bus_reader_new(BusLink *l, sd_bus_message *call, void (*gone)(BusReader *r), BusReader **ret);
+void bus_reader_free(void *userdata);                       /* a BusReader */
+void bus_reader_opened(const char *stream, void *userdata); /* that is its name */
+/* -ENOTCONN: the peer has gone, or would go without our knowing. */
 int bus_reader_signal(BusReader *r, const char *member, const char *stream, sd_bus_message **ret);
 
 /* bus-call.c */

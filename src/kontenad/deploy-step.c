@@ -149,12 +149,9 @@ int deploy_run_collect(DeployRun *run) {
                 if (!done && !error)
                         continue;
 
-                if (!t) {
-                        r = store_begin(run->store, NULL);
-                        if (r < 0)
-                                return r;
-                        t = run->store;
-                }
+                r = store_begin_once(run->store, &t);
+                if (r < 0)
+                        return r;
                 r = conclude_step(run, *s, error);
                 if (r < 0)
                         return r;
@@ -498,12 +495,9 @@ int deploy_run_start_steps(DeployRun *run) {
                 if (!may_start(run, *s) || (!goes_on && deploy_run_count_steps(run, "error") > 0))
                         break;
 
-                if (!t) {
-                        r = store_begin(run->store, NULL);
-                        if (r < 0)
-                                return r;
-                        t = run->store;
-                }
+                r = store_begin_once(run->store, &t);
+                if (r < 0)
+                        return r;
                 r = start_step(run, *s);
                 if (r < 0)
                         return r;

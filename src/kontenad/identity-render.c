@@ -50,10 +50,10 @@ int render_user(Master *m, const UserRow *row, json_object **ret) {
 }
 
 int render_users(Master *m, const UserRowList *l, json_object **ret) {
-        _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
+        _cleanup_json_ json_object *array = json_object_new_array();
         int r;
 
-        if (!o || !array)
+        if (!array)
                 return -ENOMEM;
         FOREACH_ARRAY(row, l->rows, l->n) {
                 json_object *user;
@@ -64,12 +64,7 @@ int render_users(Master *m, const UserRowList *l, json_object **ret) {
                 if (r < 0)
                         return r;
         }
-        r = json_add(o, "users", TAKE_PTR(array));
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(o);
-        return 0;
+        return json_wrap("users", TAKE_PTR(array), ret);
 }
 
 static int add_user(json_object *o, const UserRow *user) {

@@ -140,12 +140,9 @@ int job_run_retry(JobRun *run) {
                 if (verdict != VERDICT_FAILED || job_run_is_last_attempt(run, *i))
                         continue;
 
-                if (!t) {
-                        r = store_begin(run->store, NULL);
-                        if (r < 0)
-                                return r;
-                        t = run->store;
-                }
+                r = store_begin_once(run->store, &t);
+                if (r < 0)
+                        return r;
                 r = try_again(run, *i, reason);
                 if (r < 0)
                         return r;
@@ -287,12 +284,9 @@ int job_run_place(JobRun *run) {
                         continue;
                 }
 
-                if (!t) {
-                        r = store_begin(run->store, NULL);
-                        if (r < 0)
-                                return r;
-                        t = run->store;
-                }
+                r = store_begin_once(run->store, &t);
+                if (r < 0)
+                        return r;
                 r = place_one(run, *i, &error);
                 if (r < 0 && !is_verdict(&error))
                         return r;

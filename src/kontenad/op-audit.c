@@ -38,7 +38,7 @@ static int render(const AuditRow *row, json_object **ret) {
 static int audit_list(OperationCall *c, json_object **ret, KError *reterr) {
         static const char *const settings[] = { "uid", "operation", "refused", "since", "until", "after",
                 "before", "limit", NULL };
-        _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
+        _cleanup_json_ json_object *array = json_object_new_array();
         _cleanup_(audit_row_list_done) AuditRowList l = {};
         AuditFilter f = { .uid = -1 };
         uint64_t limit = LIST_DEFAULT, uid = UINT64_MAX;
@@ -46,7 +46,7 @@ static int audit_list(OperationCall *c, json_object **ret, KError *reterr) {
         json_object *filter;
         int r;
 
-        if (!o || !array)
+        if (!array)
                 return -ENOMEM;
         r = call_string(c, "grid", &grid, reterr);
         if (r >= 0)
@@ -94,12 +94,7 @@ static int audit_list(OperationCall *c, json_object **ret, KError *reterr) {
                 if (r < 0)
                         return r;
         }
-        r = json_add(o, "rows", TAKE_PTR(array));
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(o);
-        return 0;
+        return json_wrap("rows", TAKE_PTR(array), ret);
 }
 
 static void on_verified(json_object *result, const KError *error, void *userdata) {

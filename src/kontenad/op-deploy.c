@@ -8,10 +8,10 @@
 
 static int deploy_list(OperationCall *c, json_object **ret, KError *reterr) {
         _cleanup_(deploy_row_list_done) DeployRowList l = {};
-        _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
+        _cleanup_json_ json_object *array = json_object_new_array();
         int r;
 
-        if (!o || !array)
+        if (!array)
                 return -ENOMEM;
         r = store_list_deploys(c->master->store, c->service->id, DEPLOYS_KEPT_PER_SERVICE, &l);
         if (r < 0)
@@ -28,12 +28,7 @@ static int deploy_list(OperationCall *c, json_object **ret, KError *reterr) {
                 if (r < 0)
                         return r;
         }
-        r = json_add(o, "deploys", TAKE_PTR(array));
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(o);
-        return 0;
+        return json_wrap("deploys", TAKE_PTR(array), ret);
 }
 
 static int deploy_get(OperationCall *c, json_object **ret, KError *reterr) {

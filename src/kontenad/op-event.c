@@ -14,14 +14,14 @@ static int event_list(OperationCall *c, json_object **ret, KError *reterr) {
         _cleanup_(service_row_freep) ServiceRow *service = NULL;
         _cleanup_(node_row_freep) NodeRow *node = NULL;
         _cleanup_(event_row_list_done) EventRowList l = {};
-        _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
+        _cleanup_json_ json_object *array = json_object_new_array();
         const char *service_name = NULL, *stack = STACK_NULL, *node_name_wanted = NULL;
         EventFilter filter = { .grid_id = c->grid->id };
         uint64_t limit = EVENTS_DEFAULT;
         json_object *f;
         int r;
 
-        if (!o || !array)
+        if (!array)
                 return -ENOMEM;
 
         r = call_settings(c, "filter", settings, &f, reterr);
@@ -79,12 +79,7 @@ static int event_list(OperationCall *c, json_object **ret, KError *reterr) {
                 if (r < 0)
                         return r;
         }
-        r = json_add(o, "events", TAKE_PTR(array));
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(o);
-        return 0;
+        return json_wrap("events", TAKE_PTR(array), ret);
 }
 
 const Operation event_operations[] = {

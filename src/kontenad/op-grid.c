@@ -304,10 +304,10 @@ static int grid_remove(OperationCall *c, json_object **ret, KError *reterr) {
 
 static int grid_list(OperationCall *c, json_object **ret, KError *reterr) {
         _cleanup_(grid_row_list_done) GridRowList l = {};
-        _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
+        _cleanup_json_ json_object *array = json_object_new_array();
         int r;
 
-        if (!o || !array)
+        if (!array)
                 return -ENOMEM;
         r = store_list_grids(c->master->store, &l);
         if (r < 0)
@@ -323,12 +323,7 @@ static int grid_list(OperationCall *c, json_object **ret, KError *reterr) {
                 if (r < 0)
                         return r;
         }
-        r = json_add(o, "grids", TAKE_PTR(array));
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(o);
-        return 0;
+        return json_wrap("grids", TAKE_PTR(array), ret);
 }
 
 static int grid_get(OperationCall *c, json_object **ret, KError *reterr) {

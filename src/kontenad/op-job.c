@@ -137,10 +137,10 @@ static int need_job(OperationCall *c, KError *reterr) {
 
 static int job_list(OperationCall *c, json_object **ret, KError *reterr) {
         _cleanup_(service_row_list_done) ServiceRowList l = {};
-        _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
+        _cleanup_json_ json_object *array = json_object_new_array();
         int r;
 
-        if (!o || !array)
+        if (!array)
                 return -ENOMEM;
         r = store_list_services(c->master->store, c->grid->id, &l);
         if (r < 0)
@@ -156,12 +156,7 @@ static int job_list(OperationCall *c, json_object **ret, KError *reterr) {
                 if (r < 0)
                         return r;
         }
-        r = json_add(o, "jobs", TAKE_PTR(array));
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(o);
-        return 0;
+        return json_wrap("jobs", TAKE_PTR(array), ret);
 }
 
 static int job_get(OperationCall *c, json_object **ret, KError *reterr) {

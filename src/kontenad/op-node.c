@@ -215,10 +215,10 @@ static int node_remove(OperationCall *c, json_object **ret, KError *reterr) {
 
 static int node_list(OperationCall *c, json_object **ret, KError *reterr) {
         _cleanup_(node_row_list_done) NodeRowList l = {};
-        _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
+        _cleanup_json_ json_object *array = json_object_new_array();
         int r;
 
-        if (!o || !array)
+        if (!array)
                 return -ENOMEM;
         r = store_list_nodes(c->master->store, c->grid->id, &l);
         if (r < 0)
@@ -232,12 +232,7 @@ static int node_list(OperationCall *c, json_object **ret, KError *reterr) {
                 if (r < 0)
                         return r;
         }
-        r = json_add(o, "nodes", TAKE_PTR(array));
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(o);
-        return 0;
+        return json_wrap("nodes", TAKE_PTR(array), ret);
 }
 
 static int node_get(OperationCall *c, json_object **ret, KError *reterr) {

@@ -43,11 +43,11 @@ static int render_revision(const OperationCall *c, const RevisionRow *row, json_
 }
 
 static int revision_list(OperationCall *c, json_object **ret, KError *reterr) {
-        _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
+        _cleanup_json_ json_object *array = json_object_new_array();
         _cleanup_(revision_row_list_done) RevisionRowList l = {};
         int r;
 
-        if (!o || !array)
+        if (!array)
                 return -ENOMEM;
         r = store_list_revisions(c->master->store, c->service->id, &l);
         if (r < 0)
@@ -61,12 +61,7 @@ static int revision_list(OperationCall *c, json_object **ret, KError *reterr) {
                 if (r < 0)
                         return r;
         }
-        r = json_add(o, "revisions", TAKE_PTR(array));
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(o);
-        return 0;
+        return json_wrap("revisions", TAKE_PTR(array), ret);
 }
 
 static int find_target(OperationCall *c, uint64_t revision, RevisionRow **ret, KError *reterr) {

@@ -299,10 +299,10 @@ static int service_remove(OperationCall *c, json_object **ret, KError *reterr) {
 
 static int service_list(OperationCall *c, json_object **ret, KError *reterr) {
         _cleanup_(service_row_list_done) ServiceRowList l = {};
-        _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
+        _cleanup_json_ json_object *array = json_object_new_array();
         int r;
 
-        if (!o || !array)
+        if (!array)
                 return -ENOMEM;
         r = store_list_services(c->master->store, c->grid->id, &l);
         if (r < 0)
@@ -316,12 +316,7 @@ static int service_list(OperationCall *c, json_object **ret, KError *reterr) {
                 if (r < 0)
                         return r;
         }
-        r = json_add(o, "services", TAKE_PTR(array));
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(o);
-        return 0;
+        return json_wrap("services", TAKE_PTR(array), ret);
 }
 
 static int list_instances(OperationCall *c, json_object **ret) {

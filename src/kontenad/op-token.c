@@ -9,12 +9,12 @@
 #include "string-util.h"
 
 static int token_list(OperationCall *c, json_object **ret, KError *reterr) {
-        _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
+        _cleanup_json_ json_object *array = json_object_new_array();
         _cleanup_(token_row_list_done) TokenRowList l = {};
         _cleanup_(user_row_freep) UserRow *user = NULL;
         int r;
 
-        if (!o || !array)
+        if (!array)
                 return -ENOMEM;
         r = call_user(c, "user", &user, reterr);
         if (r >= 0)
@@ -30,12 +30,7 @@ static int token_list(OperationCall *c, json_object **ret, KError *reterr) {
                 if (r < 0)
                         return r;
         }
-        r = json_add(o, "tokens", TAKE_PTR(array));
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(o);
-        return 0;
+        return json_wrap("tokens", TAKE_PTR(array), ret);
 }
 
 /* By id, or by what it says. The audit has the id. */

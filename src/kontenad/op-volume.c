@@ -239,11 +239,11 @@ static int render_volume(
 }
 
 static int volume_list(OperationCall *c, json_object **ret, KError *reterr) {
-        _cleanup_json_ json_object *o = json_object_new_object(), *array = json_object_new_array();
+        _cleanup_json_ json_object *array = json_object_new_array();
         _cleanup_(volume_row_list_done) VolumeRowList l = {};
         int r;
 
-        if (!o || !array)
+        if (!array)
                 return -ENOMEM;
         r = store_list_volumes(c->master->store, c->grid->id, &l);
         if (r < 0)
@@ -260,12 +260,7 @@ static int volume_list(OperationCall *c, json_object **ret, KError *reterr) {
                 if (r < 0)
                         return r;
         }
-        r = json_add(o, "volumes", TAKE_PTR(array));
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(o);
-        return 0;
+        return json_wrap("volumes", TAKE_PTR(array), ret);
 }
 
 static int render_place(OperationCall *c, const VolumeInstanceRow *i, json_object **ret) {

@@ -59,12 +59,9 @@ static int clean_up(Rescheduler *self, const char *grid_id) {
                 if (row->desired != INSTANCE_TERMINATED && !row->address)
                         continue;
 
-                if (!t) {
-                        r = store_begin(s, NULL);
-                        if (r < 0)
-                                return r;
-                        t = s;
-                }
+                r = store_begin_once(s, &t);
+                if (r < 0)
+                        return r;
                 if (row->desired == INSTANCE_TERMINATED)
                         r = store_delete_instance(s, row->id);
                 else {
@@ -107,12 +104,9 @@ static int follow_availability(Rescheduler *self, const SchedulerSnapshot *snaps
                 if ((*i)->desired == wanted)
                         continue;
 
-                if (!t) {
-                        r = store_begin(s, NULL);
-                        if (r < 0)
-                                return r;
-                        t = s;
-                }
+                r = store_begin_once(s, &t);
+                if (r < 0)
+                        return r;
                 (*i)->desired = wanted;
                 r = store_put_instance(s, *i);
                 if (r < 0)

@@ -67,6 +67,18 @@ static inline void store_rollbackp(Store **s) {
                 store_rollback(*s);
 }
 
+/* For a loop in which few rows, or none, want a change: begins when *t is NULL, and sets it. */
+static inline int store_begin_once(Store *s, Store **t) {
+        int r;
+
+        if (*t)
+                return 0;
+        r = store_begin(s, NULL);
+        if (r >= 0)
+                *t = s;
+        return r;
+}
+
 char *store_new_id(void);
 
 typedef struct GridRow {

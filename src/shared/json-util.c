@@ -301,6 +301,22 @@ int json_add_strv(json_object *o, const char *key, char *const *l) {
         return json_add(o, key, array);
 }
 
+int json_wrap(const char *key, json_object *value, json_object **ret) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+        int r;
+
+        if (!o) {
+                json_object_put(value);
+                return -ENOMEM;
+        }
+        r = json_add(o, key, value);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
 int json_append(json_object *array, json_object *value) {
         if (!value)
                 return -ENOMEM;

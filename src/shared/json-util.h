@@ -48,6 +48,8 @@ int json_add_u64(json_object *o, const char *key, uint64_t value);
 int json_add_i64(json_object *o, const char *key, int64_t value);
 int json_add_double(json_object *o, const char *key, double value);
 int json_add_strv(json_object *o, const char *key, char *const *l);
+/* {key: value} */
+int json_wrap(const char *key, json_object *value, json_object **ret);
 int json_append(json_object *array, json_object *value);
 int json_append_string(json_object *array, const char *value);
 
