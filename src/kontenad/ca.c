@@ -178,6 +178,29 @@ static int authority_get(
         return 0;
 }
 
+/* What the server is called, and what the authority is called: the kontena client trusts ~/.kontena/certs/HOST.pem, and then
+ * expects the server to have the name which the certificate there has. */
+static int server_names(Ca *ca, gnutls_x509_crt_t authority, char ***ret) {
+        _cleanup_strv_free_ char **names = NULL;
+        _cleanup_free_ char *name = NULL;
+        int r;
+
+        r = host_names(ca->server_names, &names);
+        if (r < 0)
+                return r;
+        r = certificate_common_name(authority, &name);
+        if (r < 0 && r != -ENODATA)
+                return r;
+        if (name && !strchr(name, ' ')) {
+                r = strv_extend(&names, name);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_PTR(names);
+        return 0;
+}
+
 static int server_get(Ca *ca, gnutls_x509_crt_t authority, gnutls_x509_privkey_t authority_key,
                 gnutls_x509_crt_t *ret_crt, gnutls_x509_privkey_t *ret_key, KError *reterr) {
         _cleanup_(x509_privkey_deinitp) gnutls_x509_privkey_t key = NULL;
@@ -186,7 +209,7 @@ static int server_get(Ca *ca, gnutls_x509_crt_t authority, gnutls_x509_privkey_t
         _cleanup_strv_free_ char **names = NULL;
         int r;
 
-        r = host_names(ca->server_names, &names);
+        r = server_names(ca, authority, &names);
         if (r < 0)
                 return r;
 

@@ -123,7 +123,7 @@ static void test_server_certificate_is_for_this_machine_and_the_configured_names
         _cleanup_(ca_freep) Ca *ca = NULL;
         _cleanup_(x509_chain_done) X509Chain authority = {}, server = {}, renamed = {};
         _cleanup_strv_free_ char **names = NULL;
-        _cleanup_free_ char *ca_path = NULL, *server_path = NULL;
+        _cleanup_free_ char *ca_path = NULL, *server_path = NULL, *of_authority = NULL;
         char *configured[] = { (char *) "master.example", (char *) "192.0.2.7", NULL };
 
         place_init(&p);
@@ -139,6 +139,10 @@ static void test_server_certificate_is_for_this_machine_and_the_configured_names
         ASSERT_OK(host_names(configured, &names));
         ASSERT_TRUE(strv_contains(names, "localhost"));
         ASSERT_TRUE(strv_contains(names, "127.0.0.1"));
+        /* The kontena client expects the name of the certificate that it was given to trust. */
+        ASSERT_OK(certificate_common_name(authority.certificates[0], &of_authority));
+        ASSERT_TRUE(gnutls_x509_crt_check_hostname(server.certificates[0], of_authority));
+        ASSERT_OK(strv_extend(&names, of_authority));
         ASSERT_TRUE(certificate_has_names(server.certificates[0], names));
         ASSERT_TRUE(gnutls_x509_crt_check_hostname(server.certificates[0], "master.example"));
         ASSERT_TRUE(gnutls_x509_crt_check_hostname(server.certificates[0], "192.0.2.7"));

@@ -181,7 +181,8 @@ int certificate_authority_new(gnutls_x509_privkey_t key, gnutls_x509_crt_t *ret,
         id = hexmem(key_id, 4);
         if (!id)
                 return -ENOMEM;
-        name = strjoin("Kontena CA ", id);
+        /* A host name by its form: see certificate_common_name(). */
+        name = strjoin("kontena-ca-", id);
         if (!name)
                 return -ENOMEM;
 
@@ -327,6 +328,23 @@ int certificate_list_names(gnutls_x509_crt_t c, char ***ret) {
         }
 
         *ret = TAKE_PTR(l);
+        return 0;
+}
+
+int certificate_common_name(gnutls_x509_crt_t c, char **ret) {
+        char buffer[512];
+        size_t n = sizeof(buffer);
+        char *name;
+        int r;
+
+        r = gnutls_x509_crt_get_dn_by_oid(c, GNUTLS_OID_X520_COMMON_NAME, 0, 0, buffer, &n);
+        if (r < 0)
+                return r == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE ? -ENODATA : -EBADMSG;
+        name = strndup(buffer, n);
+        if (!name)
+                return -ENOMEM;
+
+        *ret = name;
         return 0;
 }
 

@@ -51,6 +51,7 @@ bool certificate_is_for_privkey(gnutls_x509_crt_t c, gnutls_privkey_t key);
 /* True if the certificate is for all of the names and no others. */
 bool certificate_has_names(gnutls_x509_crt_t c, char *const *names);
 int certificate_list_names(gnutls_x509_crt_t c, char ***ret);
+int certificate_common_name(gnutls_x509_crt_t c, char **ret); /* -ENODATA: none */
 
 /* SHA-256 in hex, of the certificate and of its public key (SubjectPublicKeyInfo). */
 int certificate_fingerprint(gnutls_x509_crt_t c, char **ret);
