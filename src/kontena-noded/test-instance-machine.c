@@ -514,9 +514,10 @@ void want(Fixture *f, unsigned deploy_rev, unsigned service_rev, const char *mor
                                               "\"address\":\"10.81.128.5\","
                                               "\"spec\":{\"image\":\"a:1\"}%s}",
                         deploy_rev, service_rev, more);
-        _cleanup_json_ json_object *o = NULL;
+        /* json-c's own parser, to which the last of two fields of one name counts: more may be other than what is above. */
+        _cleanup_json_ json_object *o = json_tokener_parse(text);
 
-        ASSERT_OK(json_parse(text, strlen(text), 65536, &o, NULL));
+        ASSERT_TRUE(o);
         ASSERT_OK(instance_set_want(f->i, o));
         settle(f, 0);
 }

@@ -17,9 +17,10 @@
         "\"image\":\"a\"}"
 
 static int parse(const char *text, InstanceWant **ret, KError *reterr) {
-        _cleanup_json_ json_object *o = NULL;
+        /* json-c's own parser, to which the last of two fields of one name counts: what follows GOOD may replace it. */
+        _cleanup_json_ json_object *o = json_tokener_parse(text);
 
-        ASSERT_OK(json_parse(text, strlen(text), 65536, &o, NULL));
+        ASSERT_TRUE(o);
         return instance_want_parse("abc", o, ret, reterr);
 }
 
