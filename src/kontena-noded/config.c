@@ -187,7 +187,9 @@ int node_config_load(const char *const *directories, NodeConfig **ret) {
         c = new0(NodeConfig, 1);
         if (!c)
                 return -ENOMEM;
-        c->log_level = LOG_INFO;
+        c->log_level = log_level_from_string(getenv("KONTENA_LOG_LEVEL"));
+        if (c->log_level < 0)
+                c->log_level = LOG_INFO;
         c->image_keep_usec = IMAGE_KEEP_DEFAULT_USEC;
 
         r = conf_read(directories ?: CONF_DIRECTORIES, "noded.conf", items, ELEMENTSOF(items), c,

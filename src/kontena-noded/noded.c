@@ -464,8 +464,7 @@ int manager_new(sd_event *event, Manager **ret) {
         r = node_config_load(NULL, &m->config);
         if (r < 0)
                 return log_error_errno(r, "Cannot read the configuration: %m");
-        if (!getenv("KONTENA_LOG_LEVEL"))
-                log_set_max_level(m->config->log_level);
+        log_set_max_level(m->config->log_level);
         r = make_directories(m->config);
         if (r < 0)
                 return r;

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <syslog.h>
 
 #include "file-util.h"
@@ -23,7 +24,10 @@ static NodeConfig *load(const char *text) {
 }
 
 static void test_defaults(void **state) {
-        _cleanup_(node_config_freep) NodeConfig *c = load("");
+        _cleanup_(node_config_freep) NodeConfig *c = NULL;
+
+        assert_int_equal(unsetenv("KONTENA_LOG_LEVEL"), 0);
+        c = load("");
 
         ASSERT_TRUE(c->name && !strchr(c->name, '.'));
         ASSERT_STREQ(c->state_directory, STATEDIR "/node");
@@ -31,6 +35,18 @@ static void test_defaults(void **state) {
         ASSERT_EQ(c->log_level, LOG_INFO);
         ASSERT_EQ(c->image_keep_usec, 3600 * USEC_PER_SEC);
         ASSERT_TRUE(!c->runtime && c->n_registries == 0);
+}
+
+/* At the start and at each reload. */
+static void test_environment_gives_the_level_that_the_file_does_not(void **state) {
+        _cleanup_(node_config_freep) NodeConfig *without = NULL, *with = NULL;
+
+        assert_int_equal(setenv("KONTENA_LOG_LEVEL", "debug", 1), 0);
+        without = load("");
+        with = load("[Node]\nLogLevel=warning\n");
+        assert_int_equal(unsetenv("KONTENA_LOG_LEVEL"), 0);
+        ASSERT_EQ(without->log_level, LOG_DEBUG);
+        ASSERT_EQ(with->log_level, LOG_WARNING);
 }
 
 static void test_settings(void **state) {
@@ -82,5 +98,7 @@ static void test_sample_is_understood(void **state) {
         ASSERT_EQ(c->n_registries, 1);
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_defaults), cmocka_unit_test(test_settings),
-                cmocka_unit_test(test_registries_by_name), cmocka_unit_test(test_sample_is_understood))
+KONTENA_TESTS(cmocka_unit_test(test_defaults),
+                cmocka_unit_test(test_environment_gives_the_level_that_the_file_does_not),
+                cmocka_unit_test(test_settings), cmocka_unit_test(test_registries_by_name),
+                cmocka_unit_test(test_sample_is_understood))
