@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from kontenalab import Host, Lab, Unsupported, sanitizer  # noqa: E402
 from kontenalab.grid import Grid, unique  # noqa: E402
 
+_IN_LAB = Path(__file__).resolve().parent
 _KEEP = os.environ.get("KONTENA_LAB_KEEP_JOURNALS")
 _failed: list[str] = []
 
@@ -110,6 +111,47 @@ def volume(grid: Grid) -> Iterator[Callable[..., str]]:
     yield make
     for name in made:
         grid.ctl("volume", "remove", "--force", name, check=False)
+
+
+# Those that take longest are begun first, so that no lab is left alone with one at the end. Virtual machines work hard: one at a time.
+_FIRST = ("qemu", "deploys-end-one-way-or-another", "nodes-vanish-and-come-back", "a-node-that-leaves-keeps-nothing", "deploys-keep-serving")
+_QEMU = {"limits-hold-on-a-kernel-of-its-own", "the-lab-cuts-and-kills-hosts", "volumes-have-a-size"}
+
+
+def _claimed(items: list[pytest.Item], claims: Path) -> Iterator[list[pytest.Item]]:
+    """The tests of one folder after the other that no other lab has begun."""
+    folders: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        name = item.path.parent.name
+        folders.setdefault("qemu" if name in _QEMU else name, []).append(item)
+    order = [name for name in _FIRST if name in folders] + [name for name in folders if name not in _FIRST]
+    for name in order:
+        try:
+            (claims / name).mkdir()
+        except FileExistsError:
+            continue
+        yield folders[name]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """As pytest's own loop; but when `./lab test` runs several labs, it gives each the folders that it comes to first."""
+    claims = os.environ.get("KONTENA_LAB_CLAIMS")
+    if not claims or session.testsfailed or session.config.option.collectonly:
+        return None
+    labs = _claimed([i for i in session.items if _IN_LAB in i.path.parents], Path(claims))
+    folder = next(labs, None)
+    while folder:
+        following = None
+        for number, item in enumerate(folder, 1):
+            if number == len(folder):
+                following = next(labs, None)  # known before the last test ends, whose fixtures stay for the next
+            after = folder[number] if number < len(folder) else following[0] if following else None
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            if session.shouldfail or session.shouldstop:
+                raise session.Failed(session.shouldfail) if session.shouldfail else session.Interrupted(session.shouldstop)
+        folder = following
+    return True
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -98,7 +98,8 @@ def test_logs_of_the_machine_are_the_instances(grid, box):
     entry = f"journalctl --output=json KONTENA_SERVICE={box} KONTENA_INSTANCE={one['number']} | grep 'a word from inside'"
     line = wait_until(lambda: host.run(entry, check=False).stdout, 20, "the machine's line in the node's journal", 0.2)
     assert json.loads(line.splitlines()[0])["_SYSTEMD_UNIT"] == one["unit"]
-    assert "a word from inside" in host.run(["journalctl", "-M", machine(one), "-u", "speaker", "--no-pager"]).stdout
+    inner = ["journalctl", "-M", machine(one), "-u", "speaker", "--no-pager"]
+    wait_until(lambda: "a word from inside" in host.run(inner, check=False).stdout, 20, "the line in the machine's journal", 0.2)
     wait_until(lambda: "a word from inside" in grid.ctl("service", "logs", box).stdout, 20, "the line at the master", 0.2)
     assert "login:" not in grid.ctl("service", "logs", box).stdout
 
@@ -139,9 +140,9 @@ def test_stop_is_a_shutdown_and_leaves_nothing(grid):
         base = host.run(f"stat -c %u /run/kontena/instances/{one['id']}/1/rootfs").stdout.strip()
         assert int(base) >= 1610612736
     host.wait_journal("Reached target poweroff.target", since=cursor)
-    assert machine(one) not in host.run("machinectl list --no-legend --no-pager").stdout
-    assert one["id"] not in host.run("ls -l /run/kontena/uid-ranges; ls /run/kontena/instances /var/lib/kontena/instances").stdout
-    assert one["id"] not in host.run("cat /proc/self/mountinfo").stdout
+    wait_until(lambda: machine(one) not in host.run("machinectl list --no-legend --no-pager").stdout, 20, "machined to forget it", 0.1)
+    traces = "ls -l /run/kontena/uid-ranges; ls /run/kontena/instances /var/lib/kontena/instances; cat /proc/self/mountinfo"
+    wait_until(lambda: one["id"] not in host.run(traces).stdout, 20, "the last of its files to go", 0.1)
 
 
 def test_command_in_a_machine_image(grid):
@@ -150,6 +151,7 @@ def test_command_in_a_machine_image(grid):
     with grid.service(name, "system:1", "--runtime=nspawn", "--env=FOO=bar", "--working-dir=/usr", "--", "/bin/sh", "-c", script):
         one = grid.instance(name)
         host, cursor = grid.host_of(one), grid.host_of(one).cursor()
+        host.wait_journal("^0$", f"KONTENA_SERVICE={name}", "_TRANSPORT=stdout")
         lines = host.run(f"journalctl -o cat KONTENA_SERVICE={name} _TRANSPORT=stdout").stdout
         assert lines.split("\n")[:2] == ["out of bar", "0"]
         grid.ctl("service", "stop", name)
@@ -159,7 +161,7 @@ def test_command_in_a_machine_image(grid):
 def test_deploy_of_a_machine_is_start_first_and_checked_from_inside(grid):
     name = unique("roll")
     check = ["--health-check-protocol=exec", "--health-check-command=systemctl is-active hello.service", "--health-check-interval=1s",
-             "--health-check-timeout=1s"]  # fmt: skip
+             "--health-check-timeout=20s"]  # fmt: skip
     with grid.service(name, "system:1", "--runtime=nspawn", "--drain=1s", *check):
         one = grid.instance(name)
         assert one["health"] == "healthy"

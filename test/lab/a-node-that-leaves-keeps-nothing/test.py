@@ -19,11 +19,12 @@ def node(grid, extra_host):
 
 
 @pytest.fixture
-def service(grid, node):
+def service(request, grid, node):
+    """One that does not heed its stop signal: two seconds, or what the test says."""
     name = unique("leaving")
     if "kept" not in [v["name"] for v in grid.json("volume", "list")]:
         grid.ctl("volume", "create", "--scope=grid", "kept")
-    options = ["--affinity=node==node6", "--ports=8099:80", "--volume=kept:/data", "--stop-timeout=4"]
+    options = ["--affinity=node==node6", "--ports=8099:80", "--volume=kept:/data", f"--stop-timeout={getattr(request, 'param', 2)}"]
     with grid.service(name, "busybox:1", *options, *STUBBORN):
         yield name
 
@@ -68,7 +69,7 @@ def test_data_of_stateful_instances_stay_like_volumes(grid, node):
         wait_until(lambda: node.run(f"cat {instances}/*/volumes/*/file", check=False).stdout == "precious\n", 10, "data", 0.2)
         id = grid.instance(name)["id"]
         node.run(["kontenactl", "node", "leave", "--force"], timeout=90)
-        assert not everything_of_the_grid(node)
+        wait_until(lambda: not everything_of_the_grid(node), 10, "nothing", 0.2)
         assert node.run(f"cat {instances}/.kept/{id}/volumes/*/file").stdout == "precious\n"
         assert name in node.run(f"cat {instances}/.kept/{id}/about.json").stdout
         node.run(["kontenactl", "node", "leave", "--force", "--volumes"], timeout=90)
@@ -76,10 +77,12 @@ def test_data_of_stateful_instances_stay_like_volumes(grid, node):
         grid.ctl("node", "remove", "--force", "node6")
 
 
+@pytest.mark.parametrize("service", [10], indirect=True)
 def test_a_daemon_that_is_killed_meanwhile_goes_on(node, service):
+    seen = "grep -q -m1 'This machine leaves its grid, 1 instance ends.' < <(journalctl --boot --follow --no-tail --output=cat -u kontena-noded)"
+    killer = node.popen(f"{seen}; systemctl kill --signal=KILL kontena-noded")
     leaving = node.popen(["kontenactl", "node", "leave", "--force"])
-    node.wait_journal("This machine leaves its grid, 1 instance ends.", timeout=20)
-    node.run("systemctl kill --signal=KILL kontena-noded")
+    killer.wait(20)
     leaving.communicate(timeout=60)
     assert leaving.returncode != 0, "it could not know"
     node.wait_journal("Going on to leave the grid", timeout=20)

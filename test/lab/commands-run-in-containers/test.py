@@ -30,9 +30,9 @@ def size(rows, columns):
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 def until(text):
     global seen
-    end = time.monotonic() + 15
+    end = time.monotonic() + 120
     while text.encode() not in seen:
-        if time.monotonic() > end or not select.select([fd], [], [], 15)[0]:
+        if time.monotonic() > end or not select.select([fd], [], [], 120)[0]:
             sys.exit(f"no {text!r} in {seen!r}")
         seen += os.read(fd, 65536)
     seen = seen[seen.index(text.encode()) + len(text):]
@@ -113,7 +113,7 @@ def test_every_byte_arrives_both_ways(grid, web):
 
 
 def person(grid, *words, steps):
-    out = grid.master.run(["python3", "/root/terminal.py", json.dumps(steps), "-g", grid.name, *words], timeout=60)
+    out = grid.master.run(["python3", "/root/terminal.py", json.dumps(steps), "-g", grid.name, *words], timeout=120)
     return out.stdout.split()
 
 
@@ -142,8 +142,9 @@ def start(grid, name, argument, **kwargs):
 def test_signals_go_to_the_command(grid, web):
     name, host = web
     script = "trap 'echo got it; exit 44' INT; echo ready; while :; do sleep 0.1; done"
-    line = f"kontenactl exec {name} sh -c \"{script}\" & p=$!; sleep 1; kill -INT $p; wait $p; echo $?"
-    assert grid.master.run(f"set -m; {line}", env={"KONTENA_GRID": grid.name}).stdout == "ready\ngot it\n44\n"
+    line = f"kontenactl exec {name} sh -c \"{script}\" >/tmp/signalled & p=$!; until grep -q ready /tmp/signalled; do sleep 0.1; done; kill -INT $p; wait $p; echo $?"
+    status = grid.master.run(f"rm -f /tmp/signalled; set -m; {line}", env={"KONTENA_GRID": grid.name}).stdout
+    assert (grid.master.read("/tmp/signalled"), status) == ("ready\ngot it\n", "44\n")
     nothing_is_left(host, "none")
 
 
@@ -174,13 +175,21 @@ def test_whoever_dies_takes_the_command_along(grid, web, who):
 def test_statuses_outlive_a_systemd_that_executes_itself_anew(grid, web):
     """What systemd would have told meanwhile is lost; it is asked again."""
     name, host = web
+    gate = f"/tmp/{unique('gate')}"
     script = f"""for i in $(seq 12); do
-        (timeout 25 kontenactl exec {name} sh -c "sleep 3.$i; exit $((i + 100))" || echo $i $?) &
+        (timeout 300 kontenactl exec {name} sh -c "until [ -e {gate} ]; do sleep 0.1; done; sleep $((i / 4)); exit $((i + 100))" || echo $i $?) &
     done; wait"""
     commands = grid.master.popen(["env", f"KONTENA_GRID={grid.name}", "bash", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-    wait_until(lambda: len(units(host).splitlines()) == 12, 10, "12 commands", 0.1)
-    host.run("SECONDS=0; while [ $SECONDS -lt 4 ]; do systemctl daemon-reexec; done")
-    said = sorted([int(word) for word in line.split()] for line in commands.communicate(timeout=30)[0].splitlines())
+    wait_until(lambda: len(units(host).splitlines()) == 12, 30, "12 commands", 0.1)
+    first = grid.instance(name[:-2])
+    again = host.popen("until [ -e /run/reexecuted-enough ]; do systemctl daemon-reexec; done")
+    try:
+        grid.inside(first, f"touch {gate}")
+        said = sorted([int(word) for word in line.split()] for line in commands.communicate(timeout=60)[0].splitlines())
+    finally:
+        host.run("touch /run/reexecuted-enough")
+        again.wait(60)
+        host.run("rm /run/reexecuted-enough")
     assert said == [[i, i + 100] for i in range(1, 13)]
     nothing_is_left(host, SLEEP)
 
@@ -215,9 +224,12 @@ def test_streams_are_limited(grid, web):
 
 def test_attach_shows_what_comes(grid, web):
     name, _ = web
-    said = grid.master.run(f"timeout -s INT 1 kontenactl attach -n 1 {name}", check=False, env={"KONTENA_GRID": grid.name}).stdout
-    numbers = [int(re.fullmatch(r"line (\d+)", line)[1]) for line in said.splitlines()]
-    assert len(numbers) > 3 and numbers == list(range(numbers[0], numbers[-1] + 1))
+    attached = grid.popen("attach", "-n", "1", name, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    said = [attached.stdout.readline() for _ in range(8)]
+    grid.master.run("pkill -INT -f '^kontenactl.* attach -n 1'")
+    attached.wait(30)
+    numbers = [int(re.fullmatch(r"line (\d+)\n", line)[1]) for line in said]
+    assert numbers == list(range(numbers[0], numbers[0] + 8))
     grid.wait_instances(name[:-2], ["running"] * 3)
 
 

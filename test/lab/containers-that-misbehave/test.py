@@ -30,12 +30,13 @@ def test_one_that_ignores_its_stop_signal_is_killed_and_told(grid):
         wait_until(lambda: messages(grid, name, "service:stop_instance"), 10, "the event", 0.2)
         assert "did not heed its stop signal" in messages(grid, name, "service:stop_instance")[0]
         assert grid.instance(name)["state"] == "running"
-        assert len(grid.units(name)) == 1
+        wait_until(lambda: len(grid.units(name)) == 1, 10, "one unit", 0.1)
 
 
 def test_one_that_heeds_it_is_not_told(grid):
     name = unique("hearing")
-    with grid.service(name, "busybox:1", "--affinity=node==node1", "--stop-timeout=5", "--", "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"):
+    with grid.service(name, "busybox:1", "--affinity=node==node1", "--stop-timeout=60", "--", "sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done"):
+        grid.lab.host("node1").wait_journal("^ready$", f"KONTENA_SERVICE={name}")
         grid.ctl("service", "stop", name)
         grid.wait_instances(name, ["stopped"])
         assert not messages(grid, name, "service:stop_instance")
@@ -100,11 +101,16 @@ def test_an_image_that_goes_between_two_instances(grid):
     with grid.service(name, "busybox:1", "--instances=2", "--affinity=node!=node3", "--on-failure=pause", "--wait-for-port=8080", "--drain=0",
                       "--", "sh", "-c", LISTEN):  # fmt: skip
         before = {i["number"]: grid.main_pid(i) for i in grid.instances(name)}
-        # The first one takes its time to be up: until then the second is not begun.
-        grid.ctl("service", "update", f"--image=registry:5000/{image}:1", f"--cmd=sh -c 'sleep 3; {LISTEN}'", name)
+        # The first one is up when it is told to: until then the second is not begun.
+        units = set(grid.units(name))
+        grid.ctl("service", "update", f"--image=registry:5000/{image}:1", f"--cmd=sh -c 'until [ -e /tmp/go ]; do sleep 0.1; done; {LISTEN}'", name)
         deploy = grid.popen("service", "deploy", name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         wait_until(lambda: len(grid.units(name)) == 3, 20, "the start of the first", 0.1)
         grid.master.run(["python3", "-c", MAKE, image, digest])
+        ((node, unit),) = set(grid.units(name)) - units
+        new = {"node": node, "unit": unit}
+        wait_until(lambda: grid.main_pid(new), 20, "the first", 0.1)
+        grid.inside(new, "touch /tmp/go")
         said = deploy.communicate(timeout=60)[0]
         assert deploy.returncode != 0 and image in said and digest in said, said
         now = {i["number"]: i for i in grid.instances(name)}

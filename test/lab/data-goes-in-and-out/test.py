@@ -228,7 +228,7 @@ def test_half_an_archive_is_no_volume(grid, stopped):
         assert refused.returncode != 0 and "archive" in refused.stderr, (cut, refused)
         assert_old(host, path)
     # Who sends it is killed.
-    half = f"((head -c {size // 2} /root/v.tar; sleep 60) | kontenactl -g {grid.name} volume import --force {data}) > /root/said 2>&1 &"
+    half = f"((head -c {size // 2} /root/v.tar; sleep 600) | kontenactl -g {grid.name} volume import --force {data}) > /root/said 2>&1 &"
     master.run(half)
     wait_until(lambda: host.run(f"ls {VOLUMES}/.work/import-* | wc -l", check=False).stdout.strip() not in ("", "0"), 20, "half of it", 0.05)
     master.run("pkill -KILL -f 'volume import'")

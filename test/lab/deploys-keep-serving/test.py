@@ -19,7 +19,7 @@ ASK = """
 n=0; bad=0
 while [ ! -e /tmp/stop ]; do
         address=$(nslookup -type=a NAME.DOMAIN | sed -n 's/^Address: \\([0-9.]*\\)$/\\1/p' | head -n 1)
-        printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 "$address" 8080 | grep -q '200 OK' || bad=$((bad + 1))
+        printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 30 "$address" 8080 | grep -q '200 OK' || bad=$((bad + 1))
         n=$((n + 1))
 done
 echo "$n requests, $bad failed" > /tmp/result
@@ -43,17 +43,17 @@ class Requests(threading.Thread):
             "seen = []\n"
             "while not os.path.exists('/tmp/stop-asking'):\n"
             "    try:\n"
-            "        seen.append(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode().strip())\n"
+            "        seen.append(urllib.request.urlopen(sys.argv[1], timeout=30).read().decode().strip())\n"
             "    except Exception as e:\n"
             "        bad += 1; print(repr(e), file=sys.stderr)\n"
             "    n += 1\n"
             "print(n, bad, *sorted(set(seen)))\n"
         )
-        self.result = self.grid.master.run(["python3", "-c", script, self.url], timeout=240)
+        self.result = self.grid.master.run(["python3", "-c", script, self.url], timeout=600)
 
     def stop(self):
         self.grid.master.run("touch /tmp/stop-asking")
-        self.join(30)
+        self.join(300)
         self.grid.master.run("rm -f /tmp/stop-asking")
         n, bad, *versions = self.result.stdout.split()
         return int(n), int(bad), set(versions)

@@ -54,7 +54,7 @@ def test_equal_names_and_equal_addresses(grid, other):
             assert said == f"from-{g.name}\n"
             assert g.ctl("exec", f"{name}-1", "--", "sh", "-c", "echo $S").stdout == f"value-of-{g.name}\n"
             assert g.ctl("vault", "read", "--value", secret).stdout.strip() == f"value-of-{g.name}"
-            assert f"line-of-{g.name}" in g.ctl("service", "logs", client).stdout
+            wait_until(lambda g=g: f"line-of-{g.name}" in g.ctl("service", "logs", client).stdout, 10, "the line", 0.2)
         for mine, its in ((grid, other), (other, grid)):
             # Names of the other grid lead nowhere, and nothing of it is in lists, logs and events.
             foreign = mine.ctl("exec", f"{client}-1", "--", "nslookup", f"{name}.{its.name}.kontena.local", check=False)
@@ -71,7 +71,8 @@ def test_equal_names_and_equal_addresses(grid, other):
         wait_until(lambda: not other.json("service", "list"), 30, "the end of the other's services", 0.2)
         assert grid.main_pid(grid.instance(name)) == pid
         assert grid.ctl("vault", "read", "--value", secret).stdout.strip() == f"value-of-{grid.name}"
-        assert grid.ctl("exec", f"{client}-1", "--", "nc", name, "8080").stdout == f"from-{grid.name}\n"
+        said = wait_until(lambda: grid.ctl("exec", f"{client}-1", "--", "nc", name, "8080", check=False).stdout, 10, "an answer", 0.2)
+        assert said == f"from-{grid.name}\n"
     finally:
         for g, _ in both:
             g.remove(name, client)

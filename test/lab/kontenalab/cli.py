@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("pattern", nargs="?", metavar="PATTERN", help="only tests whose name matches (pytest -k)")
     sub.add_argument("--keep", action="store_true", help="leave the hosts running afterwards")
     sub.add_argument("--no-unit", action="store_true", help="without the unit tests")
+    sub.add_argument("--labs", type=int, default=2, metavar="N", help="so many labs share the work when all is tested, by default 2")
     sub = command(do_shell, "shell", "a login shell on a host")
     sub.add_argument("host", metavar="HOST")
     sub.add_argument("-u", "--user", default="root")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import pki
 from .cgroup import Cgroup
 from .network import hosts_file, place
-from .process import CommandError, LabError, Result, run, tool_environment, wait_until
+from .process import PATIENCE, Background, CommandError, LabError, Result, run, tool_environment, wait_until
 from .root import HostRoot
 from .settings import SYSTEM_PATH
 from .tree import TREES, remove
@@ -112,7 +112,7 @@ class Host(ABC):
 
     def wait_running(self, timeout: float = 120) -> str:
         """Until systemd has started everything. Returns "running", or "degraded" when a unit has failed."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
 
         def state() -> str | None:
             if not self.running:
@@ -183,11 +183,11 @@ class Host(ABC):
         """Run a list of arguments, or a string by bash. Output is captured."""
         argv = self.command_line(command, user=user, env=env)
         shown = command if isinstance(command, str) else shlex.join(command)
-        return run(argv, check=check, input=input, timeout=timeout, what=f"{self.name}: {shown}")
+        return run(argv, check=check, input=input, timeout=timeout * PATIENCE, what=f"{self.name}: {shown}")
 
-    def popen(self, command: Command, *, user: str | None = None, **kwargs: Any) -> subprocess.Popen:
+    def popen(self, command: Command, *, user: str | None = None, **kwargs: Any) -> Background:
         """A command that goes on; the caller ends it."""
-        return subprocess.Popen(self.command_line(command, user=user), env=tool_environment(), **kwargs)
+        return Background(self.command_line(command, user=user), env=tool_environment(), **kwargs)
 
     def command_line(
         self, command: Command, *, user: str | None = None, env: Mapping[str, str] | None = None, tty: bool = False
@@ -260,6 +260,7 @@ class Host(ABC):
             ["journalctl", "--follow", "--output=json", "--all", *start, *matches],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
+        timeout *= PATIENCE
         deadline = time.monotonic() + timeout
         buffer, said = b"", ""
         try:

@@ -15,6 +15,9 @@ from .settings import TOOL_PATH
 
 T = TypeVar("T")
 
+# Every limit of a wait is given as a quiet machine needs it, and holds so many times longer: a limit costs nothing when things work.
+PATIENCE = float(os.environ.get("KONTENA_LAB_PATIENCE", "6"))
+
 
 class LabError(Exception):
     """The lab cannot do what was asked; the message is for a person."""
@@ -99,6 +102,16 @@ def run(
     return result
 
 
+class Background(subprocess.Popen):
+    """A command that goes on; limits of waiting for its end hold PATIENCE times longer."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        return super().wait(timeout and timeout * PATIENCE)
+
+    def communicate(self, input=None, timeout: float | None = None):
+        return super().communicate(input, timeout and timeout * PATIENCE)
+
+
 def _what_is_left(process: subprocess.Popen) -> tuple[bytes, bytes]:
     """Output of a killed process; somebody it gave its descriptors to, as ssh does, may keep the pipes open."""
     try:
@@ -108,7 +121,8 @@ def _what_is_left(process: subprocess.Popen) -> tuple[bytes, bytes]:
 
 
 def wait_until(condition: Callable[[], T | None], timeout: float = 30, what: str = "condition", interval: float = 0.05) -> T:
-    """Call until it returns something true, which is returned; says what was missing when time is over."""
+    """Call until it returns something true, which is returned; says what was missing when time, and PATIENCE, is over."""
+    timeout *= PATIENCE
     deadline = time.monotonic() + timeout
     while True:
         value = condition()

@@ -43,7 +43,7 @@ def test_deleted_device_is_made_again(grid, pair):
 
 def test_flushed_rules_are_restored(grid, pair):
     host = grid.host_of(pair[0])
-    grid.master.run(["curl", "-sS", "--max-time", "5", f"http://{host.address}:8060/"])
+    grid.master.run(["curl", "-sS", "--max-time", "60", "--retry", "5", "--retry-connrefused", f"http://{host.address}:8060/"])
     host.run("nft flush ruleset")
     wait_until(lambda: grid.master.run(["curl", "-sS", "--max-time", "2", f"http://{host.address}:8060/"],
                check=False).returncode == 0, 10, "the published port", 0.2)  # fmt: skip

@@ -6,6 +6,7 @@ import secrets
 
 import pytest
 from kontenalab.grid import unique
+from kontenalab.process import wait_until
 
 SLEEP = ("--", "sh", "-c", "sleep 12345 & trap 'kill %1; exit 0' TERM; while :; do sleep 0.2; done")
 
@@ -25,6 +26,8 @@ def web(grid):
 
 def test_processes_of_an_instance_and_of_a_service(grid, web):
     name, _ = web
+    wait_until(lambda: any(r["command"] == "sleep 12345" for r in grid.json("top", f"{name}-1")), 10, "the second process", 0.1)
+    wait_until(lambda: any(r["command"] == "sleep 12345" for r in grid.json("top", f"{name}-2")), 10, "that of the other", 0.1)
     rows = grid.json("top", f"{name}-1")
     assert {r["instance"] for r in rows} == {f"{name}-1"}
     first = next(r for r in rows if r["command"].startswith("sh -c sleep 12345"))

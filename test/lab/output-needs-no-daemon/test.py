@@ -179,7 +179,7 @@ def test_official_nginx_logs_its_accesses(grid):
     with grid.service(name, "nginx:official", "--wait-for-port=80", "--", "sh", "-c", script):
         instance = grid.instance(name)
         host = grid.host_of(instance)
-        host.run(["curl", "-sS", "--max-time", "5", "-o", "/dev/null", f"http://{instance['address']}/?asked-by-the-test"])
+        host.run(["curl", "-sS", "--max-time", "60", "-o", "/dev/null", f"http://{instance['address']}/?asked-by-the-test"])
         host.wait_journal(r"GET /\?asked-by-the-test", f"KONTENA_SERVICE={name}")
         wait_until(lambda: "asked-by-the-test" in grid.ctl("service", "logs", name).stdout, 10, "the line at the master", 0.5)
 

@@ -90,7 +90,7 @@ def finish(grid, user, query):
 def anna(grid, provider):
     invite = json.loads(grid.ctl("--json=short", "user", "invite", "anna@example.org", "--role=grid_admin").stdout)["invite_code"]
     query = begin(grid, invite)
-    grid.master.run("systemctl kill -s KILL kontenad; systemctl start kontenad")  # what began goes on
+    grid.master.run("systemctl kill -s KILL kontenad; systemctl restart kontenad")  # what began goes on
     code = finish(grid, "anna", query)
     assert code and finish(grid, "anna", query) is None
     return exchange(grid, code)

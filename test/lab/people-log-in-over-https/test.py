@@ -89,12 +89,13 @@ def test_commands_logs_and_events(grid, desk, web):
     assert desk.ctl("exec", f"{web}-1", "cat", "/tmp/x").raw == data
 
     follow = desk.popen("service", "logs", "-f", "-n", "1", web, stdout=subprocess.PIPE, text=True)
-    events = desk.popen("--json=short", "events", "-f", "-n", "0", stdout=subprocess.PIPE, text=True)
+    events = desk.popen("--json=short", "events", "-f", "-n", "1", stdout=subprocess.PIPE, text=True)
     try:
+        assert events.stdout.readline()  # now it follows
         lines = [follow.stdout.readline() for _ in range(4)]
         assert all("line" in l for l in lines), lines
         desk.ctl("service", "scale", web, "2")
-        assert web in events.stdout.readline()
+        assert next(line for line in events.stdout if web in line)
     finally:
         for p in follow, events:
             p.terminate()

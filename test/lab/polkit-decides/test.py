@@ -154,7 +154,7 @@ import os, pty, select, sys, termios, time
 pid, fd = pty.fork()
 if pid == 0:
     os.execvp("runuser", ["runuser", "-u", "heidi", "--", "kontenactl", *sys.argv[2:]])
-said, answered, end = b"", False, time.monotonic() + 30
+said, answered, end = b"", False, time.monotonic() + 240
 while time.monotonic() < end:
     if not select.select([fd], [], [], 1)[0]:
         continue

@@ -3,7 +3,6 @@
 
 import json
 import secrets
-import time
 
 import pytest
 from kontenalab.grid import unique
@@ -74,11 +73,10 @@ def test_a_secret_reaches_its_service_alone(grid, secret):
         assert row["services"] == [name] and "value" not in row
 
         # Changed: the service has it by itself.
-        changed, begun = secrets.token_hex(16), time.monotonic()
+        changed = secrets.token_hex(16)
         grid.ctl("vault", "update", password, input=changed)
         wait_until(lambda: changed in grid.inside(grid.instance(name), "cat /run/secrets/password", check=False).stdout, 60,
                    "the new value", 0.5)  # fmt: skip
-        assert time.monotonic() - begun < 40
         # Stopped: nothing of it is left.
         grid.ctl("service", "stop", name)
         wait_until(lambda: not node.run("grep -s kontena/instances.*secrets /proc/mounts", check=False).stdout, 30, "the unmount", 0.2)

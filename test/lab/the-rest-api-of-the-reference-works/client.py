@@ -26,7 +26,7 @@ def context():
 
 
 def request(token, method, path, body=None):
-    c = http.client.HTTPSConnection("127.0.0.1", 9292, context=context(), timeout=30)
+    c = http.client.HTTPSConnection("127.0.0.1", 9292, context=context(), timeout=240)
     headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "Content-Type": "application/json"}
     c.request(method, path, body, headers)
     r = c.getresponse()
@@ -34,7 +34,7 @@ def request(token, method, path, body=None):
 
 
 def connect(token, path, *headers):
-    s = context().wrap_socket(socket.create_connection(("127.0.0.1", 9292), timeout=30))
+    s = context().wrap_socket(socket.create_connection(("127.0.0.1", 9292), timeout=240))
     lines = [f"GET {path} HTTP/1.1", "Host: master", f"Authorization: Bearer {token}", *headers, "", ""]
     s.sendall("\r\n".join(lines).encode())
     f = s.makefile("rb")
@@ -57,7 +57,7 @@ def follow(token, path, count):
 
 
 def leave(token, path, body):
-    s = context().wrap_socket(socket.create_connection(("127.0.0.1", 9292), timeout=30))
+    s = context().wrap_socket(socket.create_connection(("127.0.0.1", 9292), timeout=240))
     lines = [f"POST {path} HTTP/1.1", "Host: master", f"Authorization: Bearer {token}", f"Content-Length: {len(body)}", "", body]
     s.sendall("\r\n".join(lines).encode())
     time.sleep(1)

@@ -217,6 +217,7 @@ def test_a_master_from_a_backup_costs_no_data(grid, stores):
             wait_until(problems, 20, "word of the node", 0.2)
             assert name in problems()[0] and [k for k in grid.json("node", "show", "node1")["kept"] if id in k and name in k]
             wait_until(lambda: node.run(f"ls /var/lib/kontena/instances/{id}", check=False).returncode != 0, 20, "the rest", 0.2)
+            wait_until(said, 20, "its word in the journal", 0.2)
             assert len(said()) == 1 and f"{KEPT}/{id}" in said()[0]
             killed = node.cursor()
             node.run("systemctl kill --signal=KILL kontena-noded")
