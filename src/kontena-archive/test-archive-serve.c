@@ -279,7 +279,7 @@ static void test_who_packs_holes_sees_that_nobody_reads(void **state) {
                 skip();
         }
         start(&p, &dir, 1, "{\"mode\":\"pack\",\"path\":\"/\"}");
-        (void) alarm(20);
+        (void) alarm(240);
         assert_int_equal(stop(&p), EXIT_FAILURE);
         (void) alarm(0);
         ASSERT_OK(rm_rf_at(AT_FDCWD, path));

@@ -237,7 +237,7 @@ static int start(sd_event *e, const HealthCheck *c, uint64_t started_usec, bool 
 }
 
 static void run_until(sd_event *e, const Heard *h, HealthState state) {
-        uint64_t end = now_monotonic() + 10 * SEC;
+        uint64_t end = now_monotonic() + 120 * SEC;
 
         while (h->last != state && now_monotonic() < end)
                 ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
@@ -245,7 +245,7 @@ static void run_until(sd_event *e, const Heard *h, HealthState state) {
 }
 
 static void test_loop_goes_through_a_life(void **state) {
-        HealthCheck c = check(1, 1, 2);
+        HealthCheck c = check(100, 1, 2);
         uint64_t begun = now_monotonic();
         sd_event *e = NULL;
         Heard h = {};
@@ -253,7 +253,8 @@ static void test_loop_goes_through_a_life(void **state) {
         ASSERT_OK(sd_event_new(&e));
         is_well = false;
         ASSERT_OK(start(e, &c, begun, false, &h));
-        while (now_monotonic() - begun < 500 * USEC_PER_MSEC)
+        while (now_monotonic() - begun < 500 * USEC_PER_MSEC ||
+                        (h.n == 0 && now_monotonic() - begun < 90 * USEC_PER_SEC))
                 ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
         ASSERT_EQ(h.n, 1); /* what was seen, once */
         ASSERT_EQ(h.last, HEALTH_UNKNOWN);
@@ -286,7 +287,7 @@ static void test_lack_of_descriptors_is_no_illness(void **state) {
         cannot_ask = true;
         n_asked = 0;
         ASSERT_OK(start(e, &c, begun, false, &h));
-        while (n_asked < 3 && now_monotonic() - begun < 5 * SEC)
+        while (n_asked < 3 && now_monotonic() - begun < 120 * SEC)
                 ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
         ASSERT_TRUE(n_asked >= 3);
         ASSERT_EQ(h.n, 0);
@@ -318,7 +319,7 @@ static void test_command_is_asked_inside(void **state) {
         run_until(e, &h, HEALTH_HEALTHY);
         inside_error = -ENOMEM;
         n_asked = 0;
-        for (uint64_t end = now_monotonic() + 5 * SEC; n_asked < 2 && now_monotonic() < end;)
+        for (uint64_t end = now_monotonic() + 120 * SEC; n_asked < 2 && now_monotonic() < end;)
                 ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
         ASSERT_EQ(health_state(h.health), HEALTH_HEALTHY);
         inside_error = -EOPNOTSUPP;
@@ -337,7 +338,7 @@ static void test_command_is_asked_inside(void **state) {
 }
 
 static void run_until_trouble(sd_event *e, const char *text) {
-        for (uint64_t end = now_monotonic() + 10 * SEC; !streq(troubled, text) && now_monotonic() < end;)
+        for (uint64_t end = now_monotonic() + 120 * SEC; !streq(troubled, text) && now_monotonic() < end;)
                 ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
         ASSERT_STREQ(troubled, text);
 }
@@ -364,7 +365,7 @@ static void test_trouble_of_our_own_is_told(void **state) {
         end_code = K_UNAVAILABLE;
         run_until_trouble(e, "exited with status 2: no response");
         n_asked = 0;
-        for (uint64_t end = now_monotonic() + 10 * SEC; n_asked < 2 && now_monotonic() < end;)
+        for (uint64_t end = now_monotonic() + 120 * SEC; n_asked < 2 && now_monotonic() < end;)
                 ASSERT_TRUE(sd_event_run(e, 100 * USEC_PER_MSEC) >= 0);
         ASSERT_EQ(n_troubles, 1);
         ASSERT_EQ(health_state(h.health), HEALTH_HEALTHY);

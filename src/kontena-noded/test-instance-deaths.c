@@ -300,7 +300,7 @@ static void come_back(const Scenario *s, Aftermath aftermath, const char *direct
         drive(&f);
         /* What is removed in passing. */
         runs = strjoin(f.run, "/abc");
-        for (uint64_t end = now_monotonic() + 10 * USEC_PER_SEC;
+        for (uint64_t end = now_monotonic() + 120 * USEC_PER_SEC;
                         count_entries(runs, "") > 1 && now_monotonic() < end;)
                 settle(&f, 2000);
 

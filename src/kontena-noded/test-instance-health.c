@@ -116,20 +116,20 @@ static void start(Fixture *f, const char *more) {
 }
 
 static void run_until_trail(Fixture *f, const char *expected) {
-        for (uint64_t end = now_monotonic() + 10 * USEC_PER_SEC; trail[0] == '\0' && now_monotonic() < end;)
+        for (uint64_t end = now_monotonic() + 120 * USEC_PER_SEC; trail[0] == '\0' && now_monotonic() < end;)
                 (void) sd_event_run(f->host.event, 100 * USEC_PER_MSEC);
         ASSERT_TRAIL(expected);
 }
 
 static void run_until_state(Fixture *f, InstanceState state) {
-        for (uint64_t end = now_monotonic() + 10 * USEC_PER_SEC;
+        for (uint64_t end = now_monotonic() + 120 * USEC_PER_SEC;
                         instance_state_of(f->i) != state && now_monotonic() < end;)
                 (void) sd_event_run(f->host.event, 100 * USEC_PER_MSEC);
         ASSERT_STREQ(instance_state_to_string(instance_state_of(f->i)), instance_state_to_string(state));
 }
 
 static void run_until_event(Fixture *f, const char *part) {
-        for (uint64_t end = now_monotonic() + 10 * USEC_PER_SEC;
+        for (uint64_t end = now_monotonic() + 120 * USEC_PER_SEC;
                         !strstr(events, part) && now_monotonic() < end;)
                 (void) sd_event_run(f->host.event, 100 * USEC_PER_MSEC);
         ASSERT_TRUE(strstr(events, part));
@@ -277,7 +277,7 @@ static void test_a_new_daemon_begins_anew_and_disturbs_nobody(void **state) {
         restart_daemon(&f, next_pid, HTTP);
         ASSERT_EQ(instance_state_of(f.i), INSTANCE_RUNNING);
         assert_health(&f, "unknown");
-        for (uint64_t end = now_monotonic() + 5 * USEC_PER_SEC; n_asked < 3 && now_monotonic() < end;)
+        for (uint64_t end = now_monotonic() + 120 * USEC_PER_SEC; n_asked < 3 && now_monotonic() < end;)
                 (void) sd_event_run(f.host.event, 100 * USEC_PER_MSEC);
         assert_health(&f, "healthy");
         ASSERT_TRAIL("");

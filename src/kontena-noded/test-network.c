@@ -23,7 +23,7 @@
 /* The whole of the network part in a network and mount namespace of its own, with an underlay of one veth. The tests share
  * the process, each begins with a fresh namespace. */
 
-#define DEADLINE_USEC (5 * USEC_PER_SEC)
+#define DEADLINE_USEC (120 * USEC_PER_SEC)
 
 #define NODE                                                                                                \
         "{\"name\":\"node1\",\"number\":1,\"overlay_address\":\"10.81.0.1\",\"blocks\":[\"10.81.128.0/"     \
@@ -160,7 +160,7 @@ static void wait_repair(Fixture *f, const char *text) {
                         fail_msg("No event with '%s' in time; the last is '%s'", text, strna(f->last));
                 ASSERT_OK(sd_event_run(f->event, 100 * USEC_PER_MSEC));
         }
-        ASSERT_TRUE(now_monotonic() - begin < USEC_PER_SEC);
+        ASSERT_TRUE(now_monotonic() - begin < 30 * USEC_PER_SEC);
 }
 
 /* Runs the loop until it has been idle for a while. */

@@ -320,7 +320,7 @@ static void test_pull_gives_up_on_a_stall_and_takes_up_later(void **state) {
 
         f->stall_sec = 1;
         assert_failed(f, PULL(f, "stall:1"), "stalled");
-        ASSERT_TRUE(now_monotonic() - start < 60 * USEC_PER_SEC);
+        ASSERT_TRUE(now_monotonic() - start < 900 * USEC_PER_SEC);
         partial = find_partial(f);
         assert_pulled(f, PULL(f, "stall:1")); /* gives the rest only */
         ASSERT_EQ(count_names(f, IMAGE_STAGING_DIR), 0);

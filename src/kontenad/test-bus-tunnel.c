@@ -24,7 +24,7 @@
 
 /* A master that listens and has no bus; guests come through kontena-bridge. Who has the token "alice" sees grid a, "bob" b, "root" all. */
 
-#define WAIT_USEC   (10U * USEC_PER_SEC)
+#define WAIT_USEC   (120U * USEC_PER_SEC)
 #define STALLED_MAX (200U * USEC_PER_MSEC)
 #define MASTER      "/io/kontena/Master1"
 #define MANAGER     "io.kontena.Master1.Manager"

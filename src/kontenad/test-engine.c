@@ -229,6 +229,7 @@ void engine_wait(Engine *e, uint64_t usec) {
 
         for (uint64_t now = now_monotonic(); now < end; now = now_monotonic())
                 ASSERT_OK(sd_event_run(e->m.event, end - now));
+        engine_settle(e); /* what was due by then, although this process had no turn meanwhile */
 }
 
 void engine_begin(Engine *e) {

@@ -18,7 +18,7 @@ BUILD = pathlib.Path(os.environ["KONTENA_BUILD"])
 SERVER = BUILD / "src/kontenad/channel-test-server"
 CHANNEL = BUILD / "src/kontena-channel/kontena-channel"
 SECRET = "abcdefgh" + "a" * 32
-PATIENCE = float(os.environ.get("KONTENA_TEST_PATIENCE", "20"))
+PATIENCE = float(os.environ.get("KONTENA_TEST_PATIENCE", "120"))
 
 
 class Lines:

@@ -59,7 +59,7 @@ class Base(unittest.TestCase):
         return directory, {"TEST_CERTIFICATE": f"{directory}/chain.pem", "TEST_PRIVATE_KEY": f"{directory}/server.key"}
 
     def assert_fails(self, pattern, phase, **kw):
-        value = self.connect(**kw).closed(40)
+        value = self.connect(**kw).closed(240)
         self.assertRegex(value["reason"], pattern)
         self.assertEqual((value["code"], value["phase"]), (0, phase), value)
 
@@ -86,7 +86,7 @@ class Works(Base):
         c = self.connect().open()
         c.notify("call")
         c.message()
-        self.assertRegex(self.server.out.wait("answer", 8), "did not answer 'echo' in time")
+        self.assertRegex(self.server.out.wait("answer"), "did not answer 'echo' in time")
         c.stop()
         self.server.out.wait("closed")
 
@@ -98,12 +98,12 @@ class Works(Base):
         start = time.monotonic()
         self.assertRegex(self.server.out.wait("answer"), "channel was closed")
         self.server.out.wait("closed")
-        self.assertLess(time.monotonic() - start, 1, "a node that was killed is noticed at once")
+        self.assertLess(time.monotonic() - start, 20, "a node that was killed is noticed at once, not by its silence")
 
     def test_large_messages_pass_and_larger_ones_do_not(self):
         c = self.connect().open()
         c.call("echo", text="x" * (16 * 1024 * 1024 - 200))
-        self.assertEqual(len(c.message(60)["result"]["text"]), 16 * 1024 * 1024 - 200)
+        self.assertEqual(len(c.message()["result"]["text"]), 16 * 1024 * 1024 - 200)
         c.socket.sendall(struct.pack("<BI", TEXT, 16 * 1024 * 1024 + 1))
         self.assertIsNone(c.message(), "the frame is refused by its head")
         self.server.out.wait("closed")
@@ -116,7 +116,7 @@ class Works(Base):
 
     def test_ping_keeps_it_and_is_seen(self):
         c = self.connect().open()
-        self.server.out.wait("seen", 33)
+        self.server.out.wait("seen", 240)
         kind, data = c.frame()
         self.assertEqual((kind, json.loads(data)), (STATUS, {"phase": "alive"}))
         c.stop()
@@ -292,9 +292,10 @@ class Refusals(Base):
         server.stop()
 
     def test_nobody_there(self):
-        free = socket.create_server(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+        nobody = socket.socket()
+        nobody.bind(("127.0.0.1", 0))        # kept, so that no other program listens there meanwhile
+        self.addCleanup(nobody.close)
+        port = nobody.getsockname()[1]
         self.assert_fails(rf"master at 127.0.0.1:{port} refuses the connection", "connecting", url=f"wss://127.0.0.1:{port}/")
         self.assert_fails("name 'no-such-host.invalid' cannot be resolved", "resolving", url="wss://no-such-host.invalid:1/")
         self.assert_fails(r"proxy at .* refuses the connection", "connecting", proxy=f"http://127.0.0.1:{port}")
@@ -641,7 +642,7 @@ class Daemon(Base):
         os.kill(child, signal.SIGKILL)
         p.out.wait("never The connection")
         self.assertIn("died (9)", p.out.wait("state waiting"))
-        p.out.wait("state open", 30)
+        p.out.wait("state open")
         p.say("quit")
         self.assertEqual(p.wait(PATIENCE), 0)
         self.assertEqual(len([l for l in p.out.drain() if l.startswith("never")]), 1, "a call ends once")
@@ -685,11 +686,10 @@ class Stopped(Base):
         client.process.send_signal(signal.SIGSTOP)
         other.process.send_signal(signal.SIGSTOP)
         start = time.monotonic()
-        self.assertRegex(self.server.out.wait("closed", 45), " 4030 n=0 No answer to a ping")
-        self.assertLess(time.monotonic() - start, 40)
-        value = waiting.closed(90)
+        self.assertRegex(self.server.out.wait("closed", 300), " 4030 n=0 No answer to a ping")
+        self.assertLess(time.monotonic() - start, 70, "by the ping, before it could be by the silence")
+        value = waiting.closed(400)
         self.assertEqual((value["code"], value["reason"]), (4030, "Nothing was heard from the master for 75 s."))
-        self.assertLess(time.monotonic() - start, 85)
         client.process.kill()
         other.stop()
 

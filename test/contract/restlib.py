@@ -4,6 +4,7 @@
 import http.client
 import json
 import os
+import random
 import resource
 import shutil
 import socket
@@ -25,7 +26,7 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
 <allow receive_sender="*"/></policy></busconfig>"""
 
 
-def wait_for(condition: Callable[[], object], explain: Callable[[], str] = lambda: "", timeout: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], explain: Callable[[], str] = lambda: "", timeout: float = 120.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, explain() or "it does not come"
@@ -33,9 +34,15 @@ def wait_for(condition: Callable[[], object], explain: Callable[[], str] = lambd
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """One that the kernel gives to nobody who asks for any: between this and its use another program would get it now and then."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 def context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
@@ -101,7 +108,7 @@ class RestMaster:
     def answers(self) -> bool:
         assert self.daemon and self.daemon.poll() is None, self.log.read_text()
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            with socket.create_connection(("127.0.0.1", self.port), timeout=10):
                 pass
         except OSError:
             return False
@@ -110,7 +117,7 @@ class RestMaster:
     def stop(self) -> None:
         if self.daemon:
             self.daemon.terminate()
-            assert self.daemon.wait(20) == 0, self.log.read_text()
+            assert self.daemon.wait(120) == 0, self.log.read_text()
             self.daemon = None
 
     def __exit__(self, *_: object) -> None:
@@ -119,9 +126,9 @@ class RestMaster:
         finally:
             if self.bus:
                 self.bus.terminate()
-                self.bus.wait(10)
+                self.bus.wait(60)
 
-    def connection(self, plain: bool = False, timeout: float = 20.0) -> http.client.HTTPConnection:
+    def connection(self, plain: bool = False, timeout: float = 120.0) -> http.client.HTTPConnection:
         if plain:
             return http.client.HTTPConnection("127.0.0.1", self.plain_port, timeout=timeout)
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=context())
@@ -169,7 +176,7 @@ class RestMaster:
     def new_user(self, email: str) -> str:
         """A user who is invited on the bus, with a token made by the administrator."""
         r = subprocess.run(["busctl", "--address", self.bus_address, "call", "io.kontena.Master1", "/io/kontena/Master1", "io.kontena.Master1.Manager",
-                            "InviteUser", "sssas", email, "", "", "0"], capture_output=True, text=True, timeout=30)  # fmt: skip
+                            "InviteUser", "sssas", email, "", "", "0"], capture_output=True, text=True, timeout=120)  # fmt: skip
         assert r.returncode == 0, r.stderr + self.log.read_text()
         a = self.post("/oauth2/authorize", {"response_type": "token", "scope": "user", "user": email}, token=self.login())
         assert a.status == 201, a

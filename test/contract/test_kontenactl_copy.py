@@ -24,7 +24,7 @@ def ctl(*args: str, terminal: str = "") -> subprocess.CompletedProcess:
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nowhere"},
-            timeout=20,
+            timeout=120,
         )
     finally:
         os.close(master)

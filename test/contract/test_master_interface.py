@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from restlib import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("KONTENA_LAB_BUILD_DIR") or os.environ.get("KONTENA_BUILD_DIR") or "build")
@@ -37,7 +38,7 @@ class Master:
 
     def call(self, path: str, interface: str, member: str, *arguments: str) -> str:
         r = subprocess.run(["busctl", "--address", self.environment["DBUS_SYSTEM_BUS_ADDRESS"], "call", "io.kontena.Master1", path, interface, member,
-                            *arguments], capture_output=True, text=True, timeout=30)  # fmt: skip
+                            *arguments], capture_output=True, text=True, timeout=180)  # fmt: skip
         assert r.returncode == 0, r.stderr + self.log.read_text()
         return r.stdout
 
@@ -63,9 +64,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Master]:
     bus = subprocess.Popen(["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile"], stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: (directory / "bus").exists())
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
+        port = free_port()
         (directory / "kontenad.conf").write_text(f"[Master]\nListenAddress=127.0.0.1\nPort={port}\n")
         with m.log.open("w") as log:
             daemon = subprocess.Popen([str(KONTENAD)], env={**m.environment, "CONFIGURATION_DIRECTORY": str(directory)}, stderr=log)
@@ -75,14 +74,14 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Master]:
             yield m
         finally:
             daemon.terminate()
-            assert daemon.wait(20) == 0, m.log.read_text()
+            assert daemon.wait(120) == 0, m.log.read_text()
     finally:
         bus.terminate()
-        bus.wait(10)
+        bus.wait(60)
 
 
 def wait_for(condition, explain=lambda: "") -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, explain()
         time.sleep(0.05)

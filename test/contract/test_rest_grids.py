@@ -196,7 +196,7 @@ def test_a_stream_ends_with_the_right_to_read(master: RestMaster, admin: str) ->
     start = time.monotonic()
     assert master.delete("/v1/grids/brief/users/briefly@example.com", token=admin).status == 200
     r.read()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
 
 
 def test_audit(master: RestMaster, admin: str, people: dict[str, str]) -> None:

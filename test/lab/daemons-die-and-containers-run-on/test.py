@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """No daemon of ours is a container's parent or in a packet's path; a kill at any moment loses nothing."""
 
-import subprocess
 import threading
 
 import pytest
