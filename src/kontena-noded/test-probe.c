@@ -18,6 +18,8 @@ static void on_done(Probe *p, const KError *error, void *userdata) {
                 strncpy(message, kerror_message(error), sizeof(message) - 1);
 }
 
+#define LONG (120 * USEC_PER_SEC)
+
 /* A port of this machine; listening, or only reserved. */
 static int port_open(bool listening, uint16_t *ret_port) {
         struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -40,38 +42,39 @@ static uint64_t run(sd_event *e, uint64_t at_most) {
         return now_monotonic() - begin;
 }
 
-static void test_a_listening_port_is_found_at_once(void **state) {
-        sd_event *e = NULL;
-        uint16_t port;
-        int fd = port_open(true, &port);
-        Probe *p;
+/* How long it takes to be found: the best of some, as other programs take their time, too. */
+static uint64_t found_after(bool late) {
+        uint64_t best = UINT64_MAX;
 
-        done = false;
-        ASSERT_OK(sd_event_new(&e));
-        ASSERT_OK(probe_start(e, "127.0.0.1", port, 5000000, on_done, NULL, &p));
-        ASSERT_FALSE(done); /* never from inside */
-        ASSERT_TRUE(run(e, 5000000) < 500000);
-        ASSERT_TRUE(done && well);
-        sd_event_unref(e);
-        safe_close(fd);
+        for (unsigned i = 0; i < 5; i++) {
+                sd_event *e = NULL;
+                uint16_t port;
+                int fd = port_open(!late, &port);
+                Probe *p;
+
+                done = false;
+                ASSERT_OK(sd_event_new(&e));
+                ASSERT_OK(probe_start(e, "127.0.0.1", port, LONG, on_done, NULL, &p));
+                ASSERT_FALSE(done); /* never from inside */
+                if (late) {
+                        (void) run(e, 100000);
+                        ASSERT_FALSE(done);
+                        ASSERT_TRUE(listen(fd, 5) >= 0);
+                }
+                best = MIN(best, run(e, LONG));
+                ASSERT_TRUE(done && well);
+                sd_event_unref(e);
+                safe_close(fd);
+        }
+        return best;
+}
+
+static void test_a_listening_port_is_found_at_once(void **state) {
+        ASSERT_TRUE(found_after(/* late= */ false) < 500000);
 }
 
 static void test_a_port_that_opens_late_is_found(void **state) {
-        sd_event *e = NULL;
-        uint16_t port;
-        int fd = port_open(false, &port);
-        Probe *p;
-
-        done = false;
-        ASSERT_OK(sd_event_new(&e));
-        ASSERT_OK(probe_start(e, "127.0.0.1", port, 5000000, on_done, NULL, &p));
-        (void) run(e, 100000);
-        ASSERT_FALSE(done);
-        ASSERT_TRUE(listen(fd, 5) >= 0);
-        ASSERT_TRUE(run(e, 5000000) < 700000);
-        ASSERT_TRUE(done && well);
-        sd_event_unref(e);
-        safe_close(fd);
+        ASSERT_TRUE(found_after(/* late= */ true) < 700000);
 }
 
 static void test_the_end_names_port_and_reason(void **state) {
@@ -82,8 +85,8 @@ static void test_the_end_names_port_and_reason(void **state) {
 
         done = false;
         ASSERT_OK(sd_event_new(&e));
-        ASSERT_OK(probe_start(e, "127.0.0.1", port, 300000, on_done, NULL, &p));
-        (void) run(e, 5000000);
+        ASSERT_OK(probe_start(e, "127.0.0.1", port, 2000000, on_done, NULL, &p));
+        (void) run(e, LONG);
         ASSERT_TRUE(done && !well);
         ASSERT_TRUE(strstr(message, "127.0.0.1:") && strstr(message, "Connection refused"));
         sd_event_unref(e);
@@ -125,7 +128,7 @@ static void test_job_returns_what_its_function_did(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(results); i++) {
                 done = false;
                 ASSERT_OK(job_start(e, "test", fails, results + i, on_job, NULL, &j));
-                (void) run(e, 5000000);
+                (void) run(e, LONG);
                 ASSERT_TRUE(done);
                 ASSERT_EQ(job_result, results[i]);
         }

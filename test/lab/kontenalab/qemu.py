@@ -16,7 +16,7 @@ from . import pki
 from .cgroup import Cgroup
 from .host import Host
 from .network import PREFIXES, mac, management_address
-from .process import CommandError, LabError, Result, run, tool_environment, wait_until
+from .process import CommandError, LabError, run, tool_environment, wait_until
 from .tree import TREES, remove
 
 _DISK_MB = 6144
@@ -110,7 +110,7 @@ class QemuHost(Host):
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 env=tool_environment(), start_new_session=True,
             )  # fmt: skip
-        wait_until(lambda: self.running or process.poll() is not None, 10, f"start of qemu for {self.name}")
+        wait_until(lambda: self.running or process.poll() is not None, 30, f"start of qemu for {self.name}")
 
     @staticmethod
     def _link(name: str, tap: str, address: str) -> list[str]:
@@ -122,7 +122,8 @@ class QemuHost(Host):
     def _ssh(self, *arguments: str) -> list[str]:
         options = {
             "ControlPath": self.directory / "ssh", "BatchMode": "yes", "ConnectTimeout": 5, "LogLevel": "ERROR",
-            "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "ServerAliveInterval": 5,
+            "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "ServerAliveInterval": 10,
+            "ServerAliveCountMax": 6,
         }  # fmt: skip
         flags = [f"-o{key}={value}" for key, value in options.items()]
         target = f"root@{management_address(self.address)}"
@@ -132,10 +133,18 @@ class QemuHost(Host):
         if run(self._ssh("-O", "check"), check=False).returncode == 0:
             return
         argv = Cgroup(self.lab.name, self.name, "ssh").entering(self._ssh("-f", "-N", "-M"))
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                              env=tool_environment(), timeout=30)  # fmt: skip
-        if done.returncode != 0:
-            raise CommandError(Result(argv, done.returncode, b"", b""), f"ssh to {self.name}")
+
+        def connected() -> bool:
+            """It may be starting, or have no turn just now."""
+            if not self.running:
+                raise LabError(f"{self.name} is not running; see {self.console}")
+            try:
+                return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                      env=tool_environment(), timeout=60).returncode == 0  # fmt: skip
+            except subprocess.TimeoutExpired:
+                return False
+
+        wait_until(connected, 120, f"ssh to {self.name}", 0.1)
 
     def _entering(self, argv: list[str], env: Mapping[str, str], tty: bool) -> list[str]:
         self._connect()
@@ -153,8 +162,9 @@ class QemuHost(Host):
         self.run(["systemctl", "reboot"], check=False)
 
         def changed() -> bool:
+            self._disconnect()  # a connection to the kernel that was would be waited for
             try:
-                return self.read("/proc/sys/kernel/random/boot_id") != before
+                return self.run(["cat", "/proc/sys/kernel/random/boot_id"], timeout=5).stdout != before
             except CommandError:
                 return False
 
@@ -174,7 +184,7 @@ class QemuHost(Host):
     def _set_carrier(self, up: bool) -> None:
         """A link that is down on this machine's side would not be seen inside; qemu's own link state is."""
         with socket.socket(socket.AF_UNIX) as monitor:
-            monitor.settimeout(10)
+            monitor.settimeout(120)
             monitor.connect(str(self._monitor))
             replies = monitor.makefile()
             replies.readline()
@@ -193,9 +203,12 @@ class QemuHost(Host):
             limit = ["rate", rate] if rate else []
             self.run(["tc", "qdisc", "add", "dev", "eth0", "root", "netem", *delay, *limit])
 
-    def _release(self) -> None:
+    def _disconnect(self) -> None:
         Cgroup(self.lab.name, self.name, "ssh").kill()
         (self.directory / "ssh").unlink(missing_ok=True)
+
+    def _release(self) -> None:
+        self._disconnect()
         self.lab.network.detach(self.name)
         self.root.unmount()
 
