@@ -117,6 +117,7 @@ def test_nobody_sees_them_while_they_are_used(grid, registry):
         deploy = grid.popen("service", "deploy", name)
         unit = "systemctl list-units --plain --no-legend --state=running 'kontena-pull-*' | cut -d' ' -f1"
         wait_until(lambda: grid.instances(name) and "pulling " in (grid.instances(name)[0]["progress"] or ""), 30, "the pull", 0.1)
+        node.slow(rate="128kbit")  # it is not over before all was looked at, however long that takes
         running = node.run(unit).stdout.split()
         assert running
         for host in [grid.master, node]:
