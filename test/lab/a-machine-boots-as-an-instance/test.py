@@ -160,8 +160,8 @@ def test_command_in_a_machine_image(grid):
 
 def test_deploy_of_a_machine_is_start_first_and_checked_from_inside(grid):
     name = unique("roll")
-    check = ["--health-check-protocol=exec", "--health-check-command=systemctl is-active hello.service", "--health-check-interval=1s",
-             "--health-check-timeout=20s"]  # fmt: skip
+    check = ["--health-check-protocol=exec", "--health-check-command=systemctl is-active hello.service", "--health-check-interval=5s",
+             "--health-check-timeout=5s"]  # fmt: skip
     with grid.service(name, "system:1", "--runtime=nspawn", "--drain=1s", *check):
         one = grid.instance(name)
         assert one["health"] == "healthy"

@@ -39,7 +39,7 @@ def services(grid):
     names = {kind: unique(kind) for kind in ("well", "slow", "tcp", "exec")}
     httpd = "[ ! -e /lost ] || { echo my data is lost; exit 4; }; httpd -p 8080; exec sleep infinity"
     check = "sh -c '[ ! -e /tmp/hang ] || sleep 60; echo \"$VERSION is lost\" >&2; [ -e /tmp/ok ]'"
-    protocol, times = "--health-check-protocol", ("--health-check-interval=1", "--health-check-timeout=1", "--stop-timeout=1")
+    protocol, times = "--health-check-protocol", ("--health-check-interval=2", "--health-check-timeout=2", "--stop-timeout=1")
     create = ("service", "create", *times)
     grid.ctl(*create, *HTTP, "--health-check-initial-delay=30", "--instances=2", names["well"], IMAGE, "--", "sh", "-c", SERVE)
     grid.ctl(*create, *HTTP, "--health-check-initial-delay=30", names["slow"], IMAGE, "--", "sh", "-c", f"sleep 1.5; {SERVE}")
@@ -82,7 +82,7 @@ def test_unhealthy_leaves_the_names_is_restarted_and_comes_back(grid, services):
     wait_until(lambda: all(i["address"] in resolve(grid, back[0], name) for i in back), 5, "their names", 0.1)
     told = events(grid, name)
     assert any(f"unhealthy: GET http://{bad['address']}:8080/up answered 404. It is restarted in 1 s." in m for m in told), told
-    assert any(f"GET http://{good['address']}:8080/up: time-out after 1 s" in m for m in told), told
+    assert any(f"GET http://{good['address']}:8080/up: time-out after 2 s" in m for m in told), told
 
 
 def test_a_version_that_is_never_well_is_taken_back(grid, services):
@@ -117,7 +117,7 @@ def test_tcp_a_command_and_a_crash_loop_that_is_seen(grid, services):
     grid.wait_instances(command, ["running"], timeout=15)
     # Nor does one that hangs stay; and a daemon that is killed meanwhile leaves nobody behind who is asked for ever.
     grid.inside(grid.instance(command), "touch /tmp/hang")
-    wait_until(lambda: any("did not end within 1 s" in m for m in events(grid, command)), 15, "the hang", 0.1)
+    wait_until(lambda: any("did not end within 2 s" in m for m in events(grid, command)), 15, "the hang", 0.1)
     grid.host_of(asked).run("systemctl kill --signal=KILL kontena-noded")
 
     wait_until(lambda: grid.instance(tcp)["restarts"] >= 2, 20, "restarts", 0.2)
