@@ -80,8 +80,19 @@ static void test_a_crowd_has_one_turn_among_others(void **state) {
         (void) close(fds[1]);
 }
 
+/* Of the processor's time: on a busy machine that is less than what passes. */
+static uint64_t cpu_usec(void) {
+        struct timespec t;
+
+        ASSERT_OK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t));
+        return (uint64_t) t.tv_sec * USEC_PER_SEC + (uint64_t) t.tv_nsec / 1000;
+}
+
 static int on_slow(sd_event_source *source, void *userdata) {
-        spend((EVENT_SLOW_TURN_MSEC + 10) * USEC_PER_MSEC);
+        uint64_t until = cpu_usec() + (EVENT_SLOW_TURN_MSEC + 10) * USEC_PER_MSEC;
+
+        while (cpu_usec() < until)
+                ;
         (void) nanosleep(&(struct timespec){ .tv_nsec = 40 * 1000000 }, NULL);
         return 0;
 }
@@ -98,7 +109,7 @@ static void test_slow_turns_are_counted(void **state) {
         ASSERT_OK(sd_event_add_defer(e, NULL, on_slow, NULL));
         ASSERT_OK(sd_event_add_defer(e, NULL, on_quick, NULL));
         ASSERT_EQ(event_loop(e, &turns), 0);
-        ASSERT_EQ(turns.n_slow, 1);
+        ASSERT_TRUE(turns.n_slow >= 1);
         ASSERT_TRUE(turns.longest_usec >= (EVENT_SLOW_TURN_MSEC + 50) * USEC_PER_MSEC);
         ASSERT_TRUE(turns.longest_cpu_usec > 10 * USEC_PER_MSEC);
         ASSERT_TRUE(turns.longest_cpu_usec + 35 * USEC_PER_MSEC < turns.longest_usec);
