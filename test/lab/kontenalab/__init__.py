@@ -29,7 +29,11 @@ A test is a folder in test/lab whose name is a sentence, with a `test.py` in it:
 
 Fixtures: `lab` (the shared hosts, booted once in a session) and `extra_host` (a factory of hosts removed after
 the test: `extra_host("node4")`, `extra_host("vm1", backend="qemu")`, `extra_host("node5", disk_mb=64)`).
-Do not sleep: `wait_journal`, `wait_until`. What a kernel lacks raises Unsupported, which skips the test.
+Do not sleep: `wait_journal`, `wait_until`. A limit is what a quiet machine needs; it holds KONTENA_LAB_PATIENCE (6) times
+longer, so that a slow machine is no failure. What a kernel lacks raises Unsupported, which skips the test.
+
+`./lab test` runs two labs side by side (`--labs N`), and each takes the next folder that nobody has begun: a folder needs
+nothing of another, and leaves the hosts and the grid as it found them.
 
 Addresses: master 172.30.0.10, nodeN 172.30.0.10+N, vmN 172.30.0.100+N, registry 172.30.0.5; hosts `farN` are
 behind a router, 172.31.0.10+N. 172.30.0.1 and 172.31.0.1 is the lab itself, and so is 198.51.100.1, which
