@@ -427,8 +427,15 @@ class Master(Base):
                 self.assertEqual(self.status(self.raw(head=head.encode())), status)
 
     def test_a_head_that_is_too_large(self):
-        s = self.raw(head=b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 100000)
-        self.assertIn(self.status(s), (431, 413, 400, None))
+        s = self.raw(head=b"")
+        try:
+            s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 100000)
+        except OSError:
+            pass                                 # it may be cut before all was said
+        try:
+            self.assertIn(self.status(s), (431, 413, 400, None))
+        except OSError:
+            pass
 
     def test_a_body_that_is_too_large(self):
         s = self.raw(head=b"POST /v1/ping HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
@@ -550,7 +557,11 @@ class Master(Base):
     def test_silent_connections_make_room(self):
         """More than may wait to say who they are: they are cut, and a node still comes in."""
         silent = [socket.create_connection(("127.0.0.1", self.server.port)) for _ in range(100)]
-        self.connect().open().stop()
+        deadline = time.monotonic() + PATIENCE
+        while (value := (c := self.connect()).message()) != {"phase": "open"}:
+            self.assertIn(value["phase"], ("tls", "upgrade"), value)     # it was slow, too, and comes again
+            self.assertLess(time.monotonic(), deadline)
+        c.stop()
         self.server.out.wait("closed")
         for s in silent:
             s.close()

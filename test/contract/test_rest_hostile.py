@@ -27,6 +27,9 @@ def talk(master: RestMaster, data: bytes, plain: bool = True) -> bytes:
     with s:
         try:
             s.sendall(data)
+        except (ConnectionError, ssl.SSLError):
+            pass  # refused before all was said: the answer is there
+        try:
             s.settimeout(30)
             while more := s.recv(65536):
                 got += more
