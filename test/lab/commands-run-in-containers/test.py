@@ -226,7 +226,7 @@ def test_attach_shows_what_comes(grid, web):
     name, _ = web
     attached = grid.popen("attach", "-n", "1", name, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     said = [attached.stdout.readline() for _ in range(8)]
-    grid.master.run("pkill -INT -f '^kontenactl.* attach -n 1'")
+    grid.master.run("pkill -f '^kontenactl.* attach -n 1'")
     attached.wait(30)
     numbers = [int(re.fullmatch(r"line (\d+)\n", line)[1]) for line in said]
     assert numbers == list(range(numbers[0], numbers[0] + 8))
