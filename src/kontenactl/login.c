@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <ctype.h>
+#include <fcntl.h>
 #include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "confirm.h"
@@ -140,12 +140,20 @@ static bool has_browser(void) {
         return !isempty(getenv("DISPLAY")) || !isempty(getenv("WAYLAND_DISPLAY"));
 }
 
+/* Not waited for: where there is no desktop xdg-open is the browser, and ends with it. */
 static void open_browser(const char *url) {
         const char *const argv[] = { "xdg-open", url, NULL };
+        posix_spawn_file_actions_t actions;
         pid_t pid;
 
-        if (posix_spawnp(&pid, argv[0], NULL, NULL, (char *const *) argv, environ) == 0)
-                (void) waitpid(pid, NULL, 0);
+        if (posix_spawn_file_actions_init(&actions) != 0)
+                return;
+        /* What a browser complains about would stand between what the user is asked. */
+        if (posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDWR, 0) == 0 &&
+                        posix_spawn_file_actions_adddup2(&actions, STDIN_FILENO, STDOUT_FILENO) == 0 &&
+                        posix_spawn_file_actions_adddup2(&actions, STDIN_FILENO, STDERR_FILENO) == 0)
+                (void) posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *) argv, environ);
+        posix_spawn_file_actions_destroy(&actions);
 }
 
 static int code_by_browser(Ctl *c, Context *x, char **ret, KError *reterr) {
