@@ -162,14 +162,18 @@ static char *html_escape(const char *text) {
         return s;
 }
 
-static int reply_oauth_page(RestCall *c, int status, const char *code, const char *description) {
-        _cleanup_free_ char *a = html_escape(code), *b = html_escape(strempty(description)), *page = NULL;
+bool rest_wants_page(RestCall *c) {
+        return accepts(c, "text/html");
+}
+
+int rest_reply_page(RestCall *c, int status, const char *title, const char *text) {
+        _cleanup_free_ char *a = html_escape(title), *b = html_escape(strempty(text)), *page = NULL;
         int r;
 
-        page = a && b ? strjoin("<!DOCTYPE html>\n<html><head><meta "
-                                "charset=\"utf-8\"><title>Kontena</title></head>"
-                                "<body><h1>",
-                                        a, "</h1><p>", b, "</p></body></html>\n")
+        page = a && b ? strjoin("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+                                "<meta name=\"viewport\" content=\"width=device-width\"><title>",
+                                        a, " - Kontena</title></head><body><h1>", a, "</h1><p>", b,
+                                        "</p></body></html>\n")
                       : NULL;
         if (!page)
                 return -ENOMEM;
@@ -199,7 +203,7 @@ int rest_reply_oauth_error(RestCall *c, int status, const char *code, const char
                                     : -ENOMEM;
                 }
                 if (!type || !strcasestr(type, TYPE_JSON))
-                        return reply_oauth_page(c, status, code, description);
+                        return rest_reply_page(c, status, code, description);
         }
 
         o = json_object_new_object();

@@ -135,6 +135,9 @@ int rest_reply_text(RestCall *c, int status, const char *content_type, const cha
 int rest_reply_redirect(RestCall *c, const char *location);
 int rest_reply_error(RestCall *c, int status, const char *text);  /* {"error": text} */
 int rest_reply_string(RestCall *c, int status, const char *text); /* a bare JSON string */
+/* For people: whether who asks is a browser, and a page of a heading and a paragraph. */
+bool rest_wants_page(RestCall *c);
+int rest_reply_page(RestCall *c, int status, const char *title, const char *text);
 int rest_reply_field_error(
                 RestCall *c, const char *field, const char *text); /* 422 {"error": {field: text}} */
 int rest_reply_oauth_error(RestCall *c, int status, const char *code,

@@ -123,3 +123,22 @@ def test_callbacks_that_are_none(configured: RestMaster) -> None:
     for query in ("", "code=x", "state=x", "code=x&state=" + "0" * 64, "code=x&state=" + "0" * 4000):
         a = configured.get(f"/cb?{query}")
         assert (a.status, a.json) == (400, "invalid_request"), a
+
+
+def test_a_browser_gets_pages(configured: RestMaster) -> None:
+    """What a person reads when a login ends badly; programs get what they got above."""
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    q = begin(configured, f"redirect_uri={HOME}")
+    for path, status, title in (
+        (f"/authenticate?redirect_uri={HOME}&invite_code=000000000000", 403, "The login cannot begin"),
+        ("/authenticate?redirect_uri=https://evil.example/cb", 400, "The login cannot begin"),
+        (f"/cb?code=bert.{q['code_challenge']}&state={q['state']}", 403, "This account has no access"),
+        (f"/cb?code=bert.{q['code_challenge']}&state={q['state']}", 400, "This login is over"),
+        ("/cb?error=access_denied&error_description=%3Cscript%3E", 502, "The provider has refused the login"),
+        (f"/cb?code=anna.wrong&state={begin(configured, f'redirect_uri={HOME}')['state']}", 400, "The login has failed"),
+    ):  # fmt: skip
+        a = configured.get(path, **browser)
+        page = a.body.decode()
+        assert a.status == status and a.headers["Content-Type"].startswith("text/html"), (path, a)
+        assert f"<h1>{title}</h1>" in page and "the terminal" in page or "administrator" in page, (path, page)
+        assert "script" not in page and "default-src 'none'" in a.headers["Content-Security-Policy"]
