@@ -8,6 +8,7 @@
 #include "parse-util.h"
 #include "rest-internal.h"
 #include "rest-render.h"
+#include "rest-rows.h"
 #include "string-util.h"
 
 #define LIMIT_DEFAULT  100U
@@ -294,16 +295,29 @@ static int rest_list_grid_events(RestCall *c, KError *reterr) {
         return r < 0 ? r : begin(c, v);
 }
 
-static int rest_list_stack_events(RestCall *c, KError *reterr) {
+static int open_stack(RestCall *c) {
         EventView *v;
         int r;
 
+        r = rest_has_stack(c);
+        if (r < 0)
+                return r;
+        if (r == 0)
+                return rest_reply_nothing(c, 404);
         r = view_new(c, &v);
         if (r >= 0) {
                 v->stacks = strv_free(v->stacks);
                 r = strv_extend(&v->stacks, rest_segment(c, "stack"));
         }
         return r < 0 ? r : begin(c, v);
+}
+
+static int rest_list_stack_events(RestCall *c, KError *reterr) {
+        json_object *params;
+        int r;
+
+        r = rest_grid_params(c, &params);
+        return r < 0 ? r : rest_call_then(c, "service.list", params, open_stack);
 }
 
 static void on_service(RestCall *c, json_object *result, const KError *error) {

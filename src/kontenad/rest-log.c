@@ -382,28 +382,19 @@ static int grid_logs(RestCall *c, KError *reterr) {
         return r < 0 ? r : rest_call_then(c, "service.list", params, open_grid);
 }
 
-/* There is a stack as long as one of its services is there. */
 static int open_stack(RestCall *c) {
-        _cleanup_(service_row_list_done) ServiceRowList l = {};
-        const char *stack = strempty(rest_segment(c, "stack"));
-        _cleanup_(grid_row_freep) GridRow *g = NULL;
-        bool found = false;
         LogView *v;
         int r;
 
-        r = rest_find_grid(c, &g);
-        if (r >= 0)
-                r = store_list_services(rest_master(c)->store, g->id, &l);
+        r = rest_has_stack(c);
         if (r < 0)
                 return r;
-        FOREACH_ARRAY(s, l.rows, l.n)
-                found = found || streq((*s)->stack, stack);
-        if (!found)
+        if (r == 0)
                 return rest_reply_nothing(c, 404);
         r = view_new(c, &v);
         if (r != 0)
                 return MIN(r, 0);
-        v->stack = stack;
+        v->stack = strempty(rest_segment(c, "stack"));
         v->search = empty_to_null(rest_query(c, "search"));
         r = split_query(c, "container", &v->containers);
         return r < 0 ? r : view_open(v, NULL, 0);

@@ -28,6 +28,22 @@ int rest_find_service(RestCall *c, GridRow **ret_grid, ServiceRow **ret_service)
         return 0;
 }
 
+int rest_has_stack(RestCall *c) {
+        _cleanup_(service_row_list_done) ServiceRowList l = {};
+        _cleanup_(grid_row_freep) GridRow *g = NULL;
+        int r;
+
+        r = rest_find_grid(c, &g);
+        if (r >= 0)
+                r = store_list_services(rest_master(c)->store, g->id, &l);
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(s, l.rows, l.n)
+                if (streq((*s)->stack, strempty(rest_segment(c, "stack"))))
+                        return 1;
+        return 0;
+}
+
 int rest_find_node(RestCall *c, const GridRow *g, NodeRow **ret) {
         const char *name = strempty(rest_segment(c, "node"));
         _cleanup_(node_row_list_done) NodeRowList l = {};

@@ -11,6 +11,7 @@
 
 int rest_find_grid(RestCall *c, GridRow **ret);
 int rest_find_service(RestCall *c, GridRow **ret_grid, ServiceRow **ret_service);
+int rest_has_stack(RestCall *c); /* 1: there is one as long as one of its services is there */
 /* ":node" is a name, or with a colon in it an engine's id. */
 int rest_find_node(RestCall *c, const GridRow *g, NodeRow **ret);
 NodeRow *rest_node_by_id(const NodeRowList *l, const char *id); /* NULL: not there */
