@@ -165,7 +165,9 @@ static int create_registry(RestCall *c, KError *reterr) {
 
 /* The body is empty, as the reference's is. */
 static void on_removed(RestCall *c, json_object *result, const KError *error) {
-        if (error)
+        if (error && error->code == K_INVALID_ARGUMENT)
+                (void) rest_reply_error(c, 404, "Not found"); /* what has no name of a registry is none */
+        else if (error)
                 (void) rest_reply_kerror(c, error);
         else
                 rest_finish(c, rest_reply_empty(c, 200));

@@ -317,6 +317,7 @@ def test_a_registry(call: Client) -> None:
     assert list(call.refused("POST", "grids/one/external_registries", {**body, "username": "a:b", "url": "https://b.test"})) == ["username"]
     a = call("DELETE", "external_registries/one/registry.test:5000")
     assert (a.status, a.body) == (200, b"")
+    assert call("DELETE", "external_registries/one/nope").status == 404  # no name of a registry at all
     assert call("GET", "external_registries/one/registry.test:5000").status == 404
 
 
