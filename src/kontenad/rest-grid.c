@@ -298,45 +298,40 @@ static void on_created(RestCall *c, json_object *result, const KError *error) {
                 reply_refusal(c, error, "user");
 }
 
-static int settings(RestCall *c, const char *const *names, json_object *params) {
-        json_object *o = json_object_new_object();
+/* Calls an operation with the fields of the body that are settings of a grid. */
+static int call_with_settings(RestCall *c, const char *operation, const char *const *names,
+                json_object *consumed_params, rest_result_t on_result) {
+        _cleanup_json_ json_object *params = consumed_params;
+        json_object *o;
         int r;
 
+        r = params ? refuse_unknown(c) : -ENOMEM;
+        if (r >= 0 && !rest_is_answered(c))
+                r = check_trusted(c);
+        if (r < 0 || rest_is_answered(c))
+                return MIN(r, 0);
+
+        o = json_object_new_object();
         r = json_add(params, "settings", o);
-        return r < 0 ? r : rest_copy_fields(o, rest_body(c), names);
+        if (r >= 0)
+                r = rest_copy_fields(o, rest_body(c), names);
+        return r < 0 ? r : rest_call(c, operation, TAKE_PTR(params), on_result);
 }
 
 static int rest_create_grid(RestCall *c, KError *reterr) {
         static const char *const names[] = { "initial_size", "subnet", "supernet", "default_affinity",
                 "trusted_subnets", NULL };
-        _cleanup_json_ json_object *params = NULL;
         const char *name = NULL;
-        int r;
 
-        r = refuse_unknown(c);
-        if (r >= 0 && !rest_is_answered(c))
-                r = check_trusted(c);
-        if (r < 0 || rest_is_answered(c))
-                return MIN(r, 0);
         (void) json_find_string(rest_body(c), "name", &name, NULL);
-        params = rest_params("name", name, NULL);
-        r = params ? settings(c, names, params) : -ENOMEM;
-        return r < 0 ? r : rest_call(c, "grid.create", TAKE_PTR(params), on_created);
+        return call_with_settings(c, "grid.create", names, rest_params("name", name, NULL), on_created);
 }
 
 static int rest_update_grid(RestCall *c, KError *reterr) {
         static const char *const names[] = { "default_affinity", "trusted_subnets", NULL };
-        _cleanup_json_ json_object *params = NULL;
-        int r;
 
-        r = refuse_unknown(c);
-        if (r >= 0 && !rest_is_answered(c))
-                r = check_trusted(c);
-        if (r < 0 || rest_is_answered(c))
-                return MIN(r, 0);
-        params = rest_params("grid", rest_segment(c, "grid"), NULL);
-        r = params ? settings(c, names, params) : -ENOMEM;
-        return r < 0 ? r : rest_call(c, "grid.update", TAKE_PTR(params), on_changed);
+        return call_with_settings(c, "grid.update", names,
+                        rest_params("grid", rest_segment(c, "grid"), NULL), on_changed);
 }
 
 static void on_removed(RestCall *c, json_object *result, const KError *error) {

@@ -49,18 +49,6 @@ static int add_affinity(json_object *o, const GridRow *g, json_object *spec) {
                    : json_add_strv(o, "affinity", g->default_affinity ?: none);
 }
 
-static int add_entrypoint(json_object *o, json_object *spec) {
-        _cleanup_strv_free_ char **words = NULL;
-        _cleanup_free_ char *joined = NULL;
-        int r;
-
-        r = json_find_strv(spec, "entrypoint", &words, NULL);
-        if (r < 0)
-                return r;
-        joined = strv_join(words, " ");
-        return joined ? rest_add_text(o, "entrypoint", joined) : -ENOMEM;
-}
-
 static int add_ports(json_object *o, json_object *spec) {
         _cleanup_json_ json_object *l = json_object_new_array();
 
@@ -252,7 +240,7 @@ static int add_spec(json_object *o, json_object *spec) {
         REST_ADD(r, json_add_bool(o, "read_only", read_only));
         REST_ADD(r, json_add_u64(o, "instances", spec_count(spec)));
         REST_ADD(r, json_add_string(o, "strategy", json_string_or(spec, "strategy", "ha")));
-        REST_ADD(r, add_entrypoint(o, spec));
+        REST_ADD(r, rest_add_joined(o, spec, "entrypoint", " "));
         REST_ADD(r, cmd ? add_list(o, "cmd", cmd) : json_add_string(o, "cmd", NULL));
         REST_ADD(r, json_add_string(o, "net", json_string_or(spec, "net", "bridge")));
         REST_ADD(r, add_ports(o, spec));

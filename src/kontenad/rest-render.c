@@ -20,6 +20,18 @@ int rest_add_text(json_object *o, const char *key, const char *value) {
         return json_add_string(o, key, empty_to_null(value));
 }
 
+int rest_add_joined(json_object *o, json_object *from, const char *key, const char *separator) {
+        _cleanup_strv_free_ char **l = NULL;
+        _cleanup_free_ char *joined = NULL;
+        int r;
+
+        r = json_find_strv(from, key, &l, NULL);
+        if (r < 0)
+                return r;
+        joined = strv_join(l, separator);
+        return joined ? rest_add_text(o, key, joined) : -ENOMEM;
+}
+
 /* "created" "ongoing" "success" "error": what has ended otherwise is an error to who waits for it. */
 static const char *deploy_state(const char *ours) {
         DeployState s = deploy_state_from_string(ours);

@@ -30,6 +30,8 @@ static inline uint64_t rest_number(json_object *row, const char *key) {
 int rest_add_id(json_object *o, const char *key, const char *grid, const char *a, const char *b);
 /* "" is null */
 int rest_add_text(json_object *o, const char *key, const char *value);
+int rest_add_joined(json_object *o, json_object *from, const char *key,
+                const char *separator); /* a list as one text */
 
 /* instances: all rows of the service. */
 int rest_render_service(

@@ -9,6 +9,7 @@
 #include "parse-util.h"
 #include "rest-form.h"
 #include "rest-internal.h"
+#include "rest-render.h"
 #include "rest-rows.h"
 #include "string-util.h"
 #include "uri.h"
@@ -17,18 +18,6 @@
 
 static const char *text(json_object *o, const char *key) {
         return empty_to_null(json_string_or(o, key, NULL));
-}
-
-static int add_scopes(json_object *o, json_object *token) {
-        _cleanup_strv_free_ char **l = NULL;
-        _cleanup_free_ char *joined = NULL;
-        int r;
-
-        r = json_find_strv(token, "scopes", &l, NULL);
-        if (r < 0)
-                return r;
-        joined = strv_join(l, ",");
-        return joined ? json_add_string(o, "scopes", joined) : -ENOMEM;
 }
 
 static int add_people(json_object *o, json_object *token) {
@@ -77,7 +66,7 @@ static int render(json_object *token, json_object **ret) {
         if (r >= 0 && !code)
                 r = add_lifetime(o, token);
         if (r >= 0)
-                r = add_scopes(o, token);
+                r = rest_add_joined(o, token, "scopes", ",");
         if (r >= 0)
                 r = json_add_string(o, "description", text(token, "description"));
         if (r >= 0)
