@@ -6,10 +6,11 @@
 
 #define PAGE_TYPE   "text/html; charset=utf-8"
 /* base64 of SHA-256 of SCRIPT, which a test compares: nothing else may run on the page. */
-#define SCRIPT_HASH "sha256-if7VnzOqdhW/H3sfpTh++9ajZuF6Q7I+PDHm3qXuIFc="
+#define SCRIPT_HASH "sha256-Z4JC1SOpomFkggzCt0k/0KBVr1R7rQhbzSFIKfxqORo="
 #define SCRIPT                                                                                              \
         "var p=new URLSearchParams(location.hash.slice(1));"                                                \
-        "document.getElementById('code').textContent=p.get('code')||'(none)';"                              \
+        "document.getElementById('code').textContent=p.get('code')||"                                       \
+        "'There is none here any more. Begin the login again in the terminal.';"                            \
         "history.replaceState(null,'',location.pathname);"
 
 static int root(RestCall *c, KError *reterr) {
