@@ -134,16 +134,6 @@ static int step_aside(const RuntimeContainer *c, char ***l) {
         return r;
 }
 
-/* Does the runtime still know a container of this name, say because it was killed while it deleted it? */
-static bool is_stale(const Runtime *rt, const char *id) {
-        _cleanup_free_ char *path = NULL;
-
-        if (!STR_IN_SET(rt->name, "crun", "runc"))
-                return true; /* who knows */
-        path = strjoin("/run/", rt->name, "/", id);
-        return !path || access(path, F_OK) >= 0;
-}
-
 static int delete_command(const Runtime *rt, const char *id, char ***l) {
         int r;
 
@@ -189,7 +179,6 @@ static int oci_setup(Runtime *rt, const RuntimeContainer *c, UnitSetup *setup, K
         r = delete_command(rt, c->id, &setup->delete);
         if (r < 0)
                 return r;
-        setup->stale = is_stale(rt, c->id);
 
         setup->pid_file = strjoin(c->directory, "/pid");
         log = strjoin(c->directory, "/runtime.log");

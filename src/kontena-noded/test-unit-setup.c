@@ -107,6 +107,7 @@ static void test_what_every_unit_has(void **state) {
         ASSERT_PROPERTY(text, "DevicePolicy", "STRING \"closed\"");
         ASSERT_PROPERTY(text, "TimeoutStopUSec", "UINT64 10000000");
         ASSERT_TRUE(strstr(text, "LogExtraFields"));
+        ASSERT_TRUE(strstr(text, "\"ExecStartPre\"") && strstr(text, "\"ExecStopPost\""));
 }
 
 /* What watches over its container and says when that is up. */

@@ -181,8 +181,8 @@ static int append_forking(const UnitSetup *s, sd_bus_message *m) {
         r = unit_append_string(m, "Type", "forking");
         if (r >= 0)
                 r = unit_append_string(m, "PIDFile", s->pid_file);
-        /* Where systemd starts it again, ExecStopPost was there before, also after a start that has failed. */
-        if (r >= 0 && s->stale)
+        /* ExecStopPost has no more time than the container has for its end, which may be too little to forget it. */
+        if (r >= 0)
                 r = unit_append_command(m, "ExecStartPre", s->delete, true);
         /* Created, its PID read, then let go: so systemd is there to see how even the shortest life ended. */
         if (r >= 0)

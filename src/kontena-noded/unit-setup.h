@@ -16,7 +16,6 @@ typedef struct UnitSetup {
         char *network_namespace; /* of create; NULL: the host's */
         char **environment;      /* of create */
         uint64_t start_timeout_usec;
-        bool stale;                 /* something of an earlier run may be there: delete it first */
         char **log_fields;          /* "KONTENA_GRID=..." */
         char *output, *output_path; /* see output.h; NULL: none */
         int stop_signal;

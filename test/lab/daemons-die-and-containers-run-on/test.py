@@ -66,8 +66,9 @@ def test_deploy_goes_on_after_the_master_was_killed_in_it(grid):
 
 
 def test_container_that_dies_is_started_again_with_back_off(grid):
+    """Also when the runtime has no time to forget it, which is what the container has for its end."""
     name = unique("crasher")
-    with grid.service(name, "busybox:1", "--", "sleep", "infinity"):
+    with grid.service(name, "busybox:1", "--stop-timeout=0", "--", "sleep", "infinity"):
         instance = grid.instance(name)
         host = grid.host_of(instance)
         address = instance["address"]
