@@ -53,7 +53,8 @@ int desired_peer_to_json(const GridRow *g, const NodeRow *n, const char *region,
                         (r = json_add_string(o, "private_address", private_address)) < 0 ||
                         (r = json_add_string(o, "public_address", public_address)) < 0 ||
                         (r = json_add_string(o, "region", region)) < 0 ||
-                        (r = json_add_u64(o, "mtu", mtu)) < 0 || (r = json_add_string(o, "link", link)) < 0)
+                        (r = json_add_u64(o, "mtu", mtu)) < 0 ||
+                        (r = json_add_string(o, "link", link)) < 0 || (r = json_keep_text(o)) < 0)
                 return r;
 
         *ret = TAKE_PTR(o);

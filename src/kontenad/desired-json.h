@@ -8,6 +8,7 @@
 
 /* GRID, NODE, PEER and INSTANCE of doc/node-channel.md, from rows of the store. */
 int desired_grid_to_json(const GridRow *g, json_object **ret);
+/* Every other node is told it. */
 int desired_peer_to_json(
                 const GridRow *g, const NodeRow *n, const char *region, const char *link, json_object **ret);
 struct Keyring;

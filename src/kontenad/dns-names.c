@@ -28,6 +28,7 @@ struct DnsNames {
         Name *names;
         Member *members;
         uint64_t version, n_records;
+        size_t n_empty; /* names without addresses */
 };
 
 int dns_names_new(DnsNames **ret) {
@@ -41,6 +42,7 @@ int dns_names_new(DnsNames **ret) {
 }
 
 static void name_free(DnsNames *t, Name *n) {
+        t->n_empty -= n->n == 0;
         HASH_DEL(t->names, n);
         free(n->name);
         free(n->addresses);
@@ -139,6 +141,7 @@ static int add_record(DnsNames *t, const char *name, uint32_t address) {
                         free(n);
                         return -ENOMEM;
                 }
+                t->n_empty++;
         }
 
         if (n->n >= n->n_allocated) {
@@ -153,6 +156,7 @@ static int add_record(DnsNames *t, const char *name, uint32_t address) {
         i = locate(n, address);
         memmove(n->addresses + i + 1, n->addresses + i, (n->n - i) * sizeof(uint32_t));
         n->addresses[i] = address;
+        t->n_empty -= n->n == 0;
         n->n++;
         n->version = ++t->version;
         t->n_records++;
@@ -170,6 +174,7 @@ static void remove_record(DnsNames *t, const char *name, uint32_t address) {
                 return;
         memmove(n->addresses + i, n->addresses + i + 1, (n->n - i - 1) * sizeof(uint32_t));
         n->n--;
+        t->n_empty += n->n == 0;
         n->version = ++t->version;
         t->n_records--;
 }
@@ -274,6 +279,11 @@ int dns_names_differences(
                         return r;
         }
 
+        /* Many nodes are told the same. */
+        r = set ? json_keep_text(set) : 0;
+        if (r < 0)
+                return r;
+
         *ret_set = TAKE_PTR(set);
         *ret_removed = TAKE_PTR(removed);
         return 0;
@@ -282,6 +292,8 @@ int dns_names_differences(
 void dns_names_prune(DnsNames *t, uint64_t version) {
         Name *n, *next;
 
+        if (t->n_empty == 0) /* asked often */
+                return;
         HASH_ITER(hh, t->names, n, next)
                 if (n->n == 0 && n->version <= version)
                         name_free(t, n);

@@ -87,6 +87,18 @@ const char *json_text(json_object *o) {
         return json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 }
 
+int json_keep_text(json_object *o) {
+        const char *text = json_text(o);
+        char *copy;
+
+        copy = text ? strdup(text) : NULL;
+        if (!copy)
+                return -ENOMEM;
+
+        json_object_set_serializer(o, json_object_userdata_to_json_string, copy, json_object_free_userdata);
+        return 0;
+}
+
 static int find(json_object *o, const char *key, json_type type, const char *type_name, json_object **ret,
                 KError *reterr) {
         json_object *v;

@@ -17,6 +17,8 @@ int json_parse(const char *text, size_t size, size_t size_max, json_object **ret
 
 /* Compact text, valid while the object lives and is not changed. NULL on lack of memory. */
 const char *json_text(json_object *o);
+/* For what becomes part of many texts: o may not be changed any more, and wherever it is put, its text is copied, not made anew. */
+int json_keep_text(json_object *o);
 
 /* Field access on an object. "get" demands the field, "find" leaves *ret alone when it is missing or null and then
  * returns 0; a found one returns 1. A wrong type is K_INVALID_ARGUMENT that names the field. Strings and objects

@@ -102,7 +102,28 @@ static void test_fields_name_themselves_in_errors(void **state) {
         ASSERT_EQ(u, 5);
 }
 
+static void test_kept_text_is_what_others_contain(void **state) {
+        static const char text[] = "{\"a\":[1,\"x/\\n\\u0001\"],\"b\":{}}";
+        _cleanup_json_ json_object *part = NULL, *whole = NULL, *again = NULL;
+
+        ASSERT_OK(parse(text, &part, NULL));
+        ASSERT_OK(json_keep_text(part));
+        ASSERT_STREQ(json_text(part), text);
+        ASSERT_OK(json_keep_text(part)); /* twice does no harm */
+
+        whole = json_object_new_object();
+        ASSERT_TRUE(whole);
+        ASSERT_OK(json_add_string(whole, "first", "y"));
+        ASSERT_OK(json_add(whole, "part", json_object_get(part)));
+        ASSERT_OK(json_add(whole, "same", json_object_get(part)));
+        ASSERT_OK(parse(json_text(whole), &again, NULL));
+        ASSERT_STREQ(json_text(json_object_object_get(again, "part")), text);
+        ASSERT_STREQ(json_text(json_object_object_get(again, "same")), text);
+        ASSERT_EQ(json_object_array_length(json_object_object_get(part, "a")), 2); /* can be read as ever */
+}
+
 KONTENA_TESTS(cmocka_unit_test(test_parse_takes_one_whole_text),
                 cmocka_unit_test(test_parse_bounds_size_and_depth),
                 cmocka_unit_test(test_parse_refuses_what_has_two_meanings),
-                cmocka_unit_test(test_fields_name_themselves_in_errors))
+                cmocka_unit_test(test_fields_name_themselves_in_errors),
+                cmocka_unit_test(test_kept_text_is_what_others_contain))
