@@ -3,6 +3,7 @@
 
 #include <sodium.h>
 #include <uthash.h>
+#include <utlist.h>
 
 #include "desired-json.h"
 #include "dns-names.h"
@@ -27,11 +28,14 @@ typedef struct ViewNode {
         uint32_t private_address;
         bool connected;
         uint64_t disconnected_at;
+        struct ViewInstance *instances;
         UT_hash_handle hh;
 } ViewNode;
 
 typedef struct ViewInstance {
-        char *id, *node_id; /* node_id NULL: not placed */
+        char *id;
+        ViewNode *node;                   /* NULL: not placed */
+        struct ViewInstance *prev, *next; /* of this node */
         char **names;
         uint32_t address; /* 0: serves nobody */
         uint64_t grace;
@@ -96,10 +100,21 @@ static void view_node_free(GridView *v, ViewNode *n) {
         free(n);
 }
 
+/* node may be NULL. */
+static void view_instance_place(ViewInstance *i, ViewNode *node) {
+        if (i->node == node)
+                return;
+        if (i->node)
+                DL_DELETE(i->node->instances, i);
+        i->node = node;
+        if (node)
+                DL_APPEND(node->instances, i);
+}
+
 static void view_instance_free(GridView *v, ViewInstance *i) {
         HASH_DEL(v->instances, i);
+        view_instance_place(i, NULL);
         free(i->id);
-        free(i->node_id);
         strv_free(i->names);
         free(i);
 }
@@ -119,10 +134,10 @@ GridView *grid_view_free(GridView *v) {
         if (!v)
                 return NULL;
 
-        HASH_ITER(hh, v->nodes, n, next_node)
-                view_node_free(v, n);
         HASH_ITER(hh, v->instances, i, next_instance)
                 view_instance_free(v, i);
+        HASH_ITER(hh, v->nodes, n, next_node)
+                view_node_free(v, n);
         HASH_ITER(hh, v->services, s, next_service) {
                 HASH_DEL(v->services, s);
                 view_service_free(s);
@@ -202,17 +217,10 @@ static const char *find_label_value(char *const *labels, const char *key) {
         return NULL;
 }
 
-static ViewNode *find_node(const GridView *v, const char *id) {
+static int get_node(GridView *v, const char *id, ViewNode **ret) {
         ViewNode *n = NULL;
 
-        if (id)
-                HASH_FIND_STR(v->nodes, id, n);
-        return n;
-}
-
-static int get_node(GridView *v, const char *id, ViewNode **ret) {
-        ViewNode *n = find_node(v, id);
-
+        HASH_FIND_STR(v->nodes, id, n);
         if (!n) {
                 n = new0(ViewNode, 1);
                 if (!n)
@@ -235,19 +243,13 @@ static int get_node(GridView *v, const char *id, ViewNode **ret) {
 }
 
 static void update_names_of(GridView *v, ViewInstance *i, uint64_t now) {
-        const ViewNode *n = find_node(v, i->node_id);
+        const ViewNode *n = i->node;
         bool reachable = n && (n->connected || now < n->disconnected_at + i->grace);
         int r;
 
         r = dns_names_set(v->names, i->id, i->names, reachable ? i->address : 0);
         if (r < 0)
                 log_warning_errno(r, "Instance '%s' of grid '%s' gets no name: %m", i->id, v->grid->name);
-}
-
-static void update_names_on(GridView *v, const char *node_id, uint64_t now) {
-        for (ViewInstance *i = v->instances; i; i = i->hh.next)
-                if (streq_ptr(i->node_id, node_id))
-                        update_names_of(v, i, now);
 }
 
 static int set_peer(GridView *v, ViewNode *n, const NodeRow *row) {
@@ -289,6 +291,7 @@ static int set_peer(GridView *v, ViewNode *n, const NodeRow *row) {
 static int take_node(GridView *v, const char *node_id, const NodeRow *row, uint64_t now) {
         bool connected = row && row->connected;
         uint64_t disconnected_at = row ? row->disconnected_at : 0;
+        ViewInstance *i;
         ViewNode *n;
         int r;
 
@@ -303,7 +306,8 @@ static int take_node(GridView *v, const char *node_id, const NodeRow *row, uint6
                 return 0;
         n->connected = connected;
         n->disconnected_at = disconnected_at;
-        update_names_on(v, node_id, now);
+        DL_FOREACH(n->instances, i)
+                update_names_of(v, i, now);
         return 0;
 }
 
@@ -374,6 +378,7 @@ static uint64_t instance_grace(const InstanceRow *row) {
 static int take_instance(GridView *v, const InstanceRow *row, uint64_t now) {
         ViewService *service;
         ViewInstance *i = NULL;
+        ViewNode *node = NULL;
         uint32_t address = 0;
         int r;
 
@@ -406,9 +411,10 @@ static int take_instance(GridView *v, const InstanceRow *row, uint64_t now) {
                 }
         }
 
-        r = free_and_strdup(&i->node_id, row->node_id);
+        r = row->node_id ? get_node(v, row->node_id, &node) : 0;
         if (r < 0)
                 return r;
+        view_instance_place(i, node);
         if (serves(row) && i->names)
                 (void) parse_ipv4(row->address, &address);
         i->address = address;
@@ -431,8 +437,8 @@ int grid_view_instance_changed(GridView *v, const char *instance_id, uint64_t no
                 return r;
 
         HASH_FIND_STR(v->instances, instance_id, i);
-        if (i && i->node_id && (!row || !streq_ptr(row->node_id, i->node_id)))
-                affected(i->node_id, userdata);
+        if (i && i->node && (!row || !streq_ptr(row->node_id, i->node->id)))
+                affected(i->node->id, userdata);
         if (row && row->node_id)
                 affected(row->node_id, userdata);
 
@@ -448,15 +454,16 @@ int grid_view_instance_changed(GridView *v, const char *instance_id, uint64_t no
 uint64_t grid_view_expire(GridView *v, uint64_t now) {
         uint64_t next = USEC_INFINITY;
 
-        for (ViewInstance *i = v->instances; i; i = i->hh.next) {
-                const ViewNode *n = find_node(v, i->node_id);
+        for (const ViewNode *n = v->nodes; n; n = n->hh.next) {
+                ViewInstance *i;
 
-                if (i->address == 0 || !n || n->connected)
+                if (n->connected)
                         continue;
-                if (now < n->disconnected_at + i->grace)
-                        next = MIN(next, n->disconnected_at + i->grace);
-                else
-                        update_names_of(v, i, now);
+                DL_FOREACH(n->instances, i)
+                        if (now >= n->disconnected_at + i->grace)
+                                update_names_of(v, i, now);
+                        else if (i->address != 0)
+                                next = MIN(next, n->disconnected_at + i->grace);
         }
         return next;
 }
@@ -509,11 +516,7 @@ int grid_view_new(Store *s, struct Keyring *k, const char *grid_id, uint64_t now
 
 /* What a node is told */
 
-/* Makes *section[key] if it is not there, and adds to it. */
-static int add_to_section(json_object **parent, const char *key, const char *name, json_object *value) {
-        json_object *section = NULL;
-        int r;
-
+static int add_whole(json_object **parent, const char *key, json_object *value) {
         if (!*parent) {
                 *parent = json_object_new_object();
                 if (!*parent) {
@@ -521,9 +524,17 @@ static int add_to_section(json_object **parent, const char *key, const char *nam
                         return -ENOMEM;
                 }
         }
+        return json_add(*parent, key, value);
+}
+
+/* Makes *section[key] if it is not there, and adds to it. */
+static int add_to_section(json_object **parent, const char *key, const char *name, json_object *value) {
+        json_object *section = NULL;
+        int r;
+
         if (!json_object_object_get_ex(*parent, key, &section)) {
                 section = name ? json_object_new_object() : json_object_new_array();
-                r = json_add(*parent, key, section);
+                r = section ? add_whole(parent, key, section) : -ENOMEM;
                 if (r < 0) {
                         json_object_put(value);
                         return r;
@@ -536,17 +547,6 @@ static int add_removed(json_object **parent, const char *key, const char *id) {
         json_object *s = json_object_new_string(id);
 
         return s ? add_to_section(parent, key, NULL, s) : -ENOMEM;
-}
-
-static int add_whole(json_object **parent, const char *key, json_object *value) {
-        if (!*parent) {
-                *parent = json_object_new_object();
-                if (!*parent) {
-                        json_object_put(value);
-                        return -ENOMEM;
-                }
-        }
-        return json_add(*parent, key, value);
 }
 
 /* Both in one trusted network, and that network the same: equal private ranges exist in many places. */
