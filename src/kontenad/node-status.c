@@ -255,6 +255,19 @@ static int take_absence(Master *m, const char *node_id, json_object *statuses, u
         return 0;
 }
 
+/* What was done once for all nodes is remembered for good; all else the node says again. */
+static bool is_said_again(json_object *statuses) {
+        FOREACH_JSON_ARRAY(e, statuses) {
+                json_object *done = NULL;
+
+                if (json_object_object_get_ex(e, "hooks_done", &done) &&
+                                json_object_is_type(done, json_type_array) &&
+                                json_object_array_length(done) > 0)
+                        return false;
+        }
+        return true;
+}
+
 int node_status_take(Master *m, const char *node_id, json_object *statuses, bool complete, uint64_t now,
                 KError *reterr) {
         _cleanup_(store_rollbackp) Store *t = NULL;
@@ -271,7 +284,7 @@ int node_status_take(Master *m, const char *node_id, json_object *statuses, bool
                                 "%zu statuses in one message, at most %u are possible.",
                                 json_object_array_length(statuses), STATUSES_PER_MESSAGE_MAX);
 
-        r = store_begin(m->store, reterr);
+        r = (is_said_again(statuses) ? store_begin_retold : store_begin)(m->store, reterr);
         if (r < 0)
                 return r;
         t = m->store;

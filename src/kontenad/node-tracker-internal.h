@@ -27,6 +27,7 @@ typedef struct NodeLink {
         uint64_t gist;       /* of the last report that was; 0: none was on this connection */
         uint64_t event_minute;
         unsigned events_in_minute, events_dropped;
+        struct NodeLink *previous_to_mark, *next_to_mark; /* previous NULL: is marked as connected */
         UT_hash_handle hh;
 } NodeLink;
 
@@ -51,7 +52,8 @@ struct NodeTracker {
         node_greeted_t greeted;
         void *greeted_userdata;
         uint64_t settled_at; /* nobody is waited for any longer */
-        sd_event_source *flush_timer, *rows_timer;
+        sd_event_source *flush_timer, *rows_timer, *mark;
+        NodeLink *to_mark;
         uint64_t last_flush; /* monotonic */
         bool unmarked;       /* rows may not say who is connected */
 };
@@ -68,6 +70,15 @@ static inline NodeLink *node_tracker_find_link(NodeTracker *t, const char *node_
 void node_tracker_arm_sooner(
                 sd_event_source *s, uint64_t delay); /* sooner than armed is fine, later is not */
 
+/* node-mark.c: who is connected, in the store, and who is waited for. What cannot be stored is tried again. */
+int node_mark_start(NodeTracker *t);
+void node_mark_done(NodeTracker *t);
+int node_mark_all(
+                NodeTracker *t, bool start); /* all rows agree with the links; at the start there are none */
+void node_mark(NodeTracker *t, const char *node_id, bool connected, const char *reason);
+void node_mark_soon(NodeTracker *t, NodeLink *l);
+void node_mark_now(NodeTracker *t, NodeLink *l); /* if it still is to be */
+void node_mark_forget(NodeTracker *t, NodeLink *l);
 void node_tracker_stop_waiting(NodeTracker *t, const char *node_id);
 
 /* {"epoch", "desired"}: everything, in a numbering of its own. */

@@ -19,6 +19,8 @@
 
 /* Reports and pongs of many nodes are written in one transaction. */
 #define ROWS_DELAY_USEC    (1 * USEC_PER_SEC)
+/* Others wait for so long at most until the rest has its turn. */
+#define TURN_USEC          (5 * USEC_PER_MSEC)
 /* Reconnecting takes up to a few seconds when the master was gone for a moment, more when it was for long. */
 #define SETTLE_USEC        (30 * USEC_PER_SEC)
 #define SEEN_INTERVAL_USEC (60 * USEC_PER_SEC)
@@ -53,6 +55,7 @@ uint32_t node_overlay_address(const GridRow *g, uint32_t number) {
 
 static void link_free(NodeTracker *t, NodeLink *l) {
         HASH_DEL(t->links, l);
+        node_mark_forget(t, l);
         sent_state_done(&l->sent);
         json_object_put(l->report);
         free(l->node_id);
@@ -85,160 +88,6 @@ void node_tracker_arm_sooner(sd_event_source *s, uint64_t delay) {
                         sd_event_source_get_time(s, &at) >= 0 && at <= now_monotonic() + delay)
                 return;
         arm(s, delay);
-}
-
-/* Whom a fresh master waits for */
-
-static void awaited_free(NodeTracker *t, AwaitedNode *a) {
-        HASH_DEL(t->awaited, a);
-        free(a->node_id);
-        free(a->grid_id);
-        free(a);
-}
-
-void node_tracker_stop_waiting(NodeTracker *t, const char *node_id) {
-        AwaitedNode *a = NULL;
-
-        HASH_FIND_STR(t->awaited, node_id, a);
-        if (a)
-                awaited_free(t, a);
-}
-
-static int wait_for(NodeTracker *t, const NodeRow *row) {
-        AwaitedNode *a;
-
-        a = new0(AwaitedNode, 1);
-        if (!a)
-                return -ENOMEM;
-        a->node_id = strdup(row->id);
-        a->grid_id = strdup(row->grid_id);
-        if (a->node_id && a->grid_id)
-                HASH_ADD_KEYPTR(hh, t->awaited, a->node_id, strlen(a->node_id), a);
-        if (!a->hh.tbl) {
-                free(a->node_id);
-                free(a->grid_id);
-                free(a);
-                return -ENOMEM;
-        }
-        return 0;
-}
-
-bool node_tracker_is_settled(NodeTracker *t, const char *grid_id, uint64_t now, uint64_t *ret_until) {
-        assert(t);
-        assert(grid_id);
-
-        if (now >= t->settled_at)
-                return true;
-        for (AwaitedNode *a = t->awaited; a; a = a->hh.next)
-                if (streq(a->grid_id, grid_id)) {
-                        *ret_until = t->settled_at;
-                        return false;
-                }
-        return true;
-}
-
-/* Who is connected, in the store */
-
-static int mark_row(NodeTracker *t, NodeRow *row, bool connected, uint64_t now) {
-        row->connected = connected;
-        if (connected) {
-                row->connected_at = now;
-                row->last_seen_at = now;
-        } else
-                row->disconnected_at = now;
-        return store_put_node(t->master->store, row);
-}
-
-/* Makes all rows agree with the connections there are. At the start there are none. */
-static int mark_all(NodeTracker *t, bool start) {
-        _cleanup_(store_rollbackp) Store *tx = NULL;
-        _cleanup_(grid_row_list_done) GridRowList grids = {};
-        Store *s = t->master->store;
-        uint64_t now = now_realtime();
-        int r;
-
-        r = store_list_grids(s, &grids);
-        if (r < 0)
-                return r;
-        r = store_begin(s, NULL);
-        if (r < 0)
-                return r;
-        tx = s;
-
-        FOREACH_ARRAY(g, grids.rows, grids.n) {
-                _cleanup_(node_row_list_done) NodeRowList nodes = {};
-
-                r = store_list_nodes(s, (*g)->id, &nodes);
-                if (r < 0)
-                        return r;
-                FOREACH_ARRAY(n, nodes.rows, nodes.n) {
-                        bool connected = node_tracker_find_link(t, (*n)->id);
-
-                        if ((*n)->connected == connected)
-                                continue;
-                        if (start) {
-                                r = wait_for(t, *n);
-                                if (r < 0)
-                                        return r;
-                        }
-                        r = mark_row(t, *n, connected, now);
-                        if (r < 0)
-                                return r;
-                }
-        }
-
-        r = store_commit(s, NULL);
-        if (r < 0)
-                return r;
-        tx = NULL;
-        t->unmarked = false;
-        return 0;
-}
-
-static int mark_node(NodeTracker *t, const char *node_id, bool connected, const char *reason) {
-        _cleanup_(store_rollbackp) Store *tx = NULL;
-        _cleanup_(node_row_freep) NodeRow *row = NULL;
-        Store *s = t->master->store;
-        int r;
-
-        r = store_begin(s, NULL);
-        if (r < 0)
-                return r;
-        tx = s;
-
-        r = store_get_node(s, node_id, &row);
-        if (r == -ENOENT)
-                return 0; /* removed meanwhile */
-        if (r < 0)
-                return r;
-        r = mark_row(t, row, connected, now_realtime());
-        if (r < 0)
-                return r;
-        (void) events_add(t->master,
-                        &(EventInfo){ .severity = connected ? "info" : "warning",
-                                        .type = connected ? "node:online" : "node:offline",
-                                        .grid_id = row->grid_id,
-                                        .node_id = row->id },
-                        connected ? "Node '%s' is connected%s%s." : "Node '%s' is disconnected%s%s",
-                        row->name, isempty(reason) ? "" : ": ", strempty(reason));
-
-        r = store_commit(s, NULL);
-        if (r < 0)
-                return r;
-        tx = NULL;
-        return 0;
-}
-
-static void mark_or_retry(NodeTracker *t, const char *node_id, bool connected, const char *reason) {
-        int r;
-
-        r = mark_node(t, node_id, connected, reason);
-        if (r >= 0)
-                return;
-        log_warning_errno(r, "That node '%s' is %s cannot be stored, trying again: %m", node_id,
-                        connected ? "connected" : "disconnected");
-        t->unmarked = true;
-        node_tracker_arm_sooner(t->rows_timer, TRACKER_RETRY_USEC);
 }
 
 /* Reports and last-seen times */
@@ -277,15 +126,22 @@ static bool row_is_due(const NodeLink *l) {
         return l->report || l->seen >= l->seen_stored + SEEN_INTERVAL_USEC;
 }
 
-static int store_rows(NodeTracker *t) {
+/* Of one, or with NULL of as many as there is time for in one turn. 1: some are left. */
+static int store_rows(NodeTracker *t, NodeLink *only) {
+        uint64_t until = now_monotonic() + TURN_USEC;
         _cleanup_(store_rollbackp) Store *tx = NULL;
+        NodeLink *l, *end = NULL;
         int r;
 
-        for (NodeLink *l = t->links; l; l = l->hh.next) {
+        for (l = only ?: t->links; l; l = l->hh.next) {
+                if (l == end || (tx && now_monotonic() >= until))
+                        break;
+                if (only)
+                        end = only->hh.next;
                 if (!row_is_due(l))
                         continue;
                 if (!tx) {
-                        r = store_begin(t->master->store, NULL);
+                        r = store_begin_retold(t->master->store, NULL);
                         if (r < 0)
                                 return r;
                         tx = t->master->store;
@@ -294,6 +150,7 @@ static int store_rows(NodeTracker *t) {
                 if (r < 0)
                         return r;
         }
+        end = l;
         if (!tx)
                 return 0;
 
@@ -302,23 +159,24 @@ static int store_rows(NodeTracker *t) {
                 return r;
         tx = NULL;
 
-        for (NodeLink *l = t->links; l; l = l->hh.next)
+        for (l = only ?: t->links; l != end; l = l->hh.next)
                 if (row_is_due(l))
                         row_is_stored(l);
-        return 0;
+        return end && !only;
 }
 
 static int on_rows_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         NodeTracker *t = userdata;
         int r;
 
-        r = t->unmarked ? mark_all(t, false) : 0;
+        r = t->unmarked ? node_mark_all(t, false) : 0;
         if (r >= 0)
-                r = store_rows(t);
+                r = store_rows(t, NULL);
         if (r < 0) {
                 log_warning_errno(r, "What nodes reported cannot be stored, trying again: %m");
                 node_tracker_arm_sooner(t->rows_timer, TRACKER_RETRY_USEC);
-        }
+        } else if (r > 0)
+                node_tracker_arm_sooner(t->rows_timer, 0);
         return 0;
 }
 
@@ -379,7 +237,7 @@ static void handler_opened(NodeSession *s, void *userdata) {
         if (replaces)
                 log_info("A newer connection of node '%s' from %s replaces the old one.", l->node_id,
                                 session_address(s));
-        mark_or_retry(t, l->node_id, true, session_address(s));
+        node_mark_soon(t, l);
 }
 
 static void handler_closed(NodeSession *s, int code, const char *reason, void *userdata) {
@@ -390,14 +248,15 @@ static void handler_closed(NodeSession *s, int code, const char *reason, void *u
 
         if (!l)
                 return;
-        if (row_is_due(l) && store_rows(t) < 0)
+        node_mark_now(t, l);
+        if (row_is_due(l) && store_rows(t, l) < 0)
                 log_warning("The last report of node '%s' is lost.", l->node_id);
 
         node_id = TAKE_PTR(l->node_id);
         grid_id = TAKE_PTR(l->grid_id);
         link_free(t, l);
         log_streams_node_gone(t->master, node_id);
-        mark_or_retry(t, node_id, false, reason);
+        node_mark(t, node_id, false, reason);
 
         /* A grid without connections needs no view. */
         for (other = t->links; other; other = other->hh.next)
@@ -471,7 +330,7 @@ static int store_first_report(NodeTracker *t, NodeLink *l, json_object *report) 
                 return 0;
         }
 
-        r = store_begin(t->master->store, NULL);
+        r = store_begin_retold(t->master->store, NULL);
         if (r < 0)
                 return r;
         tx = t->master->store;
@@ -506,6 +365,7 @@ static int method_hello(NodeTracker *t, NodeLink *l, uint64_t id, json_object *p
                 return -EBADMSG;
         }
 
+        node_mark_now(t, l);
         r = check_routes(t, l, id, report);
         if (r != 0)
                 return r < 0 ? reply_error(l, id, r, &error) : 0;
@@ -703,7 +563,6 @@ const NodeSessionHandler *node_tracker_handler(void) {
 }
 
 NodeTracker *node_tracker_free(NodeTracker *t) {
-        AwaitedNode *a, *next_awaited;
         NodeLink *l, *next_link;
 
         if (!t)
@@ -711,8 +570,7 @@ NodeTracker *node_tracker_free(NodeTracker *t) {
 
         HASH_ITER(hh, t->links, l, next_link)
                 link_free(t, l);
-        HASH_ITER(hh, t->awaited, a, next_awaited)
-                awaited_free(t, a);
+        node_mark_done(t);
         node_desired_forget(t, NULL);
         sd_event_source_disable_unref(t->flush_timer);
         sd_event_source_disable_unref(t->rows_timer);
@@ -755,12 +613,15 @@ int node_tracker_new(Master *m, NodeTracker **ret) {
         r = add_timer(t, on_rows_timer, "node-rows", &t->rows_timer);
         if (r < 0)
                 return r;
+        r = node_mark_start(t);
+        if (r < 0)
+                return r;
         r = store_watch(m->store, node_desired_on_change, t);
         if (r < 0)
                 return r;
 
         t->settled_at = now_realtime() + SETTLE_USEC;
-        r = mark_all(t, true);
+        r = node_mark_all(t, true);
         if (r < 0) {
                 log_warning_errno(r, "Nodes cannot be marked as disconnected, trying again: %m");
                 t->unmarked = true;

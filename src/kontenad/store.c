@@ -45,7 +45,7 @@ typedef struct Changes {
 struct Store {
         sqlite3 *db;
         char *path;
-        bool in_transaction;
+        bool in_transaction, retold;
         Statement *statements;
         Changes uncommitted, pending;
         struct {
@@ -279,10 +279,17 @@ static int run_plain(Store *s, const char *sql) {
         return sqlite3_exec(s->db, sql, NULL, NULL, NULL);
 }
 
+static void end_transaction(Store *s) {
+        s->in_transaction = false;
+        if (s->retold)
+                (void) run_plain(s, "PRAGMA synchronous = FULL"); /* what could fail is its parsing */
+        s->retold = false;
+}
+
 static void roll_back(Store *s) {
         if (!sqlite3_get_autocommit(s->db)) /* else SQLite has done it by itself */
                 (void) run_plain(s, "ROLLBACK");
-        s->in_transaction = false;
+        end_transaction(s);
         if (s->at_once)
                 for (const Change *c = s->uncommitted.list; c; c = c->next)
                         s->at_once(s, c->kind, c->change, c->id, c->grid_id, s->at_once_userdata);
@@ -331,7 +338,7 @@ bool store_in_transaction(Store *s) {
         return s->in_transaction;
 }
 
-int store_begin(Store *s, KError *reterr) {
+static int begin(Store *s, bool retold, KError *reterr) {
         int rc, r;
 
         assert(s);
@@ -341,14 +348,27 @@ int store_begin(Store *s, KError *reterr) {
         if (s->read_only_reason && (now_monotonic() < s->probed_at + PROBE_USEC || !probe(s)))
                 return kerror_set(reterr, K_UNAVAILABLE, "%s", s->read_only_reason);
 
-        rc = run_plain(s, "BEGIN IMMEDIATE");
+        /* With NORMAL only a checkpoint waits for the disk; with FULL a commit does, and what is before it in the log goes along. */
+        rc = retold ? run_plain(s, "PRAGMA synchronous = NORMAL") : SQLITE_OK;
+        s->retold = retold;
+        if (rc == SQLITE_OK)
+                rc = run_plain(s, "BEGIN IMMEDIATE");
         if (rc != SQLITE_OK) {
                 r = store_error(s, rc);
+                end_transaction(s);
                 return kerror_set_errno(reterr, r, "The store cannot be changed now: %m.");
         }
 
         s->in_transaction = true;
         return 0;
+}
+
+int store_begin(Store *s, KError *reterr) {
+        return begin(s, false, reterr);
+}
+
+int store_begin_retold(Store *s, KError *reterr) {
+        return begin(s, true, reterr);
 }
 
 int store_commit(Store *s, KError *reterr) {
@@ -367,7 +387,7 @@ int store_commit(Store *s, KError *reterr) {
                         return kerror_set(reterr, K_UNAVAILABLE, "%s", s->read_only_reason);
                 return kerror_set_errno(reterr, r, "The change could not be stored: %m.");
         }
-        s->in_transaction = false;
+        end_transaction(s);
 
         took = now_monotonic() - started;
         if (took > SLOW_COMMIT_USEC)

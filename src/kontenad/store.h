@@ -58,6 +58,9 @@ const char *store_read_only_reason(Store *s); /* NULL: can be written */
 /* Becoming read-only and writable again is told as a change of STORE_KEY_VALUE "read-only". */
 
 int store_begin(Store *s, KError *reterr);
+/* For what nodes say, and say again on a new connection: its commit does not wait for the disk. It survives our own end as any other; a
+ * power loss may undo it, but never if a later commit, for which it may have been a reason, is there. */
+int store_begin_retold(Store *s, KError *reterr);
 bool store_in_transaction(Store *s);
 int store_commit(Store *s, KError *reterr); /* on failure everything is rolled back */
 void store_rollback(Store *s);              /* no-op outside of a transaction */

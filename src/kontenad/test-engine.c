@@ -19,6 +19,8 @@ char *event_log;
 uint64_t __wrap_now_realtime(void);
 int __real_store_begin(Store *s, KError *reterr);
 int __wrap_store_begin(Store *s, KError *reterr);
+int __real_store_begin_retold(Store *s, KError *reterr);
+int __wrap_store_begin_retold(Store *s, KError *reterr);
 int __real_store_commit(Store *s, KError *reterr);
 int __wrap_store_commit(Store *s, KError *reterr);
 
@@ -30,6 +32,12 @@ int __wrap_store_begin(Store *s, KError *reterr) {
         if (store_is_dead)
                 return kerror_set(reterr, K_UNAVAILABLE, "The test has killed the store.");
         return __real_store_begin(s, reterr);
+}
+
+int __wrap_store_begin_retold(Store *s, KError *reterr) {
+        if (store_is_dead)
+                return kerror_set(reterr, K_UNAVAILABLE, "The test has killed the store.");
+        return __real_store_begin_retold(s, reterr);
 }
 
 int __wrap_store_commit(Store *s, KError *reterr) {

@@ -32,6 +32,7 @@ static NodeSession *connect_node(Engine *e, const char *key, uint64_t id) {
         ASSERT_EQ(admit(e, &who, &node_id, NULL), 0);
         s = session_new(node_id, id);
         node_tracker_handler()->opened(s, e->m.tracker);
+        engine_settle(e); /* marked as connected */
         return s;
 }
 

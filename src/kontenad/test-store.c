@@ -12,6 +12,7 @@
 #include "file-util.h"
 #include "json-util.h"
 #include "kontena-limits.h"
+#include "store-internal.h"
 #include "store.h"
 #include "string-util.h"
 
@@ -26,6 +27,13 @@ static void bench_open(Bench *b) {
 
         if (store_open(b->event, b->path, &b->store, &e) < 0)
                 fail_msg("%s", kerror_message(&e));
+}
+
+static uint64_t synchronous(Store *s) {
+        uint64_t level;
+
+        ASSERT_OK(store_number(s, &level, "PRAGMA synchronous", ""));
+        return level;
 }
 
 static int setup(void **state) {
@@ -599,7 +607,37 @@ static void test_log_does_not_grow(void **state) {
         ASSERT_TRUE(st.st_size <= 4194304); /* 600 times 32 KiB were written */
 }
 
+/* Not to be lost by our end, and not in the way of those that are to survive a power loss. */
+static void test_what_is_said_again_does_not_wait_for_the_disk(void **state) {
+        Bench *b = *state;
+        void *value;
+        size_t size;
+
+        ASSERT_OK(store_begin_retold(b->store, NULL));
+        ASSERT_OK(store_put_value(b->store, "a", "1", 1));
+        ASSERT_EQ(synchronous(b->store), 1);
+        ASSERT_OK(store_commit(b->store, NULL));
+        ASSERT_EQ(synchronous(b->store), 2);
+
+        ASSERT_OK(store_begin_retold(b->store, NULL));
+        ASSERT_OK(store_put_value(b->store, "a", "2", 1));
+        store_rollback(b->store);
+        ASSERT_EQ(synchronous(b->store), 2);
+        ASSERT_OK(store_begin(b->store, NULL));
+        ASSERT_EQ(synchronous(b->store), 2);
+        ASSERT_OK(store_commit(b->store, NULL));
+
+        b->store = store_close(b->store);
+        bench_open(b);
+        ASSERT_OK(store_get_value(b->store, "a", &value, &size));
+        ASSERT_EQ(size, 1);
+        ASSERT_STREQ(value, "1");
+        free(value);
+}
+
 KONTENA_TESTS(cmocka_unit_test_setup_teardown(test_rows_come_back_whole, setup, teardown),
+                cmocka_unit_test_setup_teardown(
+                                test_what_is_said_again_does_not_wait_for_the_disk, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_uncommitted_is_gone, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_constraints_hold, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_node_numbers_fill_gaps, setup, teardown),
