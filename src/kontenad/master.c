@@ -61,6 +61,7 @@ Master *master_free(Master *m) {
         m->placement = placement_cache_free(m->placement);
         m->store = store_close(m->store);
         m->config = config_free(m->config);
+        sd_event_source_disable_unref(m->bus_turn);
         sd_bus_flush_close_unref(m->bus);
         sd_event_unref(m->event);
         free(m);
@@ -94,6 +95,15 @@ static int start_store(Master *m, KError *reterr) {
         return keyring_new(m->config->state_directory, &m->keyring, reterr);
 }
 
+/* A call over the bus takes several messages to and fro, one in each turn. When all else has to do, too, as when a thousand nodes come back,
+ * each would wait for all of that; so a message has every second turn, and all else the others. */
+static int on_turn(sd_event_source *source, void *userdata) {
+        Master *m = userdata;
+
+        (void) sd_bus_process(m->bus, NULL); /* what fails is for the bus' own event source */
+        return 0;
+}
+
 static int start_bus(Master *m, KError *reterr) {
         int r;
 
@@ -102,6 +112,10 @@ static int start_bus(Master *m, KError *reterr) {
                 r = sd_bus_attach_event(m->bus, m->event, SD_EVENT_PRIORITY_NORMAL);
         if (r >= 0)
                 r = sd_bus_set_exit_on_disconnect(m->bus, true);
+        if (r >= 0)
+                r = sd_event_add_post(m->event, &m->bus_turn, on_turn, m);
+        if (r >= 0)
+                r = sd_event_source_set_priority(m->bus_turn, SD_EVENT_PRIORITY_NORMAL - 1);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The system bus cannot be reached: %m.");
 

@@ -13,6 +13,7 @@ typedef struct Master {
         sd_event *event;
         EventTurns turns; /* of its loop */
         sd_bus *bus;
+        sd_event_source *bus_turn;
         struct Config *config;
         struct Store *store;
         struct Keyring *keyring; /* seals secrets, hashes tokens */
