@@ -41,21 +41,15 @@ static char *user_name(const AuditView *v, json_object *row) {
         return p ? strdup(p->pw_name) : strprintf("uid %" PRIi64, json_object_get_int64(uid));
 }
 
-static int user_option(Ctl *c, const char *user, json_object *filter, KError *reterr) {
+/* A number, the name of a user of this machine where that is the master's, or whoever logs in with that e-mail address. */
+static int user_option(Ctl *c, const char *user, json_object *filter) {
         const struct passwd *p;
         unsigned uid;
 
-        if (safe_atou(user, &uid) < 0) {
-                if (ctl_is_remote(c))
-                        return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                        "--user=%s: of another machine's users the number is wanted.", user);
-                p = getpwnam(user);
-                if (!p)
-                        return kerror_set(reterr, K_INVALID_ARGUMENT, "--user=%s: there is no such user.",
-                                        user);
-                uid = p->pw_uid;
-        }
-        return json_add_u64(filter, "uid", uid);
+        if (safe_atou(user, &uid) >= 0)
+                return json_add_u64(filter, "uid", uid);
+        p = ctl_is_remote(c) ? NULL : getpwnam(user);
+        return p ? json_add_u64(filter, "uid", p->pw_uid) : json_add_string(filter, "user", user);
 }
 
 /* What it was about: "web", "shop/web", the name of a node or a volume. */
@@ -246,7 +240,7 @@ static int make_filter(AuditView *v, const Arguments *a, KError *reterr) {
         if (r >= 0 && operation)
                 r = json_add_string(v->filter, "operation", operation);
         if (r >= 0 && user)
-                r = user_option(v->c, user, v->filter, reterr);
+                r = user_option(v->c, user, v->filter);
         if (r >= 0 && arguments_has(a, "refused"))
                 r = json_add_bool(v->filter, "refused", true);
         if (r >= 0)

@@ -30,11 +30,13 @@ void audit_chain_hash(Keyring *k, const uint8_t before[static CHAIN_HASH_SIZE], 
                 uint8_t ret[static CHAIN_HASH_SIZE]) {
         uint64_t numbers[] = { htole64(row->id), htole64(row->time), htole64((uint64_t) row->uid) };
 
+        /* Rows of before there was a user have the hash that they always had. */
         keyring_hash_parts(k, PURPOSE_ROW,
                         (struct iovec[]){ PART(before, CHAIN_HASH_SIZE), PART(numbers, sizeof(numbers)),
                                         PART_TEXT(row->grid), PART_TEXT(row->operation),
-                                        PART_TEXT(row->status), PART_TEXT(row->record) },
-                        6, ret);
+                                        PART_TEXT(row->status), PART_TEXT(row->record),
+                                        PART_TEXT(row->user) },
+                        isempty(row->user) ? 6 : 7, ret);
 }
 
 static void mark_hash(
@@ -145,7 +147,7 @@ static int prune(Store *s, Keyring *k, uint64_t newest) {
 }
 
 int audit_chain_append(Store *s, Keyring *k, json_object *record, AuditMark *ret) {
-        const char *grid = NULL, *operation = NULL, *status = NULL, *text = json_text(record);
+        const char *grid = NULL, *user = NULL, *operation = NULL, *status = NULL, *text = json_text(record);
         AuditMark end;
         uint64_t uid = UINT64_MAX;
         AuditRow row;
@@ -159,6 +161,7 @@ int audit_chain_append(Store *s, Keyring *k, json_object *record, AuditMark *ret
         (void) json_find_string(record, "operation", &operation, NULL);
         (void) json_find_string(record, "status", &status, NULL);
         (void) json_find_u64(record, "uid", &uid, NULL);
+        (void) json_find_string(record, "user", &user, NULL);
         r = find_end(s, k, &end);
         if (r < 0)
                 return r;
@@ -168,6 +171,7 @@ int audit_chain_append(Store *s, Keyring *k, json_object *record, AuditMark *ret
                 .time = now_realtime(),
                 .grid = (char *) (uintptr_t) strempty(grid),
                 .uid = uid == UINT64_MAX ? -1 : (int64_t) uid,
+                .user = (char *) (uintptr_t) strempty(user),
                 .operation = (char *) (uintptr_t) strempty(operation),
                 .status = (char *) (uintptr_t) strempty(status),
                 .record = (char *) (uintptr_t) text,

@@ -36,8 +36,8 @@ static int render(const AuditRow *row, json_object **ret) {
 }
 
 static int audit_list(OperationCall *c, json_object **ret, KError *reterr) {
-        static const char *const settings[] = { "uid", "operation", "refused", "since", "until", "after",
-                "before", "limit", NULL };
+        static const char *const settings[] = { "uid", "user", "operation", "refused", "since", "until",
+                "after", "before", "limit", NULL };
         _cleanup_json_ json_object *array = json_object_new_array();
         _cleanup_(audit_row_list_done) AuditRowList l = {};
         AuditFilter f = { .uid = -1 };
@@ -53,6 +53,8 @@ static int audit_list(OperationCall *c, json_object **ret, KError *reterr) {
                 r = call_settings(c, "filter", settings, &filter, reterr);
         if (r >= 0)
                 r = json_find_u64(filter, "uid", &uid, reterr);
+        if (r >= 0)
+                r = json_find_string(filter, "user", &f.user, reterr);
         if (r >= 0)
                 r = json_find_string(filter, "operation", &f.operation, reterr);
         if (r >= 0)
@@ -79,6 +81,7 @@ static int audit_list(OperationCall *c, json_object **ret, KError *reterr) {
                                 reterr, K_INVALID_ARGUMENT, "A time or a number of a row is out of range.");
         f.grid = isempty(grid) ? NULL : grid;
         f.operation = isempty(f.operation) ? NULL : f.operation;
+        f.user = isempty(f.user) ? NULL : f.user;
         f.uid = uid == UINT64_MAX ? -1 : (int64_t) uid;
         f.limit = (uint32_t) limit;
 

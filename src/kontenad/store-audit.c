@@ -6,6 +6,7 @@ static const Column columns[] = {
         COLUMN(AuditRow, time, COLUMN_U64),
         COLUMN(AuditRow, grid, COLUMN_TEXT),
         COLUMN(AuditRow, uid, COLUMN_I64),
+        COLUMN(AuditRow, user, COLUMN_TEXT),
         COLUMN(AuditRow, operation, COLUMN_TEXT),
         COLUMN(AuditRow, status, COLUMN_TEXT),
         COLUMN(AuditRow, record, COLUMN_TEXT),
@@ -38,8 +39,8 @@ int store_add_audit(Store *s, const AuditRow *row) {
         assert(store_in_transaction(s));
 
         r = store_prepare(s,
-                        "INSERT INTO audit (id, time, grid, uid, operation, status, record, hash) "
-                        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                        "INSERT INTO audit (id, time, grid, uid, operation, status, record, hash, user) "
+                        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                         &stmt);
         if (r < 0)
                 return r;
@@ -58,6 +59,8 @@ int store_add_audit(Store *s, const AuditRow *row) {
                 rc = sqlite3_bind_text(stmt, 7, row->record, -1, SQLITE_STATIC);
         if (rc == SQLITE_OK)
                 rc = sqlite3_bind_blob(stmt, 8, row->hash, (int) row->hash_size, SQLITE_STATIC);
+        if (rc == SQLITE_OK)
+                rc = sqlite3_bind_text(stmt, 9, row->user, -1, SQLITE_STATIC);
         if (rc == SQLITE_OK)
                 rc = sqlite3_step(stmt);
 
@@ -80,14 +83,24 @@ int store_find_audit(Store *s, uint64_t up_to, AuditRow **ret) {
         "AND (?4 = 0 OR status = 'denied') AND time >= ?5 AND (?6 = 0 OR time < ?6) AND id > ?7 "           \
         "AND (?8 = 0 OR id < ?8) "
 
+#define AUDIT_OF_USER AUDIT("audit INDEXED BY audit_user") "AND user = ?10 AND user != '' "
+
 int store_list_audit(Store *s, const AuditFilter *f, AuditRowList *ret) {
         static const char *const by[] = {
                 AUDIT("audit NOT INDEXED") "ORDER BY id DESC LIMIT ?9) ORDER BY id",
                 AUDIT("audit INDEXED BY audit_search") "ORDER BY id DESC LIMIT ?9) ORDER BY id",
                 AUDIT("audit NOT INDEXED") "ORDER BY id LIMIT ?9) ORDER BY id",
         };
+        static const char *const by_user[] = {
+                AUDIT_OF_USER "ORDER BY id DESC LIMIT ?9) ORDER BY id",
+                AUDIT_OF_USER "ORDER BY id LIMIT ?9) ORDER BY id",
+        };
         bool search = f->grid || f->operation || f->uid >= 0 || f->refused || f->since > 0 || f->until > 0;
 
+        if (f->user)
+                return STORE_LIST(s, &audit_table, ret, by_user[f->after_id > 0], "sisuuuuuus", f->grid,
+                                f->uid, f->operation, (uint64_t) f->refused, f->since, f->until, f->after_id,
+                                f->before_id, (uint64_t) f->limit, f->user);
         return STORE_LIST(s, &audit_table, ret, by[f->after_id > 0 ? 2 : search], "sisuuuuuu", f->grid,
                         f->uid, f->operation, (uint64_t) f->refused, f->since, f->until, f->after_id,
                         f->before_id, (uint64_t) f->limit);

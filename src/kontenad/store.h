@@ -533,6 +533,7 @@ typedef struct AuditRow {
         uint64_t id, time;
         char *grid;  /* "": of none */
         int64_t uid; /* -1: unknown */
+        char *user;  /* who has logged in, by e-mail; "": nobody, or the row is of an earlier version */
         char *operation, *status;
         char *record; /* JSON */
         void *hash;   /* NULL: of an earlier version */
@@ -549,6 +550,7 @@ void audit_row_list_done(AuditRowList *l);
 
 typedef struct AuditFilter {
         const char *grid, *operation; /* NULL: any; operation "service": all of services */
+        const char *user;             /* e-mail; NULL: any */
         int64_t uid;                  /* -1: any */
         bool refused;
         uint64_t since, until, after_id, before_id; /* until, before_id 0: no end */

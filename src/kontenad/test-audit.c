@@ -164,6 +164,7 @@ static void test_each_change_is_seen_where_it_is(void **state) {
                 { "UPDATE audit SET time = time + 1 WHERE id = 5", "changed", 5 },
                 { "UPDATE audit SET uid = 0 WHERE id = 10", "changed", 10 },
                 { "UPDATE audit SET grid = 'x' WHERE id = 1", "changed", 1 },
+                { "UPDATE audit SET user = 'x' WHERE id = 5", "changed", 5 },
                 { "UPDATE audit SET operation = 'x' WHERE id = 5", "changed", 5 },
                 { "UPDATE audit SET status = 'denied' WHERE id = 5", "changed", 5 },
                 { "UPDATE audit SET hash = zeroblob(32) WHERE id = 5", "changed", 5 },
@@ -187,7 +188,8 @@ static void test_each_change_is_seen_where_it_is(void **state) {
                 { "UPDATE key_values SET value = (SELECT value FROM key_values WHERE key = 'audit-head') "
                   "WHERE key = 'audit-base'",
                                 "beginning", 0 },
-                { "INSERT INTO audit SELECT 11, time, record, grid, uid, operation, status, hash FROM audit "
+                { "INSERT INTO audit SELECT 11, time, record, grid, uid, operation, status, hash, user FROM "
+                  "audit "
                   "WHERE id = 10",
                                 "changed", 11 },
         };
@@ -395,6 +397,43 @@ static void call(Bench *b, const char *name, const char *params) {
         caller_unref(caller);
 }
 
+static size_t count_of_user(Bench *b, AuditFilter f, const char *user) {
+        _cleanup_(audit_row_list_done) AuditRowList l = {};
+
+        f.user = user;
+        f.uid = -1;
+        f.limit = 3;
+        ASSERT_OK(store_list_audit(b->m.store, &f, &l));
+        for (size_t i = 1; i < l.n; i++)
+                ASSERT_TRUE(l.rows[i]->id > l.rows[i - 1]->id);
+        return l.n;
+}
+
+static void test_rows_of_a_user_who_logs_in(void **state) {
+        Bench *b = *state;
+
+        ASSERT_OK(store_begin(b->m.store, NULL));
+        for (unsigned i = 0; i < 5; i++) {
+                _cleanup_json_ json_object *record = json_tokener_parse(
+                                "{\"operation\":\"grid.list\",\"status\":\"success\",\"user\":\"ann@example."
+                                "org\"}");
+                AuditMark m;
+
+                ASSERT_OK(audit_chain_append(b->m.store, b->m.keyring, record, &m));
+                (void) append(b);
+        }
+        ASSERT_OK(store_commit(b->m.store, NULL));
+
+        ASSERT_EQ(count_of_user(b, (AuditFilter){}, "ann@example.org"), 3);
+        ASSERT_EQ(count_of_user(b, (AuditFilter){ .after_id = 7 }, "ann@example.org"), 1);
+        ASSERT_EQ(count_of_user(b, (AuditFilter){ .before_id = 4 }, "ann@example.org"), 2);
+        ASSERT_EQ(count_of_user(b, (AuditFilter){ .operation = "service" }, "ann@example.org"), 0);
+        ASSERT_EQ(count_of_user(b, (AuditFilter){}, "ann"), 0);
+
+        call(b, "audit.list", "{\"grid\":\"\",\"filter\":{\"user\":\"ann@example.org\",\"limit\":2}}");
+        ASSERT_EQ(json_object_array_length(json_object_object_get(b->result, "rows")), 2);
+}
+
 static void test_long_parameters_are_shortened(void **state) {
         Bench *b = *state;
         _cleanup_free_ char *label = NULL, *params = NULL, *labels = NULL;
@@ -474,5 +513,5 @@ KONTENA_TESTS(AUDIT_TEST(test_chain_is_whole), cmocka_unit_test(test_each_change
                 AUDIT_TEST(test_old_copy_is_seen_by_an_anchor), AUDIT_TEST(test_anchors_are_read_strictly),
                 AUDIT_TEST(test_another_key_knows_nothing_of_it),
                 AUDIT_TEST(test_rows_of_an_earlier_version_come_first), AUDIT_TEST(test_chain_over_kills),
-                AUDIT_TEST(test_many_rows), AUDIT_TEST(test_long_parameters_are_shortened),
-                AUDIT_TEST(test_operations))
+                AUDIT_TEST(test_many_rows), AUDIT_TEST(test_rows_of_a_user_who_logs_in),
+                AUDIT_TEST(test_long_parameters_are_shortened), AUDIT_TEST(test_operations))
