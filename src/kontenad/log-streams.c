@@ -26,6 +26,8 @@ typedef struct Part {
         char *node_id, *name;
         bool open; /* entries may come */
         bool warned;
+        uint64_t last, n_last;        /* time of its newest entry, and how many have that */
+        uint64_t again_time, n_again; /* so many of those that come had come before */
         struct Part *prev, *next;
 } Part;
 
@@ -46,7 +48,7 @@ typedef struct LogStream {
         Part *parts;
         Entry *entries;
         size_t n_entries, n_allocated, bytes;
-        uint64_t order, dropped, opened_at, last_time;
+        uint64_t order, dropped, opened_at;
         bool is_job;
         bool begun; /* the caller knows the id, warnings were shown */
         bool live;  /* history is shown, what comes is passed on */
@@ -114,6 +116,7 @@ static LogStream *stream_free(LogStream *s) {
                 part_free(s->parts);
         }
         entries_clear(s);
+        json_object_put(s->options.after);
         sd_event_source_disable_unref(s->timer);
         if (s->sink && s->sink->free)
                 s->sink->free(s->userdata);
@@ -176,7 +179,6 @@ static int keep(LogStream *s, uint64_t time, const char *node, const char *servi
                 return -ENOMEM;
 
         s->bytes += sizeof(Entry) + strlen(e->message) + 64;
-        s->last_time = MAX(s->last_time, time);
         return 0;
 }
 
@@ -222,7 +224,7 @@ static int flush(LogStream *s, bool end) {
 
         if (s->n_entries > 1)
                 qsort(s->entries, s->n_entries, sizeof(Entry), compare_entries);
-        if (!s->live && s->options.since == 0 && s->n_entries > wanted) {
+        if (!s->live && s->options.since == 0 && !s->options.after && s->n_entries > wanted) {
                 /* Each node gave as many as are wanted of all; warnings are the youngest and always among them. */
                 from = s->n_entries - MAX(wanted, 1U);
         }
@@ -346,6 +348,37 @@ static int ask_node(LogStream *s, Part *p, NodeSession *session, uint32_t lines,
         return 0;
 }
 
+/* Each node from where it was: those of others may be newer than what it has not said yet. Many entries may have one time, so that is
+ * asked for again, and those that came are left out. */
+static int ask_part(LogStream *s, Part *p, NodeSession *session, bool first) {
+        uint64_t after;
+
+        if (p->last > 0) {
+                p->again_time = p->last;
+                p->n_again = p->n_last;
+                return ask_node(s, p, session, LOG_LINES_MAX, p->last);
+        }
+        if (s->options.after && json_find_u64(s->options.after, p->name, &after, NULL) > 0 && after > 0)
+                return ask_node(s, p, session, LOG_LINES_MAX, after);
+        if (first || s->options.since > 0)
+                return ask_node(s, p, session, s->options.lines, s->options.since);
+        return ask_node(s, p, session, LOG_LINES_MAX, s->opened_at);
+}
+
+static bool part_take(Part *p, uint64_t time) {
+        if (p->n_again > 0 && time == p->again_time) {
+                p->n_again--;
+                return false;
+        }
+        if (time > p->last) {
+                p->last = time;
+                p->n_last = 0;
+        }
+        if (time == p->last)
+                p->n_last++;
+        return true;
+}
+
 /* If it was not asked yet. quiet: that it is offline is not worth a word. */
 static int ask_about(LogStream *s, const char *node_id, bool first, bool quiet) {
         Part *p = find_part(s, node_id);
@@ -365,10 +398,7 @@ static int ask_about(LogStream *s, const char *node_id, bool first, bool quiet) 
                 p->warned = true;
                 return warn(s, p, "Node '%s' is offline, its lines are missing.", p->name);
         }
-        if (first)
-                return ask_node(s, p, session, s->options.lines, s->options.since);
-        /* Came later, or came back: from where we were. */
-        return ask_node(s, p, session, LOG_LINES_MAX, MAX(s->last_time, s->opened_at) + 1);
+        return ask_part(s, p, session, first);
 }
 
 /* Each node that has instances of the service. A job that has run has none, and may have run anywhere; of the whole grid it is all. */
@@ -486,6 +516,8 @@ static int take_entry(LogStream *s, Part *p, json_object *e) {
                 r = json_get_string(e, "service", &service, NULL);
         if (r < 0 || number > UINT32_MAX)
                 return -EBADMSG;
+        if (!part_take(p, time))
+                return 0;
         if (s->service_id)
                 service = own = strjoin(s->stack, "/", s->service);
         if (!service)
@@ -590,6 +622,7 @@ int log_streams_open(LogStreams *l, const GridRow *grid, const ServiceRow *servi
         s->sink = sink;
         s->userdata = userdata; /* from here on the stream frees it */
         s->options = *options;
+        s->options.after = json_object_get(options->after);
         s->opened_at = now_realtime();
         s->id = store_new_id();
         s->grid_id = strdup(grid->id);

@@ -33,6 +33,8 @@ typedef struct LogOptions {
         uint32_t lines, instance; /* instance 0: all */
         bool follow;
         uint64_t since; /* 0: none */
+        /* Of a node whose name is in it: from that time on instead, whatever lines and since say; NULL: of none. */
+        json_object *after;
 } LogOptions;
 
 int log_streams_new(Master *m, LogStreams **ret);

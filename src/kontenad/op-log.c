@@ -4,8 +4,23 @@
 #include "log-streams.h"
 #include "operation.h"
 
+static int check_after(json_object *after, KError *reterr) {
+        uint64_t time;
+        int r;
+
+        if (!after)
+                return 0;
+        json_object_object_foreach(after, node, value) {
+                (void) value;
+                r = json_get_u64(after, node, &time, reterr);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 static int log_open(OperationCall *c, json_object **ret, KError *reterr) {
-        static const char *const settings[] = { "lines", "follow", "instance", "since", NULL };
+        static const char *const settings[] = { "lines", "follow", "instance", "since", "after", NULL };
         _cleanup_json_ json_object *o = json_object_new_object();
         LogOptions options = { .lines = 100 };
         uint64_t lines = options.lines, instance = 0;
@@ -26,6 +41,10 @@ static int log_open(OperationCall *c, json_object **ret, KError *reterr) {
                 r = json_find_u64(given, "instance", &instance, reterr);
         if (r >= 0)
                 r = json_find_u64(given, "since", &options.since, reterr);
+        if (r >= 0)
+                r = json_find_object(given, "after", &options.after, reterr);
+        if (r >= 0)
+                r = check_after(options.after, reterr);
         if (r < 0)
                 return r;
         if (lines > LOG_LINES_MAX)

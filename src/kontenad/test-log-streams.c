@@ -272,6 +272,60 @@ static void test_follow_passes_on_and_finds_new_nodes(void **state) {
         ASSERT_OK(data(b, "id1", n, "[{\"time\":11,\"instance\":1,\"message\":\"late\"}]", false));
 }
 
+/* What others said meanwhile is of no matter, and of many entries with one time some may have come. */
+static void test_a_node_that_comes_back_goes_on_where_it_was(void **state) {
+        Bench *b = *state;
+        uint64_t n, since;
+        unsigned open;
+
+        open_stream(b, &(LogOptions){ .lines = 10, .follow = true });
+        n = stream_number();
+        ASSERT_OK(data(b, "id1", n,
+                        "[{\"time\":4,\"instance\":1,\"message\":\"a\"},{\"time\":5,\"instance\":1,"
+                        "\"message\":"
+                        "\"b\"},{\"time\":5,\"instance\":1,\"message\":\"c\"}]",
+                        false));
+        run(b, 500000);
+        ASSERT_OK(data(b, "id2", n, "[{\"time\":9,\"instance\":2,\"message\":\"x\"}]", false));
+        log_streams_node_gone(&b->m, "id1");
+        run(b, 500000);
+        ASSERT_TRUE(strstr(b->shown, "x n1//warning:") != NULL);
+        b->shown[0] = '\0';
+
+        open = test_session_n_open();
+        put_instance(b, "i1", "id1", 1); /* something of it changes */
+        run(b, 500000);
+        ASSERT_EQ(test_session_n_open(), open + 1);
+        ASSERT_OK(json_get_u64(test_session_last_params(), "since", &since, NULL));
+        ASSERT_EQ(since, 5);
+        ASSERT_OK(data(b, "id1", n,
+                        "[{\"time\":5,\"instance\":1,\"message\":\"b\"},{\"time\":5,\"instance\":1,"
+                        "\"message\":"
+                        "\"c\"},{\"time\":5,\"instance\":1,\"message\":\"d\"},{\"time\":6,\"instance\":1,"
+                        "\"message\":\"e\"}]",
+                        false));
+        run(b, 500000);
+        ASSERT_STREQ(b->shown, "n1/web-1/stdout:d n1/web-1/stdout:e ");
+}
+
+static void test_each_node_is_asked_from_where_the_reader_was(void **state) {
+        _cleanup_json_ json_object *after = json_object_new_object();
+        Bench *b = *state;
+        uint64_t since;
+
+        ASSERT_OK(json_add_u64(after, "n2", 7));
+        open_stream(b, &(LogOptions){ .lines = 1, .follow = true, .since = 3, .after = after });
+        ASSERT_OK(json_get_u64(test_session_last_params(), "since", &since, NULL));
+        ASSERT_EQ(since, 7); /* n2 was asked last */
+        ASSERT_OK(data(b, "id2", stream_number(),
+                        "[{\"time\":7,\"instance\":2,\"message\":\"a\"},{\"time\":8,\"instance\":2,"
+                        "\"message\":"
+                        "\"b\"}]",
+                        false));
+        run(b, 500000);
+        ASSERT_STREQ(b->shown, "n2/web-2/stdout:a n2/web-2/stdout:b ");
+}
+
 static void test_data_of_strangers_is_ignored_and_junk_refused(void **state) {
         Bench *b = *state;
         uint64_t n;
@@ -345,7 +399,11 @@ static void test_number_of_streams_is_bounded(void **state) {
         ASSERT_TRUE(b->freed);
 }
 
-KONTENA_TESTS(cmocka_unit_test_setup_teardown(test_history_of_all_nodes_in_order, setup, teardown),
+KONTENA_TESTS(cmocka_unit_test_setup_teardown(
+                              test_a_node_that_comes_back_goes_on_where_it_was, setup, teardown),
+                cmocka_unit_test_setup_teardown(
+                                test_each_node_is_asked_from_where_the_reader_was, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_history_of_all_nodes_in_order, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_all_nodes_are_asked_about_a_job, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_offline_nodes_are_said_at_once, setup, teardown),
                 cmocka_unit_test_setup_teardown(
