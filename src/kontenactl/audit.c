@@ -195,7 +195,7 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
 
         if (!v->watch.gone)
                 r = show_new(v, &error);
-        if (r < 0 && error.code != K_UNAVAILABLE) {
+        if (r < 0 && error.code != K_UNAVAILABLE && !master_watch_mends(&v->watch)) {
                 kerror_move(&v->watch.error, &error);
                 return sd_event_exit(v->c->event, r);
         }

@@ -128,6 +128,23 @@ int ctl_loop(Ctl *c, KError *reterr) {
         return 0;
 }
 
+int ctl_reconnect(Ctl *c, KError *reterr) {
+        sd_bus *bus;
+        int r;
+
+        c->bus = sd_bus_close_unref(c->bus);
+        ctl_end_bridge(c);
+        r = ctl_bus(c, &bus, reterr);
+        if (r < 0)
+                return r;
+        r = sd_bus_attach_event(bus, c->event, SD_EVENT_PRIORITY_NORMAL);
+        if (r < 0) {
+                c->bus = sd_bus_close_unref(c->bus);
+                return kerror_set_errno(reterr, r, "Cannot attach the bus to the event loop: %m");
+        }
+        return 0;
+}
+
 static int nobody_there(Ctl *c, KError *reterr) {
         if (c->host || c->machine)
                 return kerror_set(reterr, K_UNAVAILABLE,

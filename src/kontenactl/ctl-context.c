@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <signal.h>
+#include <sys/wait.h>
+
 #include "context.h"
 #include "ctl.h"
 #include "file-util.h"
@@ -124,6 +127,7 @@ static int connect_bridge(Ctl *c, int *ret_fd, KError *reterr) {
         bool refreshed = false;
         int r;
 
+        c->token_refused = !x->token;
         if (!x->token)
                 return kerror_set(reterr, K_NOT_AUTHENTICATED,
                                 "Not logged in at %s; first: kontenactl login %s", x->url, x->url);
@@ -142,12 +146,16 @@ static int connect_bridge(Ctl *c, int *ret_fd, KError *reterr) {
         if (r < 0 && error.code == K_ACCESS_DENIED && x->refresh_token && !refreshed) {
                 kerror_done(&error);
                 r = remote_refresh(x, &error);
-                if (r >= 0)
+                if (r < 0)
+                        c->token_refused = error.code == K_NOT_AUTHENTICATED;
+                else
                         r = remote_open(x, &c->bridge_pid, ret_fd, &c->bridge_out, &error);
         }
-        if (r < 0 && error.code == K_ACCESS_DENIED)
+        if (r < 0 && error.code == K_ACCESS_DENIED) {
+                c->token_refused = true;
                 return kerror_set(reterr, K_NOT_AUTHENTICATED, "%s Log in again: kontenactl login %s",
                                 kerror_message(&error), x->url);
+        }
         if (r < 0 && error.code == K_NOT_AUTHENTICATED && strstr(kerror_message(&error), "authority"))
                 return kerror_set(reterr, K_NOT_AUTHENTICATED,
                                 "%s If its administrator confirms the new one: kontenactl login "
@@ -183,23 +191,32 @@ int ctl_open_remote(Ctl *c, sd_bus **ret, KError *reterr) {
         return 0;
 }
 
+void ctl_end_bridge(Ctl *c) {
+        if (c->bridge_pid > 0) {
+                c->bridge_out = safe_close(c->bridge_out);
+                (void) kill(c->bridge_pid, SIGTERM);
+                (void) waitpid(c->bridge_pid, NULL, 0);
+        }
+        c->bridge_pid = 0;
+        kerror_done(&c->lost);
+}
+
 void ctl_close_remote(Ctl *c) {
         /* It has seen the end of its socket, says goodbye to the master, and needs nobody for that. */
         if (c->bridge_pid > 0)
                 c->bridge_out = safe_close(c->bridge_out);
         c->bridge_pid = 0;
+        kerror_done(&c->lost);
         ctl_use_local(c);
         c->context_known = false;
 }
 
 int ctl_connection_lost(Ctl *c, KError *reterr) {
-        int r;
-
-        if (c->bridge_pid > 0) {
-                r = remote_reason(c->bridge_out, reterr);
-                if (r < 0)
-                        return r;
-        }
+        /* Said once, and asked for by each call that was on the way. */
+        if (c->bridge_pid > 0 && !kerror_is_set(&c->lost))
+                (void) remote_reason(c->bridge_out, &c->lost);
+        if (kerror_is_set(&c->lost))
+                return kerror_set(reterr, c->lost.code, "%s", kerror_message(&c->lost));
         return kerror_set(reterr, K_UNAVAILABLE, "The connection to %s was lost.",
                         c->context ? c->context->url : c->host ?: c->machine ?: "the bus");
 }

@@ -37,7 +37,9 @@ struct Ctl {
         char *default_grid;
         pid_t agent_pid; /* pkttyagent */
         pid_t bridge_pid;
-        int bridge_out; /* where it says why it ended; -EBADF: there is none */
+        int bridge_out;     /* where it says why it ended; -EBADF: there is none */
+        KError lost;        /* why it ended, once that is known */
+        bool token_refused; /* at the last attempt to connect */
 };
 
 void ctl_done(Ctl *c);
@@ -69,6 +71,8 @@ int ctl_get_properties(Ctl *c, const char *name, const char *path, const char *i
 /* Turns what a peer or the bus said into our codes; sentences for "nobody is there". Returns the errno. */
 int ctl_bus_error(Ctl *c, const sd_bus_error *e, int error, KError *reterr);
 bool ctl_is_remote(Ctl *c);
+/* Instead of one by HTTPS that was lost, with c->event. Whoever subscribed to signals does so again. */
+int ctl_reconnect(Ctl *c, KError *reterr);
 /* The connection has ended: says why, as far as is known. Returns the errno. */
 int ctl_connection_lost(Ctl *c, KError *reterr);
 
@@ -77,6 +81,7 @@ int ctl_context(Ctl *c, struct Context **ret, KError *reterr);
 /* For what is about this machine, whatever is selected. */
 void ctl_use_local(Ctl *c);
 int ctl_open_remote(Ctl *c, sd_bus **ret, KError *reterr);
+void ctl_end_bridge(Ctl *c); /* whose connection is no more */
 void ctl_close_remote(Ctl *c);
 
 /* Names */

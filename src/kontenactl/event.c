@@ -4,6 +4,7 @@
 #include "bus-json.h"
 #include "file-util.h"
 #include "json-util.h"
+#include "kontena-limits.h"
 #include "logs.h"
 #include "string-util.h"
 #include "watch.h"
@@ -13,7 +14,7 @@ typedef struct EventView {
         const char *grid, *node;
         ServiceName service; /* service NULL: of all */
         unsigned lines;
-        uint64_t since, last;
+        uint64_t since, last; /* last: id of the newest that was shown */
         bool started, silent; /* silent: --lines=0, only what comes */
         MasterWatch watch;
 } EventView;
@@ -50,7 +51,7 @@ static int print_event(EventView *v, json_object *e) {
         const char *severity = row_string(e, "severity");
         char buffer[32];
 
-        v->last = MAX(v->last, (uint64_t) row_int(e, "time"));
+        v->last = MAX(v->last, (uint64_t) row_int(e, "id"));
         if (v->silent && !v->started)
                 return 0;
         if (v->c->json != JSON_OFF)
@@ -93,7 +94,7 @@ static int on_event(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         if (sd_bus_message_read(m, "s", &grid) < 0 || bus_json_read(m, &e, NULL) < 0)
                 return 0;
         /* Those that came before the list did are in it. */
-        if (!v->started || (uint64_t) row_int(e, "time") <= v->last || !event_matches(v, grid, e))
+        if (!v->started || (uint64_t) row_int(e, "id") <= v->last || !event_matches(v, grid, e))
                 return 0;
 
         r = print_event(v, e);
@@ -108,6 +109,7 @@ static int get_events(EventView *v, json_object **ret, KError *reterr) {
         int r;
 
         if (!filter || json_add_u64(filter, "limit", v->lines) < 0 ||
+                        (v->started && v->last > 0 && json_add_u64(filter, "after", v->last) < 0) ||
                         (v->since > 0 && json_add_u64(filter, "since", v->since) < 0) ||
                         (v->node && json_add_string(filter, "node", v->node) < 0) ||
                         (v->service.service && (json_add_string(filter, "service", v->service.service) < 0 ||
@@ -144,16 +146,34 @@ static int show_events(EventView *v, json_object *events, KError *reterr) {
         return 0;
 }
 
+/* What came behind the last one; if there was none, all. */
 static int on_back(void *userdata, KError *reterr) {
-        _cleanup_json_ json_object *events = NULL;
+        EventView *v = userdata;
+        size_t n;
+        int r;
+
+        v->lines = LOG_LINES_MAX;
+        do {
+                _cleanup_json_ json_object *events = NULL;
+
+                r = get_events(v, &events, reterr);
+                if (r >= 0)
+                        r = show_events(v, events, reterr);
+                if (r < 0)
+                        return r;
+                n = json_object_array_length(events);
+        } while (n == LOG_LINES_MAX);
+
+        return 0;
+}
+
+static int subscribe(void *userdata, KError *reterr) {
         EventView *v = userdata;
         int r;
 
-        v->since = v->last > 0 ? v->last + 1 : v->since;
-        r = get_events(v, &events, reterr);
-        if (r < 0)
-                return r;
-        return show_events(v, events, reterr);
+        r = sd_bus_match_signal(
+                        v->c->bus, NULL, MASTER_NAME, MASTER_PATH, MASTER_MANAGER, "Event", on_event, v);
+        return r < 0 ? kerror_set_errno(reterr, r, "Cannot subscribe to events: %m") : 0;
 }
 
 int command_event_list(Ctl *c, const Arguments *a, KError *reterr) {
@@ -184,14 +204,12 @@ int command_event_list(Ctl *c, const Arguments *a, KError *reterr) {
         }
 
         if (follow) {
-                v.watch = (MasterWatch){ .c = c, .patient = true, .back = on_back, .userdata = &v };
+                v.watch = (MasterWatch){
+                        .c = c, .patient = true, .subscribe = subscribe, .back = on_back, .userdata = &v
+                };
                 r = master_watch_start(&v.watch, reterr);
                 if (r < 0)
                         return r;
-                r = sd_bus_match_signal(c->bus, NULL, MASTER_NAME, MASTER_PATH, MASTER_MANAGER, "Event",
-                                on_event, &v);
-                if (r < 0)
-                        return kerror_set_errno(reterr, r, "Cannot subscribe to events: %m");
         }
 
         r = get_events(&v, &events, reterr);

@@ -268,6 +268,7 @@ static int on_master_back(void *userdata, KError *reterr) {
 }
 
 static int on_run_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
+        _cleanup_kerror_ KError error = KERROR_NULL;
         const char *grid, *stack, *service, *state;
         RunWait *w = userdata;
         uint32_t number;
@@ -277,8 +278,22 @@ static int on_run_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret_e
         if (r < 0 || number != w->number || !streq(grid, w->name->grid) || !streq(stack, w->name->stack) ||
                         !streq(service, w->name->service))
                 return 0;
-        r = look(w, &w->watch.error);
-        return r < 0 ? sd_event_exit(w->c->event, r) : 0;
+        r = look(w, &error);
+        if (r >= 0 || master_watch_mends(&w->watch))
+                return 0;
+        kerror_move(&w->watch.error, &error);
+        return sd_event_exit(w->c->event, r);
+}
+
+static int subscribe_run(void *userdata, KError *reterr) {
+        RunWait *w = userdata;
+        int r;
+
+        r = sd_bus_match_signal(w->c->bus, NULL, MASTER_NAME, MASTER_PATH, MASTER_MANAGER, "RunChanged",
+                        on_run_changed, w);
+        if (r < 0)
+                return kerror_set_errno(reterr, r, "Cannot watch the run: %m");
+        return w->logs ? log_view_subscribe(w->logs, reterr) : 0;
 }
 
 /* The exit status of kontenactl is that of the container, where it can be told apart from success. */
@@ -309,15 +324,14 @@ int command_job_run(Ctl *c, const Arguments *a, KError *reterr) {
         if (r < 0)
                 return r;
         if (waits) {
-                w.watch = (MasterWatch){ .c = c, .patient = true, .back = on_master_back, .userdata = &w };
+                w.watch = (MasterWatch){ .c = c,
+                        .patient = true,
+                        .subscribe = subscribe_run,
+                        .back = on_master_back,
+                        .userdata = &w };
                 r = master_watch_start(&w.watch, reterr);
-                if (r >= 0)
-                        r = sd_bus_match_signal(c->bus, NULL, MASTER_NAME, MASTER_PATH, MASTER_MANAGER,
-                                        "RunChanged", on_run_changed, &w);
                 if (r < 0)
-                        return kerror_is_set(reterr)
-                                               ? r
-                                               : kerror_set_errno(reterr, r, "Cannot watch the run: %m");
+                        return r;
         }
         r = ctl_call(c, "RunJob", &reply, reterr, "sss", n.grid, n.stack, n.service);
         if (r < 0)

@@ -29,6 +29,13 @@ static const char *const log_output_table[_LOG_OUTPUT_MAX] = {
 DECLARE_STRING_TABLE_LOOKUP(log_output, LogOutput);
 DEFINE_STRING_TABLE_LOOKUP(log_output, LogOutput);
 
+/* How far the lines of one node were shown: many may have one time. */
+typedef struct LogPlace {
+        char *node;
+        uint64_t last, n_last;
+        uint64_t n_again; /* of those that come so many were shown before the connection was lost */
+} LogPlace;
+
 typedef struct LogView {
         Ctl *c;
         ServiceName service;
@@ -36,13 +43,18 @@ typedef struct LogView {
         unsigned lines, instance;
         bool follow, escape;
         uint64_t since, until; /* until 0: no end */
-        uint64_t last;         /* time of the newest entry shown */
+        uint64_t begun;        /* when, or what is shown first if that is older */
+        LogPlace *places;
+        size_t n_places;
         char *stream;
         MasterWatch watch;
 } LogView;
 
 static void log_view_done(LogView *v) {
         service_name_done(&v->service);
+        FOREACH_ARRAY(p, v->places, v->n_places)
+                free(p->node);
+        free(v->places);
         free(v->stream);
         master_watch_done(&v->watch);
 }
@@ -83,19 +95,55 @@ static int print_json_entry(uint64_t time, const char *node, const char *instanc
         return 0;
 }
 
+static LogPlace *find_place(LogView *v, const char *node) {
+        LogPlace *list;
+
+        FOREACH_ARRAY(p, v->places, v->n_places)
+                if (streq(p->node, node))
+                        return p;
+
+        list = reallocarray(v->places, v->n_places + 1, sizeof(LogPlace));
+        if (!list)
+                return NULL;
+        v->places = list;
+        list[v->n_places] = (LogPlace){ .node = strdup(node) };
+        return list[v->n_places].node ? list + v->n_places++ : NULL;
+}
+
+/* 0: it was shown already. */
+static int take_place(LogView *v, const char *node, uint64_t time) {
+        LogPlace *p = find_place(v, node);
+
+        if (!p)
+                return -ENOMEM;
+        v->begun = MIN(v->begun, time);
+        if (time == p->last && p->n_again > 0) {
+                p->n_again--;
+                return 0;
+        }
+        if (time > p->last) {
+                p->last = time;
+                p->n_last = p->n_again = 0;
+        }
+        if (time == p->last)
+                p->n_last++;
+        return 1;
+}
+
 static int print_entry(LogView *v, uint64_t time, const char *node, const char *instance, const char *stream,
                 const char *message) {
         _cleanup_free_ char *clean = NULL;
         char buffer[32];
         Color color;
+        int r;
 
-        if (v->until > 0 && time >= v->until)
-                return 0;
-        v->last = MAX(v->last, time);
         if (streq(stream, "warning")) {
                 ctl_warn("%s%s%s", node, isempty(node) ? "" : ": ", message);
                 return 0;
         }
+        r = take_place(v, node, time);
+        if (r <= 0 || (v->until > 0 && time >= v->until))
+                return r;
         if (v->output == LOG_OUTPUT_JSON)
                 return print_json_entry(time, node, instance, stream, message);
 
@@ -149,16 +197,36 @@ static int on_entries(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         return end ? sd_event_exit(v->c->event, 0) : 0;
 }
 
+/* By node; none: nothing was shown yet. */
+static int places(LogView *v, json_object **ret) {
+        _cleanup_json_ json_object *o = v->n_places > 0 ? json_object_new_object() : NULL;
+        int r;
+
+        if (v->n_places > 0 && !o)
+                return -ENOMEM;
+        FOREACH_ARRAY(p, v->places, v->n_places) {
+                p->n_again = p->n_last;
+                r = json_add_u64(o, p->node, p->last);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
 static int open_stream(LogView *v, KError *reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-        _cleanup_json_ json_object *options = json_object_new_object();
+        _cleanup_json_ json_object *options = json_object_new_object(), *after = NULL;
         const char *stream;
         int r;
 
-        if (!options || json_add_u64(options, "lines", v->lines) < 0 ||
+        r = places(v, &after);
+        if (r < 0 || !options || json_add_u64(options, "lines", v->lines) < 0 ||
                         json_add_bool(options, "follow", v->follow) < 0 ||
                         (v->instance > 0 && json_add_u64(options, "instance", v->instance) < 0) ||
-                        (v->since > 0 && json_add_u64(options, "since", v->since) < 0))
+                        (v->since > 0 && json_add_u64(options, "since", v->since) < 0) ||
+                        (after && json_add(options, "after", TAKE_PTR(after)) < 0))
                 return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
 
         r = ctl_message(v->c, "OpenLogs", &m, reterr);
@@ -181,14 +249,13 @@ static int open_stream(LogView *v, KError *reterr) {
         return r < 0 ? kerror_set_errno(reterr, r, "Out of memory.") : 0;
 }
 
-/* From where we were. */
+/* From where we were. A node of which nothing was shown had nothing to show then. */
 static int on_back(void *userdata, KError *reterr) {
         LogView *v = userdata;
 
-        if (v->last > 0) {
-                v->since = v->last + 1;
-                v->lines = LOG_LINES_MAX;
-        }
+        if (v->since == 0)
+                v->since = v->begun;
+        v->lines = LOG_LINES_MAX;
         return open_stream(v, reterr);
 }
 
@@ -214,7 +281,8 @@ int since_option(const Arguments *a, uint64_t *ret, KError *reterr) {
         return when_parse(v, now_realtime(), ret, reterr);
 }
 
-static int subscribe(LogView *v, KError *reterr) {
+static int subscribe(void *userdata, KError *reterr) {
+        LogView *v = userdata;
         int r;
 
         r = sd_bus_match_signal(v->c->bus, NULL, MASTER_NAME, MASTER_PATH, MASTER_MANAGER, "LogEntries",
@@ -225,11 +293,11 @@ static int subscribe(LogView *v, KError *reterr) {
 static int show(LogView *v, KError *reterr) {
         int r;
 
-        v->watch = (MasterWatch){ .c = v->c, .patient = v->follow, .back = on_back, .userdata = v };
+        v->begun = now_realtime();
+        v->watch = (MasterWatch){
+                .c = v->c, .patient = v->follow, .subscribe = subscribe, .back = on_back, .userdata = v
+        };
         r = master_watch_start(&v->watch, reterr);
-        if (r < 0)
-                return r;
-        r = subscribe(v, reterr);
         if (r >= 0)
                 r = open_stream(v, reterr);
         if (r < 0)
@@ -307,6 +375,7 @@ int log_view_start(Ctl *c, const ServiceName *service, uint64_t since, LogView *
         *v = (LogView){
                 .c = c, .output = LOG_OUTPUT_SHORT, .lines = LOG_LINES_MAX, .follow = true, .since = since
         };
+        v->begun = now_realtime();
         v->escape = isatty(STDOUT_FILENO) > 0;
         v->service.grid = strdup(service->grid);
         v->service.stack = strdup(service->stack);
@@ -321,6 +390,10 @@ int log_view_start(Ctl *c, const ServiceName *service, uint64_t since, LogView *
 
         *ret = TAKE_PTR(v);
         return 0;
+}
+
+int log_view_subscribe(LogView *v, KError *reterr) {
+        return subscribe(v, reterr);
 }
 
 int log_view_resume(LogView *v, KError *reterr) {
