@@ -105,6 +105,47 @@ def test_commands_logs_and_events(grid, desk, web):
                10, "no command left", 0.2)
 
 
+def test_what_is_followed_outlives_the_master(grid, desk, web):
+    """The connection ends with the master. Each line and each event is shown once all the same."""
+    logs = desk.popen("logs", "-f", "-n", "1", "--output=json", web, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    events = desk.popen("--json=short", "events", "-f", "-n", "1", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    numbers: dict[str, list[int]] = {}
+
+    def read_until(enough) -> None:
+        while not enough():
+            line = json.loads(logs.stdout.readline())
+            numbers.setdefault(line["instance"], []).append(int(line["message"].split()[1]))
+
+    try:
+        assert events.stdout.readline()
+        read_until(lambda: any(len(seen) >= 5 for seen in numbers.values()))
+        for kill in ("systemctl kill -s KILL kontenad", "systemctl restart kontenad"):
+            before = {name: len(seen) for name, seen in numbers.items()}
+            grid.master.run(kill)
+            wait_until(lambda: grid.ctl("grid", "list", check=False).returncode == 0, 60, "the master is back", 0.5)
+            read_until(lambda: all(len(numbers[name]) >= n + 30 for name, n in before.items()))
+        for name, seen in numbers.items():
+            assert seen == list(range(seen[0], seen[0] + len(seen))), f"{name}: {seen}"
+
+        mark = unique("mark")
+        desk.ctl("service", "create", mark, "registry:5000/busybox:1")
+        grid.remove(mark)
+        seen = []
+        for line in events.stdout:
+            seen.append(json.loads(line))
+            if mark in line and "remove" in seen[-1]["type"]:
+                break
+        ids = [event["id"] for event in seen]
+        assert ids == sorted(set(ids)), ids
+    finally:
+        for p in (logs, events):
+            p.terminate()
+            p.wait(60)
+    for p in (logs, events):
+        said = p.stderr.read()
+        assert said.count("Trying to connect again") == said.count("The master is back") == 2, said
+
+
 def test_another_authority_is_refused(desk, fingerprint):
     other = "0" * 64
     path = f"{desk.home}/kontena/contexts.json"
