@@ -593,9 +593,10 @@ static void on_change(Store *store, StoreKind kind, StoreChange change, const ch
         if (kind != STORE_INSTANCE && kind != STORE_NODE)
                 return;
         DL_FOREACH(l->list, s)
-                if (s->options.follow && s->live && !s->dirty && streq_ptr(s->grid_id, grid_id)) {
+                if (s->options.follow && !s->dirty && streq_ptr(s->grid_id, grid_id)) {
                         s->dirty = true;
-                        arm(s, SETTLE_USEC);
+                        if (s->live) /* else it is looked at before it becomes so */
+                                arm(s, SETTLE_USEC);
                 }
 }
 

@@ -308,6 +308,25 @@ static void test_a_node_that_comes_back_goes_on_where_it_was(void **state) {
         ASSERT_STREQ(b->shown, "n1/web-1/stdout:d n1/web-1/stdout:e ");
 }
 
+static void test_a_node_that_comes_while_the_history_is_shown_is_asked(void **state) {
+        Bench *b = *state;
+        uint64_t n;
+
+        test_session_set_offline("id2");
+        open_stream(b, &(LogOptions){ .lines = 10, .follow = true });
+        n = stream_number();
+        ASSERT_EQ(test_session_n_open(), 1);
+        run(b, 50000);
+        test_session_set_offline(NULL);
+        put_instance(b, "i2", "id2", 2); /* something of it changes, and never again */
+        run(b, 1000000);
+        ASSERT_EQ(test_session_n_open(), 2);
+        ASSERT_OK(data(b, "id2", n, "[{\"time\":9,\"instance\":2,\"message\":\"x\"}]", false));
+        run(b, 500000);
+        ASSERT_TRUE(strstr(b->shown, "n2/web-2/stdout:x") != NULL);
+        test_session_set_offline(NULL);
+}
+
 static void test_each_node_is_asked_from_where_the_reader_was(void **state) {
         _cleanup_json_ json_object *after = json_object_new_object();
         Bench *b = *state;
@@ -403,6 +422,8 @@ KONTENA_TESTS(cmocka_unit_test_setup_teardown(
                               test_a_node_that_comes_back_goes_on_where_it_was, setup, teardown),
                 cmocka_unit_test_setup_teardown(
                                 test_each_node_is_asked_from_where_the_reader_was, setup, teardown),
+                cmocka_unit_test_setup_teardown(
+                                test_a_node_that_comes_while_the_history_is_shown_is_asked, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_history_of_all_nodes_in_order, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_all_nodes_are_asked_about_a_job, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_offline_nodes_are_said_at_once, setup, teardown),
