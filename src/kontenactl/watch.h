@@ -15,7 +15,7 @@ typedef struct MasterWatch {
         void *userdata;
         KError error; /* why the loop ended */
 
-        bool gone, lost; /* lost: the connection; gone, too */
+        bool gone, lost;          /* lost: the connection; gone, too */
         unsigned tries, connects; /* that failed, in a row */
         uint64_t connected_at;
         sd_event_source *retry_source;

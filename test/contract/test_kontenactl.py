@@ -49,7 +49,7 @@ ANSWERS = {
     "ListServices": ["aa{sv}", [SERVICE]],
     "GetService": ["a{sv}", {**SERVICE, "spec": {"image": "nginx:1", "memory": 64 << 20}, "instances": INSTANCES}],
     "ListDeploys": ["aa{sv}", [DEPLOY]],
-    "ListEvents": ["aa{sv}", [{"time": 10, "severity": "warning", "type": "service:instance_crash", "message": "It\x07 died.",
+    "ListEvents": ["aa{sv}", [{"id": 7, "time": 10, "severity": "warning", "type": "service:instance_crash", "message": "It\x07 died.",
                               "service": "web", "stack": "null", "node": "node1", "instance": 1}]],
     "GetStatus": ["a{sv}", {"grid": GRID, "nodes": NODES, "services": [SERVICE], "problems": ["node2 is offline."]}],
     "CreateService": ["o", "/io/kontena/Master1/service/demo/null/web"],
@@ -471,7 +471,7 @@ def test_followed_logs_go_on_after_a_restart(bus: Bus):
     bus.master(steps=[{"logs": ENTRIES[1:2], "end": True}])
     stdout, stderr = process.communicate(timeout=180)
     assert process.returncode == 0 and stdout.startswith("Nov 25 09:30:01 web-2@node2")
-    assert bus.calls("OpenLogs")[1][3] == {"lines": 10000, "follow": True, "since": 1764063000000001}
+    assert bus.calls("OpenLogs")[1][3] == {"lines": 10000, "follow": True, "since": 1764063000000000, "after": {"node1": 1764063000000000}}
 
 
 def test_logs_that_are_not_followed_end_with_the_master(bus: Bus):
@@ -482,9 +482,9 @@ def test_logs_that_are_not_followed_end_with_the_master(bus: Bus):
 
 def test_events_follow(bus: Bus):
     bus.master(steps=[
-        {"after_ms": 50, "event": {"time": 10, "message": "was in the list"}},
-        {"event": {"time": 11, "type": "node:offline", "node": "node2", "message": "Node went."}},
-        {"event": {"time": 12, "type": "grid:update", "message": "Updated."}},
+        {"after_ms": 50, "event": {"id": 7, "time": 10, "message": "was in the list"}},
+        {"event": {"id": 8, "time": 11, "type": "node:offline", "node": "node2", "message": "Node went."}},
+        {"event": {"id": 9, "time": 11, "type": "grid:update", "message": "Updated."}},
     ])  # fmt: skip
     process = bus.popen("events", "-f")
     lines = [read_line(process) for _ in range(3)]
@@ -497,7 +497,7 @@ def test_events_follow(bus: Bus):
 
 
 def test_events_from_now_on(bus: Bus):
-    bus.master(steps=[{"after_ms": 50, "event": {"time": 11, "type": "node:offline", "message": "Node went."}}])
+    bus.master(steps=[{"after_ms": 50, "event": {"id": 8, "time": 11, "type": "node:offline", "message": "Node went."}}])
     process = bus.popen("events", "-f", "-n", "0")
     assert read_line(process) == "Jan 01 00:00:00 node:offline: Node went.\n"
     process.terminate()
