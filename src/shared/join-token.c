@@ -12,6 +12,7 @@
 #define BASE32_DIGITS   "abcdefghijklmnopqrstuvwxyz234567"
 #define CONFIG_SIZE_MAX 4096U
 #define URL_LENGTH_MAX  1024U
+#define HOST_MAX        253U /* RFC 1035, section 2.3.4, without the last dot */
 
 void join_token_erase(JoinToken *t) {
         erase_memory(t, sizeof(*t));
@@ -221,6 +222,9 @@ int join_url_normalize(const char *s, char **ret, KError *reterr) {
         }
         if (authority[0] == '\0' || colon == authority)
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' names no host.", s);
+        if ((colon ? (size_t) (colon - authority) : strlen(authority)) > HOST_MAX)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "A host's name has at most %u characters.",
+                                HOST_MAX);
         if (colon && parse_port(colon + 1, &port) < 0)
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' has a malformed port.", s);
 

@@ -116,6 +116,18 @@ static void test_url_refuses_malformed(void **state) {
         }
 }
 
+/* What is made of it is an address, too. */
+static void test_addresses_have_a_length(void **state) {
+        _cleanup_free_ char *longest = strprintf("%0253d:65535", 0), *too_long = strprintf("%0254d", 0),
+                            *url = NULL, *again = NULL;
+
+        ASSERT_OK(join_url_normalize(longest, &url, NULL));
+        ASSERT_OK(join_url_normalize(url, &again, NULL));
+        ASSERT_STREQ(url, again);
+        url = mfree(url);
+        ASSERT_ERROR(join_url_normalize(too_long, &url, NULL), EINVAL);
+}
+
 static void test_config_survives_and_forgets_the_secret(void **state) {
         char directory[] = "/tmp/test-join-token.XXXXXX";
         _cleanup_free_ char *path = NULL;
@@ -162,4 +174,5 @@ KONTENA_TESTS(cmocka_unit_test(test_token_is_read_and_written_alike),
                 cmocka_unit_test(test_token_refuses_malformed),
                 cmocka_unit_test(test_secrets_differ_and_keep_their_token_id),
                 cmocka_unit_test(test_url_is_completed), cmocka_unit_test(test_url_refuses_malformed),
+                cmocka_unit_test(test_addresses_have_a_length),
                 cmocka_unit_test(test_config_survives_and_forgets_the_secret))
