@@ -25,6 +25,11 @@ static const OptionDef node_remove_options[] = {
         {},
 };
 
+static const OptionDef reset_token_options[] = {
+        { .name = "keep-connection", .help = "Let its machine stay until its connection ends" },
+        {},
+};
+
 const OptionDef join_options[] = {
         { .name = "timeout", .argument = "TIME", .help = "Wait at most that long for the master (1min)" },
         {},
@@ -58,6 +63,31 @@ const CommandDef node_commands[] = {
                         .args_max = 1,
                         .options = { node_label_options, node_update_options },
                         .run = command_node_create },
+        { .group = "node",
+                        .name = "token",
+                        .synopsis = "NODE",
+                        .help = "Print the token that admits a node's machine",
+                        .args_min = 1,
+                        .args_max = 1,
+                        .complete = { COMPLETE_NODE },
+                        .run = command_node_token },
+        { .group = "node",
+                        .name = "reset-token",
+                        .synopsis = "NODE",
+                        .help = "Give a node another token; its machine has to join with it",
+                        .args_min = 1,
+                        .args_max = 1,
+                        .complete = { COMPLETE_NODE },
+                        .options = { reset_token_options },
+                        .run = command_node_reset_token },
+        { .group = "node",
+                        .name = "clear-token",
+                        .synopsis = "NODE",
+                        .help = "Take a node's token away",
+                        .args_min = 1,
+                        .args_max = 1,
+                        .complete = { COMPLETE_NODE },
+                        .run = command_node_clear_token },
         { .group = "node",
                         .name = "update",
                         .synopsis = "NODE...",

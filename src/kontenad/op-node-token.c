@@ -160,6 +160,7 @@ static int node_clear_token(OperationCall *c, json_object **ret, KError *reterr)
 const Operation node_token_operations[] = {
         {
                         .name = "node.token",
+                        .method = "GetNodeToken",
                         .action = ACTION,
                         .role = "grid_admin",
                         .flags = OPERATION_AUDITED | OPERATION_GRID | OPERATION_NODE,
@@ -169,6 +170,7 @@ const Operation node_token_operations[] = {
         },
         {
                         .name = "node.reset-token",
+                        .method = "ResetNodeToken",
                         .action = ACTION,
                         .role = "grid_admin",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_GRID | OPERATION_NODE,
@@ -178,6 +180,7 @@ const Operation node_token_operations[] = {
         },
         {
                         .name = "node.clear-token",
+                        .method = "ClearNodeToken",
                         .action = ACTION,
                         .role = "grid_admin",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_GRID | OPERATION_NODE,

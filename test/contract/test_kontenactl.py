@@ -44,6 +44,8 @@ ANSWERS = {
     "ListGrids": ["aa{sv}", [GRID]],
     "GetGrid": ["a{sv}", GRID],
     "GetGridToken": ["s", "KT1-abc"],
+    "GetNodeToken": ["s", "KT1-node"],
+    "ResetNodeToken": ["s", "KT1-new"],
     "ListNodes": ["aa{sv}", NODES],
     "GetNode": ["a{sv}", NODES[1]],
     "ListServices": ["aa{sv}", [SERVICE]],
@@ -502,6 +504,21 @@ def test_events_from_now_on(bus: Bus):
     assert read_line(process) == "Jan 01 00:00:00 node:offline: Node went.\n"
     process.terminate()
     process.communicate()
+
+
+# Tokens of nodes
+
+
+def test_tokens_of_nodes(bus: Bus):
+    bus.master()
+    assert bus.ctl("node", "token", "node1").stdout == "KT1-node\n"
+    assert bus.calls("GetNodeToken") == [["demo", "node1"]]
+    result = bus.ctl("node", "reset-token", "node1")
+    assert result.stdout == "KT1-new\n" and "kontenactl node join" in result.stderr
+    assert bus.ctl("--json=short", "node", "reset-token", "--keep-connection", "node1").stdout.strip() == '{"token":"KT1-new"}'
+    assert bus.calls("ResetNodeToken") == [["demo", "node1", True], ["demo", "node1", False]]
+    assert bus.ctl("node", "clear-token", "node1").returncode == 0
+    assert bus.calls("ClearNodeToken") == [["demo", "node1"]]
 
 
 # Status

@@ -20,6 +20,9 @@ CHANGES = [
     'GetGridToken sb {grid} false',
     'GetGridToken sb {grid} true',
     'CreateNode ssa{sv} {grid} nodex 0',
+    'GetNodeToken ss {grid} node1',
+    'ResetNodeToken ssb {grid} node1 false',
+    'ClearNodeToken ss {grid} node1',
     'UpdateNode ssa{sv} {grid} node1 0',
     'RemoveNode ssb {grid} node1 true',
     'CreateService sssa{sv} {grid} null x 1 image s busybox',
@@ -123,7 +126,7 @@ def test_every_changing_method_is_in_this_list(grid):
         "busctl --system introspect io.kontena.Master1 /io/kontena/Master1 io.kontena.Master1.Manager"
         " | awk '$2 == \"method\" {print substr($1, 2)}'"
     ).stdout.split()
-    reading = {m for m in methods if m.startswith(("List", "Get", "OpenLogs", "CloseLogs"))} - {"GetGridToken", "ListProcesses", "ListAudit", "GetAuthority"}
+    reading = {m for m in methods if m.startswith(("List", "Get", "OpenLogs", "CloseLogs"))} - {"GetGridToken", "GetNodeToken", "ListProcesses", "ListAudit", "GetAuthority"}
     # Of no use without a stream, which OpenExec gives, and only to who opened it.
     reading |= {m for m in methods if "Stream" in m}
     # They take a secret, which is what guards them.
