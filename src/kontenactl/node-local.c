@@ -135,6 +135,8 @@ int node_local_wait_ready(Ctl *c, uint64_t timeout_usec, KError *reterr) {
 
 /* Containers may take their grace period; what is stuck longer is told by the daemon's journal. */
 #define LEAVE_TIMEOUT_USEC (15 * 60 * USEC_PER_SEC)
+/* Whoever has just started it waits for its name, which comes a moment after the unit is there. */
+#define NAME_TIMEOUT_USEC  (60 * USEC_PER_SEC)
 
 int node_local_leave(Ctl *c, bool force, bool volumes, KError *reterr) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
@@ -142,7 +144,9 @@ int node_local_leave(Ctl *c, bool force, bool volumes, KError *reterr) {
         sd_bus *bus;
         int r;
 
-        r = ctl_bus(c, &bus, reterr);
+        r = ctl_wait_for_name(c, NODE_NAME, NAME_TIMEOUT_USEC, reterr);
+        if (r >= 0)
+                r = ctl_bus(c, &bus, reterr);
         if (r < 0)
                 return r;
         r = sd_bus_message_new_method_call(bus, &m, NODE_NAME, NODE_PATH, NODE_INTERFACE, "Leave");
