@@ -158,7 +158,7 @@ def test_a_command_runs_over_a_websocket(rest: Rest, command: str) -> None:
     assert text(a, "stdout") == "x\n"
     a = rest.socket(f"{path}?interactive=true", {"cmd": ["cat"]}, {"stdin": "grün "}, {"stdin": "€\n"}, {"stdin": None})
     assert (text(a, "stdout"), a["messages"][-1]) == ("grün €\n", {"exit": 0})
-    a = rest.socket(f"{path}?interactive=true&tty=true", {"cmd": ["sh", "-c", "until stty size | grep -q '31 93'; do sleep 0.1; done; stty size"]},
+    a = rest.socket(f"{path}?interactive=true&tty=true", {"cmd": ["sh", "-c", "until stty size 2>/dev/null | grep -q '31 93'; do sleep 0.1; done; stty size"]},
                     {"tty_size": {"width": 93, "height": 31}})  # fmt: skip
     assert text(a, "stdout").strip() == "31 93"
     # Read late: what waits is not lost when the command has ended.
