@@ -11,7 +11,6 @@
 
 /* The token of one node, which admits one machine as that node. As that of a grid it is kept sealed with the master's key. */
 
-#define ACTION                 "io.kontena.master1.manage-tokens"
 #define CLOSE_WRONG_NODE_TOKEN 4002
 
 static char *context_of(const NodeRow *n) {
@@ -161,7 +160,7 @@ const Operation node_token_operations[] = {
         {
                         .name = "node.token",
                         .method = "GetNodeToken",
-                        .action = ACTION,
+                        .action = "io.kontena.master1.manage-tokens",
                         .role = "grid_admin",
                         .flags = OPERATION_AUDITED | OPERATION_GRID | OPERATION_NODE,
                         .parameters = { NODE_PARAMETERS },
@@ -171,7 +170,7 @@ const Operation node_token_operations[] = {
         {
                         .name = "node.reset-token",
                         .method = "ResetNodeToken",
-                        .action = ACTION,
+                        .action = "io.kontena.master1.manage-tokens",
                         .role = "grid_admin",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_GRID | OPERATION_NODE,
                         .parameters = { NODE_PARAMETERS, { "reset_connection", PARAMETER_BOOL, false } },
@@ -181,7 +180,7 @@ const Operation node_token_operations[] = {
         {
                         .name = "node.clear-token",
                         .method = "ClearNodeToken",
-                        .action = ACTION,
+                        .action = "io.kontena.master1.manage-tokens",
                         .role = "grid_admin",
                         .flags = OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_GRID | OPERATION_NODE,
                         .parameters = { NODE_PARAMETERS },
