@@ -60,7 +60,9 @@ bool node_tracker_is_settled(NodeTracker *t, const char *grid_id, uint64_t now, 
         return true;
 }
 
-/* Who is connected, in the store. When a thousand come at once they are marked together. */
+/* Who is connected, in the store. When a thousand come at once they are marked together, and the disk is waited for once: a node whose
+ * return a power loss has undone would be taken for one that never came back. Until it is marked it is waited for, as whoever places
+ * instances goes by the rows. */
 
 static int mark_row(NodeTracker *t, NodeRow *row, bool connected, uint64_t now) {
         row->connected = connected;
@@ -83,7 +85,7 @@ int node_mark_all(NodeTracker *t, bool start) {
         r = store_list_grids(s, &grids);
         if (r < 0)
                 return r;
-        r = store_begin_retold(s, NULL);
+        r = store_begin(s, NULL);
         if (r < 0)
                 return r;
         tx = s;
@@ -97,6 +99,8 @@ int node_mark_all(NodeTracker *t, bool start) {
                 FOREACH_ARRAY(n, nodes.rows, nodes.n) {
                         bool connected = node_tracker_find_link(t, (*n)->id);
 
+                        if (connected)
+                                node_tracker_stop_waiting(t, (*n)->id);
                         if ((*n)->connected == connected)
                                 continue;
                         if (start) {
@@ -123,6 +127,8 @@ static int mark_node(NodeTracker *t, const char *node_id, bool connected, const 
         _cleanup_(node_row_freep) NodeRow *row = NULL;
         int r;
 
+        if (connected)
+                node_tracker_stop_waiting(t, node_id);
         r = store_get_node(t->master->store, node_id, &row);
         if (r == -ENOENT)
                 return 0; /* removed meanwhile */
@@ -152,7 +158,7 @@ static int mark_one(NodeTracker *t, const char *node_id, bool connected, const c
         Store *s = t->master->store;
         int r;
 
-        r = store_begin_retold(s, NULL);
+        r = store_begin(s, NULL);
         if (r < 0)
                 return r;
         tx = s;
@@ -178,7 +184,7 @@ static int mark_some(NodeTracker *t) {
         Store *s = t->master->store;
         int r;
 
-        r = store_begin_retold(s, NULL);
+        r = store_begin(s, NULL);
         if (r < 0)
                 return r;
         tx = s;

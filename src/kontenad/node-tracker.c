@@ -232,7 +232,6 @@ static void handler_opened(NodeSession *s, void *userdata) {
         l->session = s;
         l->session_id = session_id(s);
         l->seen = l->seen_stored = now_realtime();
-        node_tracker_stop_waiting(t, l->node_id);
 
         if (replaces)
                 log_info("A newer connection of node '%s' from %s replaces the old one.", l->node_id,

@@ -45,7 +45,8 @@ typedef struct Changes {
 struct Store {
         sqlite3 *db;
         char *path;
-        bool in_transaction, retold;
+        bool in_transaction;
+        bool retold; /* commits do not wait for the disk */
         Statement *statements;
         Changes uncommitted, pending;
         struct {
@@ -279,11 +280,21 @@ static int run_plain(Store *s, const char *sql) {
         return sqlite3_exec(s->db, sql, NULL, NULL, NULL);
 }
 
+/* With NORMAL only a checkpoint waits for the disk; with FULL a commit does, and what is before it in the log goes along. */
+static int set_retold(Store *s, bool retold) {
+        int rc;
+
+        if (s->retold == retold)
+                return SQLITE_OK;
+        rc = run_plain(s, retold ? "PRAGMA synchronous = NORMAL" : "PRAGMA synchronous = FULL");
+        if (rc == SQLITE_OK)
+                s->retold = retold;
+        return rc;
+}
+
 static void end_transaction(Store *s) {
         s->in_transaction = false;
-        if (s->retold)
-                (void) run_plain(s, "PRAGMA synchronous = FULL"); /* what could fail is its parsing */
-        s->retold = false;
+        (void) set_retold(s, false); /* else the next one that has to wait for the disk does not begin */
 }
 
 static void roll_back(Store *s) {
@@ -348,14 +359,11 @@ static int begin(Store *s, bool retold, KError *reterr) {
         if (s->read_only_reason && (now_monotonic() < s->probed_at + PROBE_USEC || !probe(s)))
                 return kerror_set(reterr, K_UNAVAILABLE, "%s", s->read_only_reason);
 
-        /* With NORMAL only a checkpoint waits for the disk; with FULL a commit does, and what is before it in the log goes along. */
-        rc = retold ? run_plain(s, "PRAGMA synchronous = NORMAL") : SQLITE_OK;
-        s->retold = retold;
+        rc = set_retold(s, retold);
         if (rc == SQLITE_OK)
                 rc = run_plain(s, "BEGIN IMMEDIATE");
         if (rc != SQLITE_OK) {
                 r = store_error(s, rc);
-                end_transaction(s);
                 return kerror_set_errno(reterr, r, "The store cannot be changed now: %m.");
         }
 

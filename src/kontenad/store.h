@@ -9,7 +9,8 @@
 #include "macro.h"
 
 /* The master's memory: SQLite in WAL mode with synchronous=FULL, one connection, no cache of rows above it. What a
- * function returned 0 for after store_commit() survives a kill and a power loss. All times are microseconds since 1970.
+ * function returned 0 for after store_commit() survives a kill and a power loss (but see store_begin_retold()). All times are
+ * microseconds since 1970.
  * Ids are 26 characters of base32 (128 random bits). Strings in rows are owned by the row; NULL is SQL NULL.
  *
  * Every change happens between store_begin() and store_commit(); reads may happen anywhere and are bounded in time: no

@@ -778,7 +778,32 @@ static void test_tracker_catches_up_when_the_store_can_be_written_again(void **s
         engine_remove(&e);
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_tracker_answers_hello_with_everything),
+static void test_tracker_is_settled_only_with_its_nodes_marked(void **state) {
+        _cleanup_(node_row_freep) NodeRow *row = NULL;
+        NodeIntroduction who = introduction("n1");
+        _cleanup_free_ char *node_id = NULL;
+        uint64_t until;
+        NodeSession *s;
+        Engine e = {};
+
+        make_joinable_grid(&e, "10.81.0.0/16");
+        session_free(connect_node(&e, "n1", 1));
+        engine_stop(&e);
+        engine_start(&e, true);
+        ASSERT_FALSE(node_tracker_is_settled(e.m.tracker, "grid", fake_now, &until));
+
+        who.name = "n1";
+        ASSERT_EQ(admit(&e, &who, &node_id, NULL), 0);
+        s = session_new(node_id, 2);
+        node_tracker_handler()->opened(s, e.m.tracker);
+        row = get_node(&e, node_id);
+        ASSERT_TRUE(row->connected || !node_tracker_is_settled(e.m.tracker, "grid", fake_now, &until));
+        session_free(s);
+        engine_remove(&e);
+}
+
+KONTENA_TESTS(cmocka_unit_test(test_tracker_is_settled_only_with_its_nodes_marked),
+                cmocka_unit_test(test_tracker_answers_hello_with_everything),
                 cmocka_unit_test(test_tracker_introduces_peers),
                 cmocka_unit_test(test_tracker_ignores_the_close_of_a_replaced_session),
                 cmocka_unit_test(test_tracker_refuses_colliding_routes),
