@@ -132,7 +132,7 @@ static void test_without_data_there_is_nothing_to_keep(void **state) {
         }
 }
 
-/* At each moment of its removal. */
+/* At each moment of its removal: how many there are depends on how many of its steps are done in one turn of the loop. */
 static void test_named_again_meanwhile(void **state) {
         for (int moment = 0; moment < 40; moment++) {
                 Fixture f;
@@ -145,7 +145,6 @@ static void test_named_again_meanwhile(void **state) {
                         (void) sd_event_run(f.host.event, 1000);
                 if (removed_instance) {
                         close_fixture(&f);
-                        ASSERT_TRUE(moment > 2);
                         return;
                 }
                 run_again(&f);
