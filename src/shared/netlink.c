@@ -259,6 +259,25 @@ int netlink_nested(const struct nlattr *nest, const struct nlattr **tb, uint16_t
         return parse_attributes(mnl_attr_get_payload(nest), mnl_attr_get_payload_len(nest), tb, max);
 }
 
+int netlink_list_next(const struct nlattr *list, const struct nlattr *a, const struct nlattr **ret) {
+        const uint8_t *from = mnl_attr_get_payload(list), *end = from + mnl_attr_get_payload_len(list);
+        const struct nlattr *next;
+
+        if (a)
+                from = (const uint8_t *) a +
+                       MIN((size_t) MNL_ALIGN(a->nla_len), (size_t) (end - (const uint8_t *) a));
+        *ret = NULL;
+        if (from == end)
+                return 0;
+        next = (const struct nlattr *) from;
+        if ((size_t) (end - from) < sizeof(*next) || next->nla_len < sizeof(*next) ||
+                        next->nla_len > end - from)
+                return -EBADMSG;
+
+        *ret = next;
+        return 0;
+}
+
 static bool get_value(const struct nlattr *a, void *ret, size_t size) {
         if (!a || mnl_attr_get_payload_len(a) != size)
                 return false;
@@ -275,6 +294,10 @@ bool netlink_get_u16(const struct nlattr *a, uint16_t *ret) {
 }
 
 bool netlink_get_u32(const struct nlattr *a, uint32_t *ret) {
+        return get_value(a, ret, sizeof(*ret));
+}
+
+bool netlink_get_u64(const struct nlattr *a, uint64_t *ret) {
         return get_value(a, ret, sizeof(*ret));
 }
 

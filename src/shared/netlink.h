@@ -50,10 +50,13 @@ int netlink_ack_parse(const struct nlmsghdr *h, int *ret_error, const char **ret
 /* Attributes behind a family header of the given size into tb[0..max]; unknown ones are skipped. -EBADMSG. */
 int netlink_attributes(const struct nlmsghdr *h, size_t header_size, const struct nlattr **tb, uint16_t max);
 int netlink_nested(const struct nlattr *nest, const struct nlattr **tb, uint16_t max);
+/* The attributes inside of a list, where their types say nothing: the first, or the one behind a. NULL at the end. -EBADMSG. */
+int netlink_list_next(const struct nlattr *list, const struct nlattr *a, const struct nlattr **ret);
 /* Value of an attribute, if it is there and of that size; returns false otherwise. */
 bool netlink_get_u8(const struct nlattr *a, uint8_t *ret);
 bool netlink_get_u16(const struct nlattr *a, uint16_t *ret);
 bool netlink_get_u32(const struct nlattr *a, uint32_t *ret);
+bool netlink_get_u64(const struct nlattr *a, uint64_t *ret);
 const char *netlink_get_string(const struct nlattr *a); /* NULL unless it ends within the attribute */
 
 /* Multicast messages on the event loop, at most a bounded number for each turn. h is NULL when the kernel had to drop
