@@ -459,6 +459,17 @@ int rtnl_add_vxlan(Netlink *nl, const char *name, const uint8_t mac[static MAC_S
                         nl, 0, "create VXLAN device '%s' (network identifier %u, port %u)", name, vni, port);
 }
 
+int rtnl_add_wireguard(Netlink *nl, const char *name, uint32_t mtu) {
+        struct nlmsghdr *h = begin_link(nl, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, name, 0);
+        struct nlattr *info;
+
+        mnl_attr_put_u32(h, IFLA_MTU, mtu);
+        info = mnl_attr_nest_start(h, IFLA_LINKINFO);
+        mnl_attr_put_strz(h, IFLA_INFO_KIND, "wireguard");
+        mnl_attr_nest_end(h, info);
+        return netlink_queue(nl, 0, "create WireGuard device '%s'", name);
+}
+
 int rtnl_add_veth(Netlink *nl, const char *name, uint32_t mtu, const char *peer,
                 const uint8_t peer_mac[static MAC_SIZE], int peer_netns_fd) {
         struct nlmsghdr *h = begin_link(nl, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, name, 0);

@@ -76,6 +76,8 @@ int rtnl_route_lookup(Netlink *nl, uint32_t destination, RtnlRoute *ret, KError 
 int rtnl_add_bridge(Netlink *nl, const char *name, const uint8_t mac[static MAC_SIZE], uint32_t mtu);
 int rtnl_add_vxlan(Netlink *nl, const char *name, const uint8_t mac[static MAC_SIZE], uint32_t mtu,
                 uint32_t vni, uint16_t port);
+/* -EOPNOTSUPP: this kernel has no WireGuard, and no module of it to load. */
+int rtnl_add_wireguard(Netlink *nl, const char *name, uint32_t mtu);
 /* name stays here, the peer appears in the other namespace at once. */
 int rtnl_add_veth(Netlink *nl, const char *name, uint32_t mtu, const char *peer,
                 const uint8_t peer_mac[static MAC_SIZE], int peer_netns_fd);

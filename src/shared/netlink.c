@@ -82,6 +82,9 @@ static void queue_clear(Netlink *nl) {
                 free(q->what);
         nl->requests = mfree(nl->requests);
         nl->n_requests = nl->n_allocated = 0;
+        /* A WireGuard device's keys may be in it. */
+        if (nl->queue)
+                erase_memory(nl->queue, nl->queue_size);
         nl->queue = mfree(nl->queue);
         nl->queue_size = nl->queue_allocated = 0;
 }
@@ -93,6 +96,7 @@ Netlink *netlink_free(Netlink *nl) {
         if (nl->socket)
                 (void) mnl_socket_close(nl->socket);
         queue_clear(nl);
+        erase_memory(nl->message, sizeof(nl->message));
         return mfree(nl);
 }
 

@@ -8,6 +8,7 @@
 #include "file-util.h"
 #include "string-util.h"
 
+#define READ_TRIES          16U /* while somebody changes it */
 #define ALLOWED_PER_MESSAGE 64U /* with a peer's other attributes they stay below a message of 4 KiB */
 
 /* The family */
@@ -115,7 +116,8 @@ static int parse_endpoint(const struct nlattr *a, WgEndpoint *ret) {
         if (n < sizeof(e.sa.sa_family) || n > sizeof(e))
                 return -EBADMSG;
         memcpy(&e, mnl_attr_get_payload(a), n);
-        if (n != (e.sa.sa_family == AF_INET6 ? sizeof(e.in6) : sizeof(e.in)))
+        if (!(e.sa.sa_family == AF_INET && n == sizeof(e.in)) &&
+                        !(e.sa.sa_family == AF_INET6 && n == sizeof(e.in6)))
                 return -EBADMSG;
 
         *ret = e;
@@ -190,6 +192,7 @@ static int on_device(const struct nlmsghdr *h, void *userdata) {
 
 int wg_kernel_read(Netlink *generic, uint16_t family, const char *name, WgDevice *ret, KError *reterr) {
         _cleanup_kerror_ KError error = KERROR_NULL;
+        unsigned tries = 0;
         WgDevice d = {};
         int r;
 
@@ -200,7 +203,7 @@ int wg_kernel_read(Netlink *generic, uint16_t family, const char *name, WgDevice
                 kerror_done(&error);
                 mnl_attr_put_strz(h, WGDEVICE_A_IFNAME, name);
                 r = netlink_call(generic, on_device, &d, &error, "read WireGuard device '%s'", name);
-        } while (r == -EINTR);
+        } while (r == -EINTR && ++tries < READ_TRIES);
         if (r >= 0)
                 r = wg_device_sort(&d);
         if (r < 0) {
