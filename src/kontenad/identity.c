@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <sodium.h>
+#include <uthash.h>
 
 #include "file-util.h"
 #include "keyring.h"
@@ -15,12 +16,22 @@
 #define CODE_BYTES    6U
 #define PRUNE_USEC    (600U * USEC_PER_SEC)
 #define TOUCH_USEC    (60U * USEC_PER_SEC)
+#define USES_USEC     USEC_PER_SEC
+#define USES_MAX      256U
 #define NO_SUCH_CODE  "There is no such code: it was used, has expired, or never was."
 #define NO_SUCH_TOKEN "There is no such refresh token: it was used, has expired, or never was."
+
+typedef struct Use {
+        char *token_id;
+        uint64_t at;
+        UT_hash_handle hh;
+} Use;
 
 struct Identity {
         Master *master;
         sd_event_source *prune;
+        sd_event_source *write_uses; /* armed while there are some */
+        Use *uses;
         uint64_t credit; /* wrong codes that may still come, in millionths */
         uint64_t credited_at;
 };
@@ -309,18 +320,72 @@ int identity_find_bearer(Master *m, const char *bearer, TokenRow **ret) {
         return 0;
 }
 
-void identity_touch(Master *m, TokenRow *row) {
-        _cleanup_(store_rollbackp) Store *t = NULL;
-        uint64_t now = now_realtime();
+/* When tokens were last used. It is nothing that anybody waits for: uses are written together, without waiting for the disk, and nobody is
+ * told. */
 
-        if (now - MIN(now, row->used_at) < TOUCH_USEC || store_in_transaction(m->store))
+static void drop_uses(Identity *i) {
+        Use *u, *next;
+
+        HASH_ITER(hh, i->uses, u, next) {
+                HASH_DEL(i->uses, u);
+                free(u->token_id);
+                free(u);
+        }
+}
+
+/* What cannot be written is forgotten: the next use is seen again. */
+static void write_uses(Identity *i) {
+        _cleanup_(store_rollbackp) Store *t = NULL;
+        int r;
+
+        if (!i->uses)
                 return;
-        row->used_at = now;
-        if (store_begin(m->store, NULL) < 0)
+        r = store_begin_retold(i->master->store, NULL);
+        if (r >= 0) {
+                t = i->master->store;
+                for (Use *u = i->uses; u && r >= 0; u = u->hh.next)
+                        r = store_note_token_use(t, u->token_id, u->at);
+        }
+        if (r >= 0)
+                r = store_commit(TAKE_PTR(t), NULL);
+        if (r < 0)
+                log_debug_errno(r, "It is not noted when tokens were used: %m");
+        drop_uses(i);
+}
+
+static int on_write_uses(sd_event_source *source, uint64_t usec, void *userdata) {
+        write_uses(userdata);
+        return 0;
+}
+
+void identity_touch(Master *m, const TokenRow *row) {
+        Identity *i = m->identity;
+        uint64_t now = now_realtime();
+        Use *u;
+
+        if (!i || now - MIN(now, row->used_at) < TOUCH_USEC)
                 return;
-        t = m->store;
-        if (store_put_token(m->store, row) >= 0 && store_commit(m->store, NULL) >= 0)
-                t = NULL;
+        HASH_FIND_STR(i->uses, row->id, u);
+        if (u || HASH_COUNT(i->uses) >= USES_MAX) /* the next use will do */
+                return;
+        u = new0(Use, 1);
+        if (!u)
+                return;
+        u->token_id = strdup(row->id);
+        if (!u->token_id) {
+                free(u);
+                return;
+        }
+        u->at = now;
+        if (HASH_COUNT(i->uses) == 0) {
+                (void) sd_event_source_set_time_relative(i->write_uses, USES_USEC);
+                (void) sd_event_source_set_enabled(i->write_uses, SD_EVENT_ONESHOT);
+        }
+        HASH_ADD_KEYPTR(hh, i->uses, u->token_id, strlen(u->token_id), u);
+        if (!u->hh.tbl) {
+                free(u->token_id);
+                free(u);
+        }
 }
 
 /* The first administrator */
@@ -409,6 +474,11 @@ int identity_new(Master *m, Identity **ret) {
         i->credit = WRONG_CODES_BURST * USEC_PER_SEC;
         i->credited_at = now_monotonic();
         r = sd_event_add_time_relative(m->event, &i->prune, CLOCK_MONOTONIC, PRUNE_USEC, 0, on_prune, i);
+        if (r >= 0)
+                r = sd_event_add_time_relative(
+                                m->event, &i->write_uses, CLOCK_MONOTONIC, USES_USEC, 0, on_write_uses, i);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(i->write_uses, SD_EVENT_OFF);
         if (r < 0)
                 return r;
 
@@ -421,6 +491,10 @@ Identity *identity_free(Identity *i) {
                 return NULL;
 
         sd_event_source_disable_unref(i->prune);
+        sd_event_source_disable_unref(i->write_uses);
+        if (!store_in_transaction(i->master->store))
+                write_uses(i);
+        drop_uses(i);
         free(i);
         return NULL;
 }

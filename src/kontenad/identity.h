@@ -64,8 +64,8 @@ int identity_find_invited(Master *m, const char *code, UserRow **ret, KError *re
 /* -ENOENT. One that has expired is found until its time to be refreshed is over. */
 int identity_find_bearer(Master *m, const char *bearer, TokenRow **ret);
 bool token_is_expired(const TokenRow *row);
-void identity_touch(Master *m,
-                TokenRow *row); /* notes the use, at most once a minute; outside of transactions */
+/* Notes the use, at most once a minute, some time later. */
+void identity_touch(Master *m, const TokenRow *row);
 
 /* A code of six random bytes for "admin", which is made when it is not there and is master_admin again when it no longer was; the codes it
  * had before are void. code NULL: a random one. */

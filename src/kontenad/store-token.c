@@ -44,6 +44,14 @@ int store_delete_token(Store *s, const char *id) {
         return store_delete(s, &token_table, id, id);
 }
 
+/* Nobody is told: whether a token is good does not depend on it. */
+int store_note_token_use(Store *s, const char *id, uint64_t at) {
+        int r = store_run(
+                        s, "UPDATE tokens SET used_at = ? WHERE id = ? AND used_at < ?", "usu", at, id, at);
+
+        return MIN(r, 0);
+}
+
 int store_find_token(Store *s, TokenKind kind, const uint8_t hash[static 32], TokenRow **ret) {
         return store_select_one(s, &token_table, (void **) ret, "WHERE token_hash = ? AND kind = ?", "hs",
                         hash, token_kind_to_string(kind));

@@ -408,6 +408,7 @@ int store_list_user_grids(Store *s, const char *user_id, GridRowList *ret);
 
 /* By the keyed hash, so that how long the search takes says nothing about a token. */
 int store_find_token(Store *s, TokenKind kind, const uint8_t hash[static 32], TokenRow **ret);
+int store_note_token_use(Store *s, const char *id, uint64_t at); /* not told as a change */
 int store_find_token_by_refresh(Store *s, const uint8_t hash[static 32], TokenRow **ret);
 int store_list_tokens(Store *s, const char *user_id, TokenRowList *ret); /* oldest first */
 int store_count_tokens(Store *s, const char *user_id, uint64_t *ret);

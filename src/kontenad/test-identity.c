@@ -34,6 +34,22 @@ uint64_t __wrap_now_realtime(void) {
         return __real_now_realtime() + ahead;
 }
 
+static unsigned durable, retold; /* transactions */
+int __real_store_begin(Store *s, KError *reterr);
+int __wrap_store_begin(Store *s, KError *reterr);
+int __real_store_begin_retold(Store *s, KError *reterr);
+int __wrap_store_begin_retold(Store *s, KError *reterr);
+
+int __wrap_store_begin(Store *s, KError *reterr) {
+        durable++;
+        return __real_store_begin(s, reterr);
+}
+
+int __wrap_store_begin_retold(Store *s, KError *reterr) {
+        retold++;
+        return __real_store_begin_retold(s, reterr);
+}
+
 static int setup(void **state) {
         Bench *b = new0(Bench, 1);
 
@@ -616,6 +632,76 @@ static void test_emails(void **state) {
         }
 }
 
+static unsigned told;
+static void on_change(Store *store, StoreKind kind, StoreChange change, const char *id, const char *grid_id,
+                void *userdata) {
+        told += kind == STORE_TOKEN;
+}
+
+static void hand_over(Bench *b) {
+        for (unsigned i = 0; i < 8; i++)
+                ASSERT_OK(sd_event_run(b->m.event, 0));
+}
+
+/* A thousand that come at once, as after a restart, are one write that waits for no disk, and nobody looks at each tunnel for it. */
+static void test_uses_are_written_together(void **state) {
+        Bench *b = *state;
+        Caller *callers[4];
+        char *tokens[4];
+        uint64_t before;
+
+        ASSERT_OK(store_watch(b->m.store, on_change, NULL));
+        for (unsigned i = 0; i < ELEMENTSOF(tokens); i++) {
+                _cleanup_free_ char *email = NULL;
+
+                ASSERT_TRUE(asprintf(&email, "u%u@example.org", i) >= 0);
+                tokens[i] = make_user(b, email, "", 0);
+        }
+        hand_over(b);
+        ASSERT_EQ(told, ELEMENTSOF(tokens));
+        told = durable = retold = 0;
+
+        ahead = 2ULL * 60 * USEC_PER_SEC;
+        for (unsigned i = 0; i < ELEMENTSOF(tokens); i++) {
+                callers[i] = come(b, tokens[i]);
+                caller_unref(come(b, tokens[i]));
+        }
+        ASSERT_EQ(durable + retold, 0);
+        before = __wrap_now_realtime();
+        while (retold == 0)
+                ASSERT_OK(sd_event_run(b->m.event, UINT64_MAX));
+        hand_over(b);
+        ASSERT_EQ(retold, 1);
+        ASSERT_EQ(durable, 0);
+        ASSERT_EQ(told, 0);
+
+        for (unsigned i = 0; i < ELEMENTSOF(tokens); i++) {
+                _cleanup_(token_row_freep) TokenRow *row = NULL;
+
+                ASSERT_OK(store_get_token(b->m.store, caller_token_id(callers[i]), &row));
+                ASSERT_TRUE(row->used_at > ahead && row->used_at <= before);
+                caller_unref(callers[i]);
+                /* Within the minute nothing is written. */
+                caller_unref(come(b, tokens[i]));
+                free(tokens[i]);
+        }
+        b->m.identity = identity_free(b->m.identity);
+        ASSERT_EQ(retold, 1);
+}
+
+static void test_uses_are_kept_by_the_end(void **state) {
+        Bench *b = *state;
+        _cleanup_(token_row_freep) TokenRow *row = NULL;
+        _cleanup_(caller_unrefp) Caller *c = NULL;
+        _cleanup_free_ char *token = NULL;
+
+        token = make_user(b, "u@example.org", "", 0);
+        c = come(b, token);
+        b->m.identity = identity_free(b->m.identity);
+        ASSERT_OK(store_get_token(b->m.store, caller_token_id(c), &row));
+        ASSERT_TRUE(row->used_at > 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 KONTENA_TESTS(TEST(test_code_gives_one_token), TEST(test_new_admin_code_voids_the_old),
                 TEST(test_code_expires), TEST(test_kinds_are_not_taken_for_each_other),
@@ -627,4 +713,5 @@ KONTENA_TESTS(TEST(test_code_gives_one_token), TEST(test_new_admin_code_voids_th
                 TEST(test_audit_says_who_came), TEST(test_creator_becomes_a_member),
                 TEST(test_config_keeps_secrets), TEST(test_too_much_config_is_refused),
                 TEST(test_new_provider_knows_nobody), TEST(test_first_administrator),
-                TEST(test_first_administrators_code_is_given), TEST(test_emails))
+                TEST(test_first_administrators_code_is_given), TEST(test_emails),
+                TEST(test_uses_are_written_together), TEST(test_uses_are_kept_by_the_end))
