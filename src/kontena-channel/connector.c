@@ -314,6 +314,7 @@ static int configure(Connector *c, const char *https, const ConnectorOptions *o)
         SET(CURLOPT_SSL_SESSIONID_CACHE, 0L);
         SET(CURLOPT_CERTINFO, 1L);
         SET(CURLOPT_NOSIGNAL, 1L);
+        SET(CURLOPT_QUICK_EXIT, 1L); /* else the end waits for a thread that looks for a name */
         SET(CURLOPT_TCP_NODELAY, 1L);
         /* A master that was cut off and forgot us is found out when the cable is back, not at the end of the silence. */
         SET(CURLOPT_TCP_KEEPALIVE, 1L);

@@ -160,7 +160,8 @@ static CURLcode set_options(HttpFetch *r, const HttpQuery *q) {
         SET(CURLOPT_PROTOCOLS_STR, "http,https");
         SET(CURLOPT_FOLLOWLOCATION, 0L);
         SET(CURLOPT_NOSIGNAL, 1L);
-        SET(CURLOPT_TIMEOUT_MS, (long) (LOGIN_TIMEOUT_USEC / USEC_PER_MSEC));
+        SET(CURLOPT_QUICK_EXIT, 1L); /* else the end waits for a thread that looks for a name */
+        SET(CURLOPT_TIMEOUT_MS, (long) ((q->timeout_usec ?: LOGIN_TIMEOUT_USEC) / USEC_PER_MSEC));
         SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
         SET(CURLOPT_SSL_VERIFYPEER, q->insecure ? 0L : 1L);
         SET(CURLOPT_SSL_VERIFYHOST, q->insecure ? 0L : 2L);

@@ -7,7 +7,7 @@
 #include "macro.h"
 
 /* One request to somebody else's server, by libcurl in the loop; the library is loaded by the first, for most masters never make one. (Names are resolved in a thread of libcurl's, which touches nothing of
- * ours.) No redirects, a bounded answer, a time limit. */
+ * ours, and which nobody waits for: a resolver that does not answer keeps it, not the loop.) No redirects, a bounded answer, a time limit. */
 typedef struct HttpFetch HttpFetch;
 
 typedef struct HttpQuery {
@@ -16,6 +16,7 @@ typedef struct HttpQuery {
         char *const *headers;        /* "Accept: text/plain" */
         const char *user, *password; /* for basic authentication; NULL: none */
         bool insecure;               /* any certificate will do */
+        uint64_t timeout_usec;       /* 0: LOGIN_TIMEOUT_USEC */
 } HttpQuery;
 
 /* What was answered, borrowed; or error. Called exactly once, from the loop; the request may be freed inside. */
