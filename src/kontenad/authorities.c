@@ -212,10 +212,13 @@ int authorities_abort(Authorities *a, KError *reterr) {
         int r;
 
         r = ca_rotation_abort(a->master->ca, reterr);
-        if (r < 0)
-                return r;
-        log_notice("The certificate authority stays.");
         check_within(a, 0);
+        if (r < 0) {
+                if (!is_rotating(a) && a->master->bus_face) /* it was too late */
+                        bus_face_reloaded(a->master->bus_face);
+                return r;
+        }
+        log_notice("The certificate authority stays.");
         return 0;
 }
 

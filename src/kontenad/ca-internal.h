@@ -47,5 +47,6 @@ int ca_load_certificate(Ca *ca, const char *name, gnutls_x509_crt_t *ret, KError
 int ca_describe(gnutls_x509_crt_t crt, char **ret_pem, char **ret_fingerprint);
 int ca_use(Ca *ca, KError *reterr); /* reads and makes anew what is shown; on failure the old stays */
 
-/* ca-rotation.c: after a death between two steps, and what is under way. */
-int ca_rotation_recover(Ca *ca, KError *reterr);
+/* ca-rotation.c: completes what a death or a failure between two steps has left on the disk, and says what is under way there; NULL: nothing.
+ * Nothing in ca changes. */
+int ca_rotation_recover(Ca *ca, char **ret_next_pem, char **ret_next_fingerprint, KError *reterr);

@@ -39,30 +39,20 @@ static int rename_file(Ca *ca, const char *from, const char *to, KError *reterr)
         return 0;
 }
 
-static void forget_next(Ca *ca) {
-        ca->next_pem = mfree(ca->next_pem);
-        ca->next_fingerprint = mfree(ca->next_fingerprint);
-}
-
-static int take_next(Ca *ca, gnutls_x509_crt_t crt) {
-        char *pem, *fingerprint;
+static int remove_next(Ca *ca, KError *reterr) {
         int r;
 
-        r = ca_describe(crt, &pem, &fingerprint);
-        if (r < 0)
-                return r;
-        forget_next(ca);
-        ca->next_pem = pem;
-        ca->next_fingerprint = fingerprint;
-        return 0;
+        r = remove_file(ca, NEXT_CERTIFICATE, reterr);
+        if (r >= 0)
+                r = remove_file(ca, NEXT_KEY, reterr);
+        return r;
 }
 
-int ca_rotation_recover(Ca *ca, KError *reterr) {
+int ca_rotation_recover(Ca *ca, char **ret_next_pem, char **ret_next_fingerprint, KError *reterr) {
         _cleanup_(x509_crt_deinitp) gnutls_x509_crt_t current = NULL, next = NULL;
         _cleanup_(x509_privkey_deinitp) gnutls_x509_privkey_t key = NULL;
         int r, q;
 
-        forget_next(ca);
         r = ca_load_key(ca, NEXT_KEY, CA_KEY, &key, reterr);
         if (r < 0 && r != -ENOENT)
                 return r;
@@ -70,7 +60,7 @@ int ca_rotation_recover(Ca *ca, KError *reterr) {
         if (q < 0 && q != -ENOENT)
                 return q;
         if (key && next && certificate_is_for(next, key))
-                return take_next(ca, next);
+                return ca_describe(next, ret_next_pem, ret_next_fingerprint);
 
         if (key && !next) {
                 r = ca_load_certificate(ca, CA_CERTIFICATE, &current, reterr);
@@ -82,15 +72,27 @@ int ca_rotation_recover(Ca *ca, KError *reterr) {
         if (next)
                 log_warning("The next certificate authority has lost its key; its rotation has to be begun "
                             "again.");
-        r = remove_file(ca, NEXT_CERTIFICATE, reterr);
+        return remove_next(ca, reterr);
+}
+
+static int make_next(Ca *ca, KError *reterr) {
+        _cleanup_(x509_privkey_deinitp) gnutls_x509_privkey_t key = NULL;
+        _cleanup_(x509_crt_deinitp) gnutls_x509_crt_t crt = NULL;
+        int r;
+
+        r = certificate_key_new(&key, reterr);
         if (r >= 0)
-                r = remove_file(ca, NEXT_KEY, reterr);
+                r = certificate_authority_new(key, &crt, reterr);
+        if (r >= 0)
+                r = ca_save_key(ca, NEXT_KEY, CA_KEY, key, reterr);
+        if (r >= 0)
+                r = ca_save_certificate(ca, NEXT_CERTIFICATE, crt, reterr);
         return r;
 }
 
 int ca_rotate(Ca *ca, KError *reterr) {
-        _cleanup_(x509_privkey_deinitp) gnutls_x509_privkey_t key = NULL;
-        _cleanup_(x509_crt_deinitp) gnutls_x509_crt_t crt = NULL;
+        _cleanup_free_ char *pem = NULL, *fingerprint = NULL;
+        bool made = false;
         int r;
 
         if (ca->certificate)
@@ -101,46 +103,77 @@ int ca_rotate(Ca *ca, KError *reterr) {
         if (ca->next_pem)
                 return 0;
 
-        r = certificate_key_new(&key, reterr);
-        if (r >= 0)
-                r = certificate_authority_new(key, &crt, reterr);
-        if (r >= 0)
-                r = ca_save_key(ca, NEXT_KEY, CA_KEY, key, reterr);
-        if (r >= 0)
-                r = ca_save_certificate(ca, NEXT_CERTIFICATE, crt, reterr);
+        r = ca_rotation_recover(ca, &pem, &fingerprint, reterr);
+        if (r >= 0 && !fingerprint) {
+                made = true;
+                r = make_next(ca, reterr);
+        }
         if (r >= 0)
                 r = ca_use(ca, reterr);
+        if (r < 0 && made)
+                (void) remove_next(ca, NULL);
         return r;
+}
+
+/* Before the end of a rotation, of either kind: an attempt before may have failed between two steps. ret_there: the authority that was
+ * announced is on the disk, and not in its place yet. */
+static int begin_end(Ca *ca, char **ret_announced, bool *ret_there, KError *reterr) {
+        _cleanup_free_ char *announced = NULL, *pem = NULL, *fingerprint = NULL;
+        int r;
+
+        if (!ca->next_fingerprint)
+                return kerror_set(reterr, K_CONFLICT,
+                                "No rotation of the certificate authority is under way.");
+        announced = strdup(ca->next_fingerprint);
+        if (!announced)
+                return -ENOMEM;
+        r = ca_rotation_recover(ca, &pem, &fingerprint, reterr);
+        if (r < 0)
+                return r;
+
+        *ret_there = fingerprint && streq(fingerprint, announced);
+        *ret_announced = TAKE_PTR(announced);
+        return 0;
 }
 
 int ca_rotation_finish(Ca *ca, KError *reterr) {
+        _cleanup_free_ char *announced = NULL;
+        bool there;
         int r;
 
-        if (!ca->next_pem)
-                return kerror_set(reterr, K_CONFLICT,
-                                "No rotation of the certificate authority is under way.");
-
-        r = rename_file(ca, NEXT_CERTIFICATE, CA_CERTIFICATE, reterr);
-        if (r >= 0)
-                r = rename_file(ca, NEXT_KEY, CA_KEY, reterr);
+        r = begin_end(ca, &announced, &there, reterr);
+        if (r >= 0 && there) {
+                r = rename_file(ca, NEXT_CERTIFICATE, CA_CERTIFICATE, reterr);
+                if (r >= 0)
+                        r = rename_file(ca, NEXT_KEY, CA_KEY, reterr);
+        }
         if (r >= 0)
                 r = ca_use(ca, reterr);
-        return r;
+        if (r < 0)
+                return r;
+        if (!streq(ca->fingerprint, announced))
+                return kerror_set(reterr, K_CONFLICT,
+                                "The next certificate authority was removed from '%s'; its rotation has to "
+                                "be begun again.",
+                                ca->directory);
+        return 0;
 }
 
 int ca_rotation_abort(Ca *ca, KError *reterr) {
+        _cleanup_free_ char *announced = NULL;
+        bool there;
         int r;
 
-        if (!ca->next_pem)
-                return kerror_set(reterr, K_CONFLICT,
-                                "No rotation of the certificate authority is under way.");
-
-        r = remove_file(ca, NEXT_CERTIFICATE, reterr);
-        if (r >= 0)
-                r = remove_file(ca, NEXT_KEY, reterr);
+        r = begin_end(ca, &announced, &there, reterr);
+        if (r >= 0 && there)
+                r = remove_next(ca, reterr);
         if (r >= 0)
                 r = ca_use(ca, reterr);
-        return r;
+        if (r < 0)
+                return r;
+        if (streq(ca->fingerprint, announced)) /* the end had begun, and failed on the way */
+                return kerror_set(reterr, K_CONFLICT, "The certificate authority is replaced already.");
+        return 0;
 }
 
 bool ca_is_own(const Ca *ca) {

@@ -278,8 +278,8 @@ int ca_describe(gnutls_x509_crt_t crt, char **ret_pem, char **ret_fingerprint) {
         return certificate_fingerprint(crt, ret_fingerprint);
 }
 
-static int use_own(Ca *ca, Shown *s, char **ret_pem, char **ret_fingerprint, uint64_t *ret_expires,
-                KError *reterr) {
+static int use_own(Ca *ca, Shown *s, char **ret_pem, char **ret_fingerprint, char **ret_next_pem,
+                char **ret_next_fingerprint, uint64_t *ret_expires, KError *reterr) {
         _cleanup_(x509_privkey_deinitp) gnutls_x509_privkey_t authority_key = NULL, server_key = NULL;
         _cleanup_(x509_crt_deinitp) gnutls_x509_crt_t authority = NULL, server = NULL;
         gnutls_privkey_t key;
@@ -288,7 +288,7 @@ static int use_own(Ca *ca, Shown *s, char **ret_pem, char **ret_fingerprint, uin
         r = mkdir_p(ca->directory, 0700);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "'%s' cannot be made: %m.", ca->directory);
-        r = ca_rotation_recover(ca, reterr);
+        r = ca_rotation_recover(ca, ret_next_pem, ret_next_fingerprint, reterr);
         if (r < 0)
                 return r;
         r = authority_get(ca, &authority, &authority_key, reterr);
@@ -358,7 +358,8 @@ static int use_configured(Ca *ca, Shown *s, char **ret_pem, char **ret_fingerpri
 }
 
 int ca_use(Ca *ca, KError *reterr) {
-        _cleanup_free_ char *pem = NULL, *fingerprint = NULL, *authorities = NULL;
+        _cleanup_free_ char *pem = NULL, *fingerprint = NULL, *authorities = NULL, *next_pem = NULL,
+                            *next_fingerprint = NULL;
         _cleanup_(shown_done) Shown s = {};
         uint64_t expires = 0;
         int r;
@@ -366,14 +367,15 @@ int ca_use(Ca *ca, KError *reterr) {
         if (ca->certificate)
                 r = use_configured(ca, &s, &pem, &fingerprint, &expires, reterr);
         else
-                r = use_own(ca, &s, &pem, &fingerprint, &expires, reterr);
+                r = use_own(ca, &s, &pem, &fingerprint, &next_pem, &next_fingerprint, &expires, reterr);
         if (r < 0)
                 return r;
 
-        authorities = strjoin(pem, ca->certificate ? "" : strempty(ca->next_pem));
+        authorities = strjoin(pem, strempty(next_pem));
         if (!authorities)
                 return -ENOMEM;
 
+        /* All or nothing: a next authority that were not among those which nodes are told of would be put in place as if they trusted it. */
         shown_done(&ca->previous);
         ca->previous = ca->shown;
         ca->shown = s;
@@ -382,6 +384,10 @@ int ca_use(Ca *ca, KError *reterr) {
         ca->pem = TAKE_PTR(pem);
         free(ca->fingerprint);
         ca->fingerprint = TAKE_PTR(fingerprint);
+        free(ca->next_pem);
+        ca->next_pem = TAKE_PTR(next_pem);
+        free(ca->next_fingerprint);
+        ca->next_fingerprint = TAKE_PTR(next_fingerprint);
         free(ca->authorities);
         ca->authorities = TAKE_PTR(authorities);
         ca->expires_at = expires;

@@ -3,15 +3,50 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <syslog.h>
 #include <time.h>
 
 #include "certificate.h"
 #include "file-util.h"
 #include "host-names.h"
+#include "log.h"
 #include "string-util.h"
 #include "test.h"
 
 #define DAY 86400
+
+/* The disk, which fails at the given call, and from there on when it is broken. */
+static struct {
+        unsigned calls, fail_at; /* 0: never */
+        bool broken;
+} disk;
+
+static bool disk_fails(void) {
+        disk.calls++;
+        if (disk.fail_at == 0 || disk.calls < disk.fail_at || (disk.calls > disk.fail_at && !disk.broken))
+                return false;
+        errno = EIO;
+        return true;
+}
+
+int __real_rename(const char *from, const char *to);
+int __wrap_rename(const char *from, const char *to);
+int __real_unlink(const char *path);
+int __wrap_unlink(const char *path);
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+
+int __wrap_rename(const char *from, const char *to) {
+        return disk_fails() ? -1 : __real_rename(from, to);
+}
+
+int __wrap_unlink(const char *path) {
+        return disk_fails() ? -1 : __real_unlink(path);
+}
+
+int __wrap_fsync(int fd) {
+        return disk_fails() ? -1 : __real_fsync(fd);
+}
 
 typedef struct Place {
         char directory[64];
@@ -375,6 +410,117 @@ static void test_deaths_while_the_authority_is_replaced(void **state) {
         ASSERT_TRUE(!ca_next_fingerprint(ca) && !exists(next_pem));
 }
 
+/* What is announced is what is to be trusted, and what is shown is of the authority that is said to be in use. */
+static void assert_consistent(Ca *ca) {
+        const char *pem = ca_certificate_pem(ca), *all = ca_authorities_pem(ca);
+
+        assert_signed_by(ca, ca_fingerprint(ca));
+        ASSERT_TRUE(startswith(all, pem));
+        ASSERT_EQ(strlen(all) > strlen(pem), ca_next_fingerprint(ca) != NULL);
+}
+
+typedef enum After { AFTER_AGAIN, AFTER_REOPEN, AFTER_ABORT, _AFTER_MAX } After;
+
+/* One step, on a disk that fails at its call number n, and what may come behind. Returns whether it has come so far. */
+static bool fail_at(int (*step)(Ca *, KError *), bool begun, unsigned n, bool broken, After after) {
+        _cleanup_place_ Place p = {};
+        _cleanup_free_ char *first = NULL, *next = NULL;
+        _cleanup_(ca_freep) Ca *ca = NULL;
+        bool reached;
+        int r;
+
+        place_init(&p);
+        ca = open_ca(&p);
+        first = strdup(ca_fingerprint(ca));
+        if (begun) {
+                ASSERT_OK(ca_rotate(ca, NULL));
+                next = strdup(ca_next_fingerprint(ca));
+        }
+
+        disk.calls = 0;
+        disk.fail_at = n;
+        disk.broken = broken;
+        r = step(ca, NULL);
+        reached = disk.calls >= n;
+        disk.fail_at = 0;
+
+        assert_consistent(ca);
+        if (r < 0)
+                ASSERT_STREQ(ca_fingerprint(ca), first);
+        if (r < 0 && !begun)
+                ASSERT_TRUE(!ca_next_fingerprint(ca));
+        if (after == AFTER_REOPEN) {
+                reopen(&p, &ca);
+                assert_consistent(ca);
+        }
+        if (after == AFTER_ABORT && begun) {
+                r = ca_rotation_abort(ca, NULL);
+                assert_consistent(ca);
+                ASSERT_TRUE(!ca_next_fingerprint(ca));
+                ASSERT_STREQ(ca_fingerprint(ca), r >= 0 || step == ca_rotation_abort ? first : next);
+        } else if (!begun || ca_next_fingerprint(ca)) {
+                ASSERT_OK(step(ca, NULL));
+                assert_consistent(ca);
+                ASSERT_EQ(ca_next_fingerprint(ca) != NULL, !begun);
+        }
+        if (begun && after != AFTER_ABORT)
+                ASSERT_STREQ(ca_fingerprint(ca), step == ca_rotation_abort ? first : next);
+
+        /* And everything works behind it, for the one that comes next as well. */
+        reopen(&p, &ca);
+        assert_consistent(ca);
+        ASSERT_OK(ca_rotate(ca, NULL));
+        ASSERT_OK(ca_rotation_finish(ca, NULL));
+        assert_consistent(ca);
+        return reached;
+}
+
+static void test_each_step_can_fail_and_be_taken_again(void **state) {
+        static const struct {
+                int (*step)(Ca *, KError *);
+                bool begun;
+                unsigned calls; /* at least */
+        } steps[] = {
+                { ca_rotate, false, 6 },
+                { ca_rotation_finish, true, 10 },
+                { ca_rotation_abort, true, 2 },
+        };
+
+        log_set_max_level(LOG_CRIT);
+        FOREACH_ARRAY(s, steps, ELEMENTSOF(steps))
+                for (unsigned broken = 0; broken < 2; broken++)
+                        for (After a = 0; a < _AFTER_MAX; a++) {
+                                unsigned n = 1;
+
+                                while (fail_at(s->step, s->begun, n, broken, a))
+                                        n++;
+                                ASSERT_TRUE(n > s->calls);
+                        }
+}
+
+/* The next authority is known only with those that nodes are told to trust: else it would be put in place as if they had been. */
+static void test_a_next_authority_that_cannot_be_used_is_not_announced(void **state) {
+        _cleanup_place_ Place p = {};
+        _cleanup_free_ char *key = NULL, *kept = NULL;
+        _cleanup_(ca_freep) Ca *ca = NULL;
+
+        place_init(&p);
+        ca = open_ca(&p);
+        key = file(&p, "ca.key");
+        kept = file(&p, "kept");
+        ASSERT_OK(rename(key, kept));
+        ASSERT_TRUE(ca_rotate(ca, NULL) < 0);
+        assert_consistent(ca);
+        ASSERT_TRUE(!ca_next_fingerprint(ca));
+        ASSERT_TRUE(ca_rotation_finish(ca, NULL) < 0);
+
+        ASSERT_OK(rename(kept, key));
+        ASSERT_OK(ca_rotate(ca, NULL));
+        assert_consistent(ca);
+        ASSERT_OK(ca_rotation_finish(ca, NULL));
+        assert_consistent(ca);
+}
+
 KONTENA_TESTS(cmocka_unit_test(test_made_once_and_the_key_is_sealed),
                 cmocka_unit_test(test_another_master_key_is_not_a_new_authority),
                 cmocka_unit_test(test_a_lost_key_is_not_a_new_authority),
@@ -383,4 +529,6 @@ KONTENA_TESTS(cmocka_unit_test(test_made_once_and_the_key_is_sealed),
                 cmocka_unit_test(test_a_certificate_near_its_end_is_renewed),
                 cmocka_unit_test(test_configured_certificate_is_shown),
                 cmocka_unit_test(test_the_authority_is_replaced_in_two_steps),
-                cmocka_unit_test(test_deaths_while_the_authority_is_replaced))
+                cmocka_unit_test(test_deaths_while_the_authority_is_replaced),
+                cmocka_unit_test(test_each_step_can_fail_and_be_taken_again),
+                cmocka_unit_test(test_a_next_authority_that_cannot_be_used_is_not_announced))
