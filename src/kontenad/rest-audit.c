@@ -161,10 +161,9 @@ static void on_rows(RestCall *c, json_object *result, const KError *error) {
         }
 }
 
-/* Members of a grid may read what concerns it: that was asked before. */
+/* Members of a grid may read what concerns it. */
 static int ask(RestCall *c, uint64_t before) {
-        const char *grid = rest_segment(c, "grid");
-        _cleanup_json_ json_object *params = rest_params("grid", grid, NULL);
+        _cleanup_json_ json_object *params = rest_params("grid", rest_segment(c, "grid"), NULL);
         json_object *filter = json_object_new_object();
         AuditView *v = rest_userdata(c);
         int r;
@@ -176,8 +175,7 @@ static int ask(RestCall *c, uint64_t before) {
                 r = json_add_u64(filter, "before", before);
         if (r < 0)
                 return r;
-        return grid ? rest_call_internally(c, "audit.list", TAKE_PTR(params), on_rows)
-                    : rest_call(c, "audit.list", TAKE_PTR(params), on_rows);
+        return rest_call(c, "audit.list", TAKE_PTR(params), on_rows);
 }
 
 static int view_new(RestCall *c) {
@@ -199,21 +197,6 @@ static int rest_list_audit(RestCall *c, KError *reterr) {
         return r < 0 ? r : ask(c, 0);
 }
 
-static void on_grid(RestCall *c, json_object *result, const KError *error) {
-        if (kerror_is_set(error))
-                (void) rest_reply_kerror(c, error);
-        else if (ask(c, 0) < 0)
-                (void) rest_reply_error(c, 500, "Internal server error");
-}
-
-static int rest_list_grid_audit(RestCall *c, KError *reterr) {
-        int r;
-
-        r = view_new(c);
-        return r < 0 ? r
-                     : rest_call(c, "grid.get", rest_params("grid", rest_segment(c, "grid"), NULL), on_grid);
-}
-
 static const RestField query[] = {
         { .name = "limit", .type = REST_INTEGER, .min = 1, .max = LIMIT_MAX, .summary = "500 without" },
         {},
@@ -228,9 +211,9 @@ const RestRoute audit_routes[] = {
                         .handler = rest_list_audit },
         { .method = "GET",
                         .pattern = "/v1/grids/:grid/audit_log",
-                        .operation = "grid.get",
+                        .operation = "audit.list",
                         .summary = "Who did what in a grid",
                         .query = query,
-                        .handler = rest_list_grid_audit },
+                        .handler = rest_list_audit },
 };
 const size_t n_audit_routes = ELEMENTSOF(audit_routes);

@@ -250,8 +250,8 @@ static void on_done(json_object *result, const KError *error, void *userdata) {
         rest_leave(c);
 }
 
-static int call_operation(RestCall *c, Caller *caller, const char *operation, json_object *consume,
-                rest_result_t on_result, rest_then_t then) {
+static int call_operation(RestCall *c, const char *operation, json_object *consume, rest_result_t on_result,
+                rest_then_t then) {
         const Operation *o = operation_find(operation);
         RestOperation *pending;
 
@@ -275,29 +275,17 @@ static int call_operation(RestCall *c, Caller *caller, const char *operation, js
                                                                      : "base";
 
         rest_enter(c);
-        operation_call(c->rest->master, caller, o, consume, /* interactive= */ false, on_done, pending);
+        operation_call(c->rest->master, c->caller, o, consume, /* interactive= */ false, on_done, pending);
         rest_leave(c);
         return 0;
 }
 
 int rest_call(RestCall *c, const char *operation, json_object *params, rest_result_t on_result) {
-        return call_operation(c, c->caller, operation, params, on_result, NULL);
+        return call_operation(c, operation, params, on_result, NULL);
 }
 
 int rest_call_then(RestCall *c, const char *operation, json_object *params, rest_then_t then) {
-        return call_operation(c, c->caller, operation, params, NULL, then);
-}
-
-int rest_call_internally(RestCall *c, const char *operation, json_object *params, rest_result_t on_result) {
-        _cleanup_(caller_unrefp) Caller *internal = NULL;
-        int r;
-
-        r = caller_new_internal("rest", &internal);
-        if (r < 0) {
-                json_object_put(params);
-                return r;
-        }
-        return call_operation(c, internal, operation, params, on_result, NULL);
+        return call_operation(c, operation, params, NULL, then);
 }
 
 /* Paths */

@@ -125,8 +125,6 @@ int rest_call(RestCall *c, const char *operation, json_object *params, rest_resu
 /* As rest_call(); an error is answered as rest_reply_kerror() does, otherwise then() answers, and its own failure is. */
 typedef int (*rest_then_t)(RestCall *c);
 int rest_call_then(RestCall *c, const char *operation, json_object *params, rest_then_t then);
-/* As rest_call(), on behalf of the master itself: for what was authorized by another call of the same request. */
-int rest_call_internally(RestCall *c, const char *operation, json_object *params, rest_result_t on_result);
 
 /* Answers; the first wins, later ones are dropped. JSON is consumed. */
 int rest_reply(RestCall *c, int status, json_object *o);
