@@ -111,3 +111,29 @@ char *rest_limit_address(const char *address) {
                 return NULL;
         return strjoin(text, "/64");
 }
+
+int rest_address_normalize(const char *s, size_t size, char **ret) {
+        char text[INET6_ADDRSTRLEN];
+        struct in6_addr a6;
+        struct in_addr a4;
+        const char *p;
+
+        if (size >= sizeof(text))
+                return -EINVAL;
+        memcpy(text, s, size);
+        text[size] = '\0';
+
+        if (inet_pton(AF_INET, text, &a4) == 1)
+                p = inet_ntop(AF_INET, &a4, text, sizeof(text));
+        else if (inet_pton(AF_INET6, text, &a6) != 1)
+                return -EINVAL;
+        else if (IN6_IS_ADDR_V4MAPPED(&a6))
+                p = inet_ntop(AF_INET, &a6.s6_addr[12], text, sizeof(text));
+        else
+                p = inet_ntop(AF_INET6, &a6, text, sizeof(text));
+        if (!p)
+                return -errno;
+
+        *ret = strdup(text);
+        return *ret ? 0 : -ENOMEM;
+}

@@ -16,3 +16,6 @@ int rest_limit_take(RestLimit *l, const char *name, uint64_t now);
 
 /* Whose address it is: of IPv6 the /64, which one customer has all of. */
 char *rest_limit_address(const char *address);
+
+/* An address in its one form; of an IPv4 address in an IPv6 one, the former. -EINVAL: it is none. */
+int rest_address_normalize(const char *s, size_t size, char **ret);

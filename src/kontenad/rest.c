@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "rest.h"
 
-#include <arpa/inet.h>
 #include <strings.h>
 #include <utlist.h>
 
@@ -14,6 +13,7 @@
 #include "rest-field.h"
 #include "rest-form.h"
 #include "rest-internal.h"
+#include "rest-limit.h"
 #include "rest-rows.h"
 #include "settings.h"
 #include "string-util.h"
@@ -89,25 +89,20 @@ static bool is_local(const char *address) {
 }
 
 /* A proxy of this machine is believed whom it speaks for: it adds that last. Nobody else is, nor what came with the request before. */
-static char *client_address(HttpRequest *http) {
+static int client_address(HttpRequest *http, char **ret) {
         const char *peer = http_request_address(http), *list = http_request_header(http, "X-Forwarded-For"),
                    *last;
-        unsigned char binary[sizeof(struct in6_addr)];
-        char text[INET6_ADDRSTRLEN];
-        size_t n;
+        int r = -EINVAL;
 
         if (list && http_request_tls(http) == 0 && is_local(peer)) {
                 last = strrchr(list, ',') ? strrchr(list, ',') + 1 : list;
                 last += strspn(last, " \t");
-                n = strcspn(last, " \t");
-                if (n < sizeof(text)) {
-                        memcpy(text, last, n);
-                        text[n] = '\0';
-                        if (inet_pton(AF_INET, text, binary) == 1 || inet_pton(AF_INET6, text, binary) == 1)
-                                return strdup(text);
-                }
+                r = rest_address_normalize(last, strcspn(last, " \t"), ret);
         }
-        return strdup(peer);
+        if (r != -EINVAL)
+                return r;
+        *ret = strdup(peer);
+        return *ret ? 0 : -ENOMEM;
 }
 
 static void on_gone(void *userdata) {
@@ -116,6 +111,7 @@ static void on_gone(void *userdata) {
 
 static int call_new(Rest *r, HttpRequest *http, RestCall **ret) {
         RestCall *c;
+        int k;
 
         c = new0(RestCall, 1);
         if (!c)
@@ -123,10 +119,10 @@ static int call_new(Rest *r, HttpRequest *http, RestCall **ret) {
         c->rest = r;
         DL_APPEND(r->calls, c);
         r->n_calls++;
-        c->address = client_address(http);
-        if (!c->address) {
+        k = client_address(http, &c->address);
+        if (k < 0) {
                 call_free(c);
-                return -ENOMEM;
+                return k;
         }
         c->http = http;
         http_request_set_gone(http, on_gone, c);

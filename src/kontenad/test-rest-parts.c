@@ -185,6 +185,31 @@ static void test_limit_takes_ipv6_customers_together(void **state) {
         ASSERT_STREQ(b, "192.0.2.1");
 }
 
+/* Else all of IPv4 were one customer of IPv6, and one address several. */
+static void test_addresses_have_one_form(void **state) {
+        static const char *const good[][2] = {
+                { "192.0.2.1", "192.0.2.1" },
+                { "::ffff:192.0.2.1", "192.0.2.1" },
+                { "::FFFF:c000:201", "192.0.2.1" },
+                { "0:0:0:0:0:ffff:c000:0201", "192.0.2.1" },
+                { "2001:DB8:0::0001", "2001:db8::1" },
+        };
+        static const char *const bad[] = { "", "192.0.2", "192.0.2.1:80", "[2001:db8::1]", "fe80::1%eth0",
+                "unknown", "0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000" };
+
+        FOREACH_ARRAY(g, good, ELEMENTSOF(good)) {
+                _cleanup_free_ char *s = NULL;
+
+                ASSERT_OK(rest_address_normalize((*g)[0], strlen((*g)[0]), &s));
+                ASSERT_STREQ(s, (*g)[1]);
+        }
+        FOREACH_ARRAY(b, bad, ELEMENTSOF(bad)) {
+                char *s = NULL;
+
+                ASSERT_ERROR(rest_address_normalize(*b, strlen(*b), &s), EINVAL);
+        }
+}
+
 static void test_times(void **state) {
         static const struct {
                 const char *text;
@@ -236,5 +261,6 @@ static void test_routes_are_sound(void **state) {
 KONTENA_TESTS(cmocka_unit_test(test_fields_take_what_fits), cmocka_unit_test(test_fields_say_what_is_wrong),
                 cmocka_unit_test(test_field_errors_are_bounded), cmocka_unit_test(test_forms),
                 cmocka_unit_test(test_limit_counts_by_name), cmocka_unit_test(test_limit_memory_is_bounded),
-                cmocka_unit_test(test_limit_takes_ipv6_customers_together), cmocka_unit_test(test_times),
+                cmocka_unit_test(test_limit_takes_ipv6_customers_together),
+                cmocka_unit_test(test_addresses_have_one_form), cmocka_unit_test(test_times),
                 cmocka_unit_test(test_routes_are_sound))

@@ -208,6 +208,8 @@ def test_a_proxy_of_this_machine_says_whom_it_speaks_for(master: RestMaster, adm
     assert ask("198.51.100.7, 198.51.100.8") == 400  # the last one counts
     assert ask("198.51.100.7", plain=False) == 400  # only on the plain port
     assert ask("nonsense") == 400
+    assert ask("::FFFF:c633:6407") == 429  # 198.51.100.7 as a proxy on IPv6 says it
+    assert ask("::ffff:198.51.100.10") == 400  # and that is another
     master.request("POST", "/v1/grids", {"name": "proxied"}, token=admin, plain=True, X_Forwarded_For="198.51.100.9")
     rows = master.get("/v1/audit_logs", token=admin).json["logs"]
     assert {r["source_ip"] for r in rows if r["resource_name"] == "proxied"} == {"198.51.100.9"}
