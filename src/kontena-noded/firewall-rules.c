@@ -24,11 +24,11 @@ static const char table_format[] =
                 "  }\n"
                 "  chain prerouting {\n"
                 "    type nat hook prerouting priority dstnat; policy accept;\n"
-                "    meta nfproto ipv4 meta l4proto { tcp, udp } fib daddr type local jump published\n"
+                "    meta nfproto ipv4 meta l4proto { tcp, udp, sctp } fib daddr type local jump published\n"
                 "  }\n"
                 "  chain output {\n"
                 "    type nat hook output priority -100; policy accept;\n"
-                "    meta nfproto ipv4 meta l4proto { tcp, udp } fib daddr type local jump published\n"
+                "    meta nfproto ipv4 meta l4proto { tcp, udp, sctp } fib daddr type local jump published\n"
                 "  }\n"
                 "  chain postrouting {\n"
                 "    type nat hook postrouting priority srcnat; policy accept;\n"
@@ -126,7 +126,7 @@ static bool same_key(const char *a, const char *b) {
 }
 
 static int add_publication(char ***l, const Publication *p) {
-        const char *protocol = p->port.udp ? "udp" : "tcp";
+        const char *protocol = transport_protocol_to_string(p->port.protocol);
         _cleanup_free_ char *element = NULL;
 
         if (p->port.ip != 0)

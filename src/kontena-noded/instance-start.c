@@ -153,7 +153,7 @@ static int list_ports(const Instance *i, NetworkPort **ret) {
                 ports[k] = (NetworkPort){
                         .node_port = s->ports[k].node_port,
                         .container_port = s->ports[k].container_port,
-                        .udp = s->ports[k].udp,
+                        .protocol = s->ports[k].protocol,
                 };
                 if (s->ports[k].ip)
                         (void) parse_ipv4(s->ports[k].ip, &ports[k].ip);

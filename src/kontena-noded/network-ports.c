@@ -30,7 +30,7 @@ void network_ports_free(Network *n) {
 
 static bool port_equal(const NetworkPort *a, const NetworkPort *b) {
         return a->ip == b->ip && a->node_port == b->node_port && a->container_port == b->container_port &&
-               a->udp == b->udp;
+               a->protocol == b->protocol;
 }
 
 static int save(Network *n, KError *reterr) {
@@ -45,7 +45,7 @@ static int save(Network *n, KError *reterr) {
         FOREACH_ARRAY(p, n->publications, n->n_publications)
                 (void) fprintf(f, "%s %s %s %u %u %s\n", p->id, IPV4_TO_STRING(p->address),
                                 IPV4_TO_STRING(p->port.ip), p->port.node_port, p->port.container_port,
-                                p->port.udp ? "udp" : "tcp");
+                                transport_protocol_to_string(p->port.protocol));
         if (fclose(f) != 0)
                 return -ENOMEM;
 
@@ -68,10 +68,10 @@ static int parse_line(const char *line, Publication *ret) {
                 return r;
         if (strv_length(w) != 6 || !instance_id_is_valid(w[0]) || parse_ipv4(w[1], &p.address) < 0 ||
                         parse_ipv4(w[2], &p.port.ip) < 0 || parse_port(w[3], &p.port.node_port) < 0 ||
-                        parse_port(w[4], &p.port.container_port) < 0 || !STR_IN_SET(w[5], "tcp", "udp"))
+                        parse_port(w[4], &p.port.container_port) < 0 ||
+                        (p.port.protocol = transport_protocol_from_string(w[5])) < 0)
                 return -EBADMSG;
 
-        p.port.udp = streq(w[5], "udp");
         p.id = TAKE_PTR(w[0]);
         w[0] = strdup(""); /* the vector stays whole */
         if (!w[0]) {
@@ -146,16 +146,26 @@ int network_apply_firewall(Network *n, KError *reterr) {
 
 /* As a daemon that wants the port would find out. What holds it now would go deaf, silently. */
 static int check_free(const NetworkPort *p, KError *reterr) {
+        static const struct {
+                int type, number;
+        } types[_TRANSPORT_PROTOCOL_MAX] = {
+                [TRANSPORT_TCP] = { SOCK_STREAM, IPPROTO_TCP },
+                [TRANSPORT_UDP] = { SOCK_DGRAM, IPPROTO_UDP },
+                [TRANSPORT_SCTP] = { SOCK_STREAM, IPPROTO_SCTP },
+        };
         struct sockaddr_in sa = {
                 .sin_family = AF_INET, .sin_port = htons(p->node_port), .sin_addr.s_addr = htonl(p->ip)
         };
         _cleanup_close_ int fd = -EBADF;
         int one = 1;
 
-        fd = socket(AF_INET, (p->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+        fd = socket(AF_INET, types[p->protocol].type | SOCK_CLOEXEC, types[p->protocol].number);
+        /* A kernel that cannot speak it has nobody who listens. */
+        if (fd < 0 && errno == EPROTONOSUPPORT)
+                return 0;
         if (fd < 0)
                 return kerror_set_errno(reterr, -errno, "Cannot make a socket: %m.");
-        if (!p->udp && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0)
+        if (p->protocol != TRANSPORT_UDP && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0)
                 return kerror_set_errno(reterr, -errno, "Cannot prepare a socket: %m.");
         if (bind(fd, (struct sockaddr *) &sa, sizeof(sa)) >= 0)
                 return 0;
@@ -163,7 +173,7 @@ static int check_free(const NetworkPort *p, KError *reterr) {
         switch (errno) {
         case EADDRINUSE:
                 return kerror_set(reterr, K_IN_USE, "Port %u/%s is in use on this machine.", p->node_port,
-                                p->udp ? "udp" : "tcp");
+                                transport_protocol_to_string(p->protocol));
         case EADDRNOTAVAIL:
                 return kerror_set(reterr, K_NETWORK,
                                 "Port %u cannot be published on %s, which is no address of this machine.",
@@ -183,7 +193,7 @@ static bool is_published(
 
 static bool anybody_publishes(const Network *n, const NetworkPort *port) {
         FOREACH_ARRAY(p, n->publications, n->n_publications)
-                if (p->port.node_port == port->node_port && p->port.udp == port->udp &&
+                if (p->port.node_port == port->node_port && p->port.protocol == port->protocol &&
                                 p->port.ip == port->ip)
                         return true;
         return false;
@@ -220,7 +230,7 @@ static int rebuild(const Network *n, keep_t keep, const void *userdata, const ch
 static void forget_flows(const NetworkPort *p) {
         _cleanup_kerror_ KError e = KERROR_NULL;
 
-        if (p->udp && conntrack_forget_udp(p->ip, p->node_port, &e) < 0)
+        if (p->protocol == TRANSPORT_UDP && conntrack_forget_udp(p->ip, p->node_port, &e) < 0)
                 log_warning("Old flows to UDP port %u may go on to where they went: %s", p->node_port,
                                 kerror_message(&e));
 }

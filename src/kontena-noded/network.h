@@ -7,6 +7,7 @@
 
 #include "kerror.h"
 #include "macro.h"
+#include "transport-protocol.h"
 
 /* This machine's part of the grid's overlay: bridge, links to the peers, firewall table, name server, and a network
  * namespace for each instance. Desired state goes in as a whole or in parts; network_reconcile() makes the kernel agree and
@@ -61,7 +62,7 @@ int network_instances_retain(Network *n, char *const *ids, KError *reterr);
 typedef struct NetworkPort {
         uint32_t ip; /* host byte order, 0 any */
         uint16_t node_port, container_port;
-        bool udp;
+        TransportProtocol protocol;
 } NetworkPort;
 int network_ports_set(Network *n, const char *id, const char *address, const NetworkPort *ports,
                 size_t n_ports, KError *reterr);

@@ -39,7 +39,7 @@ static const Publication web_moved = {
 };
 static const Publication names = { .id = id_a,
         .address = 0x0a518005,
-        .port = { .ip = 0xac1e000b, .node_port = 53, .container_port = 53, .udp = true } };
+        .port = { .ip = 0xac1e000b, .node_port = 53, .container_port = 53, .protocol = TRANSPORT_UDP } };
 
 static void test_elements(void **state) {
         FirewallRules r = rules((Publication[]){ web, names }, 2);

@@ -41,7 +41,7 @@ static int set_ports(
                 return r;
         FOREACH_JSON_ARRAY(o, list) {
                 uint64_t node_port, container_port;
-                const char *ip = NULL;
+                const char *ip = NULL, *protocol = NULL;
                 NetworkPort p = {};
 
                 if (k >= ELEMENTSOF(ports))
@@ -50,7 +50,9 @@ static int set_ports(
                 if (r >= 0)
                         r = json_get_u64(o, "container_port", &container_port, reterr);
                 if (r >= 0)
-                        r = json_find_bool(o, "udp", &p.udp, reterr);
+                        r = json_find_string(o, "protocol", &protocol, reterr);
+                if (r >= 0 && protocol)
+                        p.protocol = r = transport_protocol_from_string(protocol);
                 if (r >= 0)
                         r = json_find_string(o, "ip", &ip, reterr);
                 if (r >= 0 && ip)

@@ -360,7 +360,7 @@ static void test_flushed_rules_are_restored(void **state) {
 
 static void test_ports_of_instances(void **state) {
         NetworkPort ports[] = { { .node_port = 8080, .container_port = 80 },
-                { .node_port = 5353, .container_port = 53, .udp = true } };
+                { .node_port = 5353, .container_port = 53, .protocol = TRANSPORT_UDP } };
         _cleanup_kerror_ KError e = KERROR_NULL;
         Fixture *f = fixture(state);
 

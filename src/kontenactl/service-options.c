@@ -5,6 +5,7 @@
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "parse-util.h"
+#include "port-option.h"
 #include "string-util.h"
 
 const OptionDef service_spec_options[] = {
@@ -177,57 +178,6 @@ const OptionDef service_update_options[] = {
 
 static int bad_value(const char *option, const char *value, const char *wanted, KError *reterr) {
         return kerror_set(reterr, K_INVALID_ARGUMENT, "--%s=%s: %s.", option, value, wanted);
-}
-
-int port_option_parse(const char *s, json_object **ret, KError *reterr) {
-        static const char wanted[] = "a port is [IP:]NODE:CONTAINER[/tcp|udp], say 8080:80";
-        _cleanup_json_ json_object *o = NULL;
-        _cleanup_free_ char *text = NULL;
-        char *slash, *colon, *container;
-        const char *protocol = "tcp", *ip = "0.0.0.0", *node;
-        uint16_t node_port, container_port;
-        uint32_t address;
-
-        assert(s);
-        assert(ret);
-
-        text = strdup(s);
-        o = json_object_new_object();
-        if (!text || !o)
-                return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
-
-        slash = strrchr(text, '/');
-        if (slash) {
-                *slash = '\0';
-                protocol = slash + 1;
-                if (!STR_IN_SET(protocol, "tcp", "udp"))
-                        return bad_value("ports", s, "the protocol is tcp or udp", reterr);
-        }
-
-        colon = strrchr(text, ':');
-        container = colon ? colon + 1 : text;
-        node = container;
-        if (colon) {
-                *colon = '\0';
-                colon = strrchr(text, ':');
-                node = colon ? colon + 1 : text;
-                if (colon) {
-                        *colon = '\0';
-                        ip = text;
-                        if (parse_ipv4(ip, &address) < 0)
-                                return bad_value("ports", s, "the address is not an IPv4 address", reterr);
-                }
-        }
-        if (parse_port(node, &node_port) < 0 || parse_port(container, &container_port) < 0)
-                return bad_value("ports", s, wanted, reterr);
-
-        if (json_add_string(o, "ip", ip) < 0 || json_add_u64(o, "node_port", node_port) < 0 ||
-                        json_add_u64(o, "container_port", container_port) < 0 ||
-                        json_add_string(o, "protocol", protocol) < 0)
-                return kerror_set_errno(reterr, -ENOMEM, "Out of memory.");
-
-        *ret = TAKE_PTR(o);
-        return 0;
 }
 
 /* KEY alone stands for KEY=value of our own environment; unset there, it is left out. */
@@ -439,12 +389,7 @@ static int field_ports(json_object *spec, const char *field, const Arguments *a,
         if (r < 0)
                 return r;
         STRV_FOREACH(s, l) {
-                json_object *port;
-
-                r = port_option_parse(*s, &port, reterr);
-                if (r < 0)
-                        return r;
-                r = json_append(ports, port);
+                r = port_option_parse(*s, ports, reterr);
                 if (r < 0)
                         return r;
         }

@@ -15,9 +15,6 @@ extern const OptionDef service_update_options[];
 /* Only the fields that were given. An empty value ("--user=") sets null: back to the default. */
 int service_options_to_spec(const Arguments *a, json_object **ret, KError *reterr);
 
-/* "80" "8080:80" "8080:80/udp" "192.0.2.1:8080:80" as one entry of ports. */
-int port_option_parse(const char *s, json_object **ret, KError *reterr);
-
 /* Lines KEY=VALUE or KEY (its value then is ours), comments with '#', blank lines. */
 int env_file_parse(const char *text, char ***ret, KError *reterr);
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "json-util.h"
+#include "kontena-limits.h"
+#include "port-option.h"
 #include "service-options.h"
 #include "service-spec.h"
 #include "string-util.h"
@@ -20,31 +22,53 @@ static void test_port_option(void **state) {
         static const struct {
                 const char *text, *json;
         } good[] = {
-                { "80", "{\"ip\":\"0.0.0.0\",\"node_port\":80,\"container_port\":80,\"protocol\":\"tcp\"}" },
-                { "8080:80", "{\"ip\":\"0.0.0.0\",\"node_port\":8080,\"container_port\":80,\"protocol\":"
-                             "\"tcp\"}" },
-                { "53:53/udp", "{\"ip\":\"0.0.0.0\",\"node_port\":53,\"container_port\":53,\"protocol\":"
-                               "\"udp\"}" },
-                { "192.0.2.1:1:2/tcp", "{\"ip\":\"192.0.2.1\",\"node_port\":1,\"container_port\":2,"
-                                       "\"protocol\":\"tcp\"}" },
+                { "80", "[{\"ip\":\"0.0.0.0\",\"node_port\":80,\"container_port\":80,\"protocol\":\"tcp\"}"
+                        "]" },
+                { "8080:80", "[{\"ip\":\"0.0.0.0\",\"node_port\":8080,\"container_port\":80,\"protocol\":"
+                             "\"tcp\"}]" },
+                { "53:53/udp", "[{\"ip\":\"0.0.0.0\",\"node_port\":53,\"container_port\":53,\"protocol\":"
+                               "\"udp\"}]" },
+                { "80:80/sctp", "[{\"ip\":\"0.0.0.0\",\"node_port\":80,\"container_port\":80,\"protocol\":"
+                                "\"sctp\"}]" },
+                { "192.0.2.1:1:2/tcp", "[{\"ip\":\"192.0.2.1\",\"node_port\":1,\"container_port\":2,"
+                                       "\"protocol\":\"tcp\"}]" },
+                { "7-8:65534-65535/udp",
+                                "[{\"ip\":\"0.0.0.0\",\"node_port\":7,\"container_port\":65534,\"protocol\":"
+                                "\"udp\"},{\"ip\":\"0.0.0.0\",\"node_port\":8,\"container_port\":65535,"
+                                "\"protocol\":\"udp\"}]" },
+                { "7-7", "[{\"ip\":\"0.0.0.0\",\"node_port\":7,\"container_port\":7,\"protocol\":\"tcp\"}"
+                         "]" },
         };
-        static const char *const bad[] = { "", ":", "80:", ":80", "0:80", "80:65536", "80:80/sctp", "80:80/",
-                "host:80:80", "1:2:3:4", "80 :80", "-80:80", "192.0.2.1:80" };
+        static const char *const bad[] = { "", ":", "80:", ":80", "0:80", "80:65536", "80:80/dccp", "80:80/",
+                "host:80:80", "1:2:3:4", "80 :80", "-80:80", "192.0.2.1:80", "8-7:8-7", "7-8:7", "7:7-8",
+                "7-:7-", "7-8-9:7-8-9", "0-1:0-1", "7-8:65535-65536" };
 
         FOREACH_ARRAY(g, good, ELEMENTSOF(good)) {
-                _cleanup_json_ json_object *o = NULL;
+                _cleanup_json_ json_object *l = json_object_new_array();
 
-                ASSERT_OK(port_option_parse(g->text, &o, NULL));
-                ASSERT_STREQ(json_text(o), g->json);
+                ASSERT_OK(port_option_parse(g->text, l, NULL));
+                ASSERT_STREQ(json_text(l), g->json);
         }
         FOREACH_ARRAY(b, bad, ELEMENTSOF(bad)) {
+                _cleanup_json_ json_object *l = json_object_new_array();
                 _cleanup_kerror_ KError e = KERROR_NULL;
-                json_object *o = NULL;
 
-                ASSERT_TRUE(port_option_parse(*b, &o, &e) < 0);
+                ASSERT_TRUE(port_option_parse(*b, l, &e) < 0);
                 ASSERT_EQ(e.code, K_INVALID_ARGUMENT);
-                ASSERT_TRUE(!o);
+                ASSERT_EQ(json_object_array_length(l), 0);
         }
+}
+
+static void test_port_ranges_are_bounded(void **state) {
+        _cleanup_json_ json_object *l = json_object_new_array();
+        _cleanup_kerror_ KError e = KERROR_NULL;
+
+        ASSERT_TRUE(port_option_parse("1-65535:1-65535", l, &e) < 0);
+        ASSERT_EQ(e.code, K_LIMIT_EXCEEDED);
+        ASSERT_EQ(json_object_array_length(l), 0);
+        ASSERT_OK(port_option_parse("1-128:1-128", l, NULL));
+        ASSERT_EQ(json_object_array_length(l), PORTS_MAX);
+        ASSERT_TRUE(port_option_parse("60000", l, NULL) < 0);
 }
 
 static void test_env_file(void **state) {
@@ -142,7 +166,7 @@ static void test_options_reach_every_field(void **state) {
         ASSERT_STREQ(parsed->working_dir, "/srv");
         ASSERT_STREQ(parsed->hostname, "w");
         ASSERT_EQ(parsed->n_ports, 2);
-        ASSERT_TRUE(parsed->ports[1].udp);
+        ASSERT_EQ(parsed->ports[1].protocol, TRANSPORT_UDP);
         ASSERT_EQ(strv_length(parsed->volumes), 2);
         ASSERT_EQ(parsed->memory, 64 << 20);
         ASSERT_EQ(parsed->memory_swap, 128 << 20);
@@ -307,10 +331,10 @@ static void test_parts_are_shown_as_they_are_given(void **state) {
         }
 }
 
-KONTENA_TESTS(cmocka_unit_test(test_port_option), cmocka_unit_test(test_env_file),
-                cmocka_unit_test(test_command_line_split), cmocka_unit_test(test_options_reach_every_field),
-                cmocka_unit_test(test_hooks), cmocka_unit_test(test_job),
-                cmocka_unit_test(test_health_check_as_a_whole),
+KONTENA_TESTS(cmocka_unit_test(test_port_option), cmocka_unit_test(test_port_ranges_are_bounded),
+                cmocka_unit_test(test_env_file), cmocka_unit_test(test_command_line_split),
+                cmocka_unit_test(test_options_reach_every_field), cmocka_unit_test(test_hooks),
+                cmocka_unit_test(test_job), cmocka_unit_test(test_health_check_as_a_whole),
                 cmocka_unit_test(test_parts_are_shown_as_they_are_given),
                 cmocka_unit_test(test_update_sends_only_what_was_given),
                 cmocka_unit_test(test_command_in_parts), cmocka_unit_test(test_command_behind_dashes),

@@ -12,7 +12,7 @@
 
 static const char *const strategies[] = { "ha", "daemon", "random", NULL };
 static const char *const protocols[] = { "http", "tcp", NULL };
-static const char *const port_protocols[] = { "tcp", "udp", NULL };
+static const char *const port_protocols[] = { "tcp", "udp", "sctp", NULL };
 
 static const RestField port_fields[] = {
         { "ip", REST_STRING, .summary = "Address of the node; 0.0.0.0: any" },

@@ -357,20 +357,19 @@ static bool ip_is_any(const char *ip) {
         return isempty(ip) || streq(ip, "0.0.0.0");
 }
 
-/* Unlike the reference, which compares numbers only: tcp and udp are different ports, and so are those of two addresses. */
+/* Unlike the reference, which compares numbers only: each protocol and address has ports of its own. */
 static bool ports_collide(const PortMapping *a, const PortMapping *b) {
-        return a->node_port == b->node_port && a->udp == b->udp &&
+        return a->node_port == b->node_port && a->protocol == b->protocol &&
                (ip_is_any(a->ip) || ip_is_any(b->ip) || streq(a->ip, b->ip));
 }
 
 static int filter_ports_of(Run *run, Candidate *c, const SchedulerInstance *i) {
-        const ServiceSpec *spec = run->request->spec;
-
-        FOREACH_ARRAY(p, spec->ports, spec->n_ports)
+        FOREACH_ARRAY(p, run->request->spec->ports, run->request->spec->n_ports)
                 FOREACH_ARRAY(q, i->ports, i->n_ports)
                         if (ports_collide(p, q))
-                                return drop(run, c, "port %u%s is taken by %s/%s-%u", p->node_port,
-                                                p->udp ? "/udp" : "", i->stack, i->service, i->number);
+                                return drop(run, c, "port %u/%s is taken by %s/%s-%u", p->node_port,
+                                                transport_protocol_to_string(p->protocol), i->stack,
+                                                i->service, i->number);
         return 0;
 }
 

@@ -155,7 +155,8 @@ static void test_deploy_says_why_no_node_fits(void **state) {
         id = request_deploy(&e, "s-web", false);
         (void) play(&e, id);
         assert_deploy(&e, id, DEPLOY_ERROR, NULL);
-        assert_event("null/web-3 failed in deploy 1: No node fits web-3: n1: port 80 is taken by null/web-");
+        assert_event("null/web-3 failed in deploy 1: No node fits web-3: n1: port 80/tcp is taken by "
+                     "null/web-");
         engine_remove(&e);
 }
 

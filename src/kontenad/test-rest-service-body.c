@@ -158,7 +158,7 @@ static void test_error_fields(void **state) {
                   "\"container_port\":81}]}",
                                 "ports" },
                 { "{\"image\":\"a\",\"ports\":[{\"node_port\":80,\"container_port\":80,\"protocol\":"
-                  "\"sctp\"}]}",
+                  "\"dccp\"}]}",
                                 "ports" },
                 { "{\"image\":\"a\",\"secrets\":[{\"secret\":\"x\",\"name\":\"1=\"}]}", "secrets" },
                 { "{\"image\":\"a\",\"hooks\":{\"pre_start\":[{\"name\":\"a\",\"cmd\":\"\",\"instances\":\"*"

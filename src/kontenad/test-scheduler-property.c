@@ -57,7 +57,7 @@ static void make_spec(ServiceSpec *spec, PortMapping *port) {
                 .strategy = random_below(_STRATEGY_MAX) };
         if (random_below(3) == 0) {
                 *port = (PortMapping){ .node_port = (uint16_t) (80 + random_below(3)),
-                        .udp = random_below(3) == 0 };
+                        .protocol = random_below(_TRANSPORT_PROTOCOL_MAX) };
                 spec->ports = port;
                 spec->n_ports = 1;
         }
@@ -112,7 +112,7 @@ static bool fits(const SchedulerSnapshot *s, const SchedulerNode *n, const Sched
                         continue;
                 if (o->n_ports > 0 && q->spec->n_ports > 0 &&
                                 o->ports[0].node_port == q->spec->ports[0].node_port &&
-                                o->ports[0].udp == q->spec->ports[0].udp)
+                                o->ports[0].protocol == q->spec->ports[0].protocol)
                         return false;
                 if (strv_contains(q->spec->affinity, "service!=s0") && streq(o->service, "s0"))
                         return false;

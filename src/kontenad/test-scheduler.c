@@ -92,7 +92,7 @@ static void test_scheduler_explains_node_by_node(void **state) {
         put(&s, &lb, "lb", 1, 0);
         web.affinity = affinity;
         assert_no_place(&s, &q,
-                        "No node fits web-3: n1: port 80 is taken by null/lb-1; n2: label 'az=b' is "
+                        "No node fits web-3: n1: port 80/tcp is taken by null/lb-1; n2: label 'az=b' is "
                         "missing; "
                         "n3: drained; n4: offline.");
 }
@@ -289,8 +289,9 @@ static void test_scheduler_ports(void **state) {
         } table[] = {
                 { { .node_port = 80 }, { .node_port = 80 }, false },
                 { { .node_port = 80 }, { .node_port = 81 }, true },
-                { { .node_port = 53 }, { .node_port = 53, .udp = true }, true },
-                { { .node_port = 53, .udp = true }, { .node_port = 53, .udp = true }, false },
+                { { .node_port = 53 }, { .node_port = 53, .protocol = TRANSPORT_UDP }, true },
+                { { .node_port = 53, .protocol = TRANSPORT_UDP },
+                                { .node_port = 53, .protocol = TRANSPORT_UDP }, false },
                 { { .node_port = 80, .ip = (char *) "192.0.2.1" },
                                 { .node_port = 80, .ip = (char *) "192.0.2.2" }, true },
                 { { .node_port = 80, .ip = (char *) "192.0.2.1" },
@@ -323,7 +324,7 @@ static void test_scheduler_ports_of_own_service_count_too(void **state) {
         make_grid(&s, shapes, ELEMENTSOF(shapes));
         put(&s, &web, "web", 1, 0);
         assert_place(&s, &q1, "n1"); /* but not this very instance's */
-        assert_no_place(&s, &q2, "No node fits web-2: n1: port 80 is taken by null/web-1.");
+        assert_no_place(&s, &q2, "No node fits web-2: n1: port 80/tcp is taken by null/web-1.");
         web.host_network = true; /* publishes nothing */
         assert_place(&s, &q2, "n1");
 }

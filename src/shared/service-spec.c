@@ -241,9 +241,9 @@ static int port_parse(json_object *o, PortMapping *ret, KError *reterr) {
         if (node_port == 0 || container_port == 0)
                 return kerror_set(reterr, K_INVALID_ARGUMENT,
                                 "A port needs 'node_port' and 'container_port'.");
-        if (protocol && !STR_IN_SET(protocol, "tcp", "udp"))
+        if (protocol && transport_protocol_from_string(protocol) < 0)
                 return kerror_set(reterr, K_INVALID_ARGUMENT,
-                                "The protocol of port %" PRIu64 " must be tcp or udp.", node_port);
+                                "The protocol of port %" PRIu64 " must be tcp, udp or sctp.", node_port);
         if (!isempty(ip) && parse_ipv4(ip, &address) < 0)
                 return kerror_set(reterr, K_INVALID_ARGUMENT,
                                 "'%.64s' of port %" PRIu64 " is not an IPv4 address.", ip, node_port);
@@ -251,7 +251,7 @@ static int port_parse(json_object *o, PortMapping *ret, KError *reterr) {
         *ret = (PortMapping){
                 .node_port = (uint16_t) node_port,
                 .container_port = (uint16_t) container_port,
-                .udp = protocol && streq(protocol, "udp"),
+                .protocol = protocol ? transport_protocol_from_string(protocol) : TRANSPORT_TCP,
         };
         if (address != 0) {
                 ret->ip = strdup(ip);
@@ -286,11 +286,11 @@ static int ports_parse(json_object *o, ServiceSpec *s, KError *reterr) {
                 s->n_ports++;
 
                 FOREACH_ARRAY(other, s->ports, s->n_ports - 1)
-                        if (other->node_port == p->node_port && other->udp == p->udp &&
+                        if (other->node_port == p->node_port && other->protocol == p->protocol &&
                                         (!other->ip || !p->ip || streq(other->ip, p->ip)))
                                 return kerror_set(reterr, K_INVALID_ARGUMENT,
                                                 "Port %u/%s is published twice.", p->node_port,
-                                                p->udp ? "udp" : "tcp");
+                                                transport_protocol_to_string(p->protocol));
         }
 
         return 0;

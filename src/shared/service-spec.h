@@ -6,6 +6,7 @@
 #include "kerror.h"
 #include "macro.h"
 #include "string-util.h"
+#include "transport-protocol.h"
 
 /* A service's settings: what a user asks for. One JSON object, the same in the store, on the node channel and, converted
  * from a{sv}, on the bus. Fields, with defaults (reference/rest-api.md and stack-file.md have their meaning):
@@ -21,7 +22,7 @@
  *   cmd, entrypoint  list of strings                    override the image's
  *   env              list "KEY=value"
  *   user, working_dir, hostname                         strings
- *   ports            list of {ip "0.0.0.0", node_port, container_port, protocol "tcp"|"udp"}
+ *   ports            list of {ip "0.0.0.0", node_port, container_port, protocol "tcp"|"udp"|"sctp"}
  *   net              "bridge" | "host", "bridge"
  *   pid              "" | "host"
  *   privileged, read_only                               bool
@@ -157,7 +158,7 @@ typedef struct SecretUse {
 typedef struct PortMapping {
         char *ip; /* NULL: any */
         uint16_t node_port, container_port;
-        bool udp;
+        TransportProtocol protocol;
 } PortMapping;
 
 typedef struct ServiceSpec {

@@ -77,7 +77,7 @@ static void test_everything(void **state) {
         ASSERT_EQ(s->n_ports, 2);
         ASSERT_TRUE(!s->ports[0].ip);
         ASSERT_STREQ(s->ports[1].ip, "192.0.2.1");
-        ASSERT_TRUE(s->ports[1].udp);
+        ASSERT_EQ(s->ports[1].protocol, TRANSPORT_UDP);
         ASSERT_EQ(s->stop_grace_sec, 0);
         ASSERT_EQ(s->wait_for_port, 80);
 }
@@ -119,7 +119,7 @@ static void test_refusals(void **state) {
                 { "{\"image\":\"a\",\"hostname\":\"a_b!\"}", "host name" },
                 { "{\"image\":\"a\",\"ports\":[{\"node_port\":80}]}", "container_port" },
                 { "{\"image\":\"a\",\"ports\":[{\"node_port\":0,\"container_port\":1}]}", "'node_port'" },
-                { "{\"image\":\"a\",\"ports\":[{\"node_port\":1,\"container_port\":1,\"protocol\":\"sctp\"}]"
+                { "{\"image\":\"a\",\"ports\":[{\"node_port\":1,\"container_port\":1,\"protocol\":\"dccp\"}]"
                   "}",
                                 "protocol" },
                 { "{\"image\":\"a\",\"ports\":[{\"node_port\":1,\"container_port\":1,\"ip\":\"::1\"}]}",
