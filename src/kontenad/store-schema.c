@@ -381,8 +381,8 @@ static const char *const steps[] = {
         "ALTER TABLE nodes ADD COLUMN token_sealed BLOB;",
 
         /* 6: what a user who logs in did is looked for as what one of the machine did. Rows of before keep their hashes, and so none. */
-        "ALTER TABLE audit ADD COLUMN user TEXT NOT NULL DEFAULT '';"
-        "CREATE INDEX audit_user ON audit (user, time) WHERE user != '';",
+        ("ALTER TABLE audit ADD COLUMN user TEXT NOT NULL DEFAULT '';"
+         "CREATE INDEX audit_user ON audit (user, time) WHERE user != '';"),
 };
 
 static int get_version(sqlite3 *db, int *ret) {
