@@ -70,7 +70,7 @@ static int setup(void **state) {
         sigset_t set;
 
         ASSERT_TRUE(f);
-        (void) snprintf(f->directory, sizeof(f->directory), "/tmp/test-volumes.XXXXXX");
+        memcpy(f->directory, "/tmp/test-volumes.XXXXXX", sizeof("/tmp/test-volumes.XXXXXX"));
         ASSERT_TRUE(mkdtemp(f->directory));
         (void) sigemptyset(&set);
         (void) sigaddset(&set, SIGCHLD);
