@@ -5,6 +5,8 @@
 
 #include "string-util.h"
 
+#define SAID_MAX 1024
+
 /* Exit codes follow systemctl where it has one: 1 failure, 2 usage, 3 not running, 4 no such thing; ours from 5. */
 static const struct {
         const char *bus_name;
@@ -103,6 +105,19 @@ int kerror_set_errno(KError *e, int error, const char *format, ...) {
         }
 
         return -abs(error);
+}
+
+int kerror_set_said(KError *e, const char *bus_name, KErrorCode fallback, const char *message) {
+        KErrorCode code = kerror_code_from_bus_name(bus_name);
+        bool first = e && e->code == K_OK;
+        int r;
+
+        r = kerror_set(e, code > K_OK ? code : fallback, "%.*s", SAID_MAX, message);
+        if (first)
+                for (char *p = e->message; p && *p; p++)
+                        if ((unsigned char) *p < 0x20 || *p == 0x7f)
+                                *p = '?';
+        return r;
 }
 
 void kerror_prefix(KError *e, const char *format, ...) {

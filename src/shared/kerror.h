@@ -68,6 +68,10 @@ int kerror_set(KError *e, KErrorCode code, const char *format, ...) _printf_(3, 
  * -ENOMEM, and everything unknown, K_INTERNAL. Returns error. */
 int kerror_set_errno(KError *e, int error, const char *format, ...) _printf_(3, 4);
 
+/* What another program says of its failure. A code without a name here is the fallback; of the message no more is taken than a person
+ * would read, and '?' for what moves a terminal. */
+int kerror_set_said(KError *e, const char *bus_name, KErrorCode fallback, const char *message);
+
 /* Puts "context: " in front of the message. */
 void kerror_prefix(KError *e, const char *format, ...) _printf_(2, 3);
 

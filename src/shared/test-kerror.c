@@ -21,6 +21,23 @@ static void test_errno_becomes_a_code(void **state) {
         ASSERT_STREQ(e.message, "Cannot write: No space left on device");
 }
 
+static void test_what_others_say_can_be_shown(void **state) {
+        _cleanup_kerror_ KError e = KERROR_NULL, unknown = KERROR_NULL;
+        char text[4096];
+
+        ASSERT_ERROR(kerror_set_said(&e, "io.kontena.Error.NoSuchGrid", K_IMAGE, "a\nb\x1b[2J\x7f\xff"),
+                        ENOENT);
+        ASSERT_STREQ(e.message, "a?b?[2J??");
+        ASSERT_ERROR(kerror_set_said(&e, NULL, K_IMAGE, "\n"), EBADMSG);
+        ASSERT_STREQ(e.message, "a?b?[2J??"); /* the first one stays */
+
+        memset(text, 'x', sizeof(text));
+        text[sizeof(text) - 1] = '\0';
+        ASSERT_ERROR(kerror_set_said(&unknown, "io.kontena.Error.Nonsense", K_IMAGE, text), EBADMSG);
+        ASSERT_EQ(unknown.code, K_IMAGE);
+        ASSERT_EQ(strlen(unknown.message), 1024);
+}
+
 /* A code without a row would reach people as a NULL name. */
 static void test_table_is_complete(void **state) {
         for (int c = K_OK + 1; c < _K_ERROR_CODE_MAX; c++) {
@@ -33,4 +50,5 @@ static void test_table_is_complete(void **state) {
 }
 
 KONTENA_TESTS(cmocka_unit_test(test_first_error_stays), cmocka_unit_test(test_errno_becomes_a_code),
+                cmocka_unit_test(test_what_others_say_can_be_shown),
                 cmocka_unit_test(test_table_is_complete))
