@@ -11,11 +11,11 @@
 #include "json-util.h"
 #include "kontena-limits.h"
 #include "log.h"
+#include "pull-answer.h"
 #include "pull-request.h"
 #include "string-util.h"
 #include "worker.h"
 
-#define LINE_SIZE_MAX       (128U * 1024U)
 #define WORKER_MEMORY_MAX   (512ULL * 1024ULL * 1024ULL)
 #define WORKER_RUNTIME_USEC (6ULL * 3600ULL * USEC_PER_SEC)
 /* A worker that dies without a word (killed, out of memory) gets a second chance. */
@@ -286,44 +286,31 @@ static void job_tell_progress(Job *j) {
 
 /* 1: the fetch came to its end. */
 static int job_take_line(Job *j, const char *line, size_t n) {
-        _cleanup_json_ json_object *o = NULL;
-        _cleanup_kerror_ KError e = KERROR_NULL;
-        json_object *part;
-        const char *s = NULL, *message = NULL;
-        bool unreachable = false;
+        _cleanup_pull_answer_ PullAnswer a = {};
         int r;
 
-        r = json_parse(line, n, LINE_SIZE_MAX, &o, NULL);
+        r = pull_answer_parse(line, n, &a);
         if (r < 0)
                 return r;
 
-        if (json_find_object(o, "progress", &part, NULL) > 0) {
-                (void) json_find_u64(part, "bytes", &j->progress.bytes, NULL);
-                (void) json_find_u64(part, "total", &j->progress.total, NULL);
-                (void) json_find_string(part, "phase", &s, NULL);
-                j->progress.queued = false;
-                j->progress.waiting = s && streq(s, "waiting");
-                j->progress.unpacking = s && streq(s, "unpacking");
+        switch (a.kind) {
+        case PULL_ANSWER_PROGRESS:
+                j->progress = (PullProgress){
+                        .bytes = a.bytes,
+                        .total = a.total,
+                        .waiting = a.waiting,
+                        .unpacking = a.unpacking,
+                };
                 job_tell_progress(j);
                 return 0;
-        }
-        if (json_find_object(o, "result", &part, NULL) > 0 &&
-                        json_find_string(part, "digest", &s, NULL) > 0) {
-                job_succeed(j, s);
+        case PULL_ANSWER_RESULT:
+                job_succeed(j, a.digest);
+                return 1;
+        default:
+                j->answered = !a.unreachable;
+                job_fail(j, &a.error);
                 return 1;
         }
-        if (json_find_object(o, "error", &part, NULL) > 0 && json_find_string(part, "code", &s, NULL) > 0 &&
-                        json_find_string(part, "message", &message, NULL) > 0) {
-                int code = kerror_code_from_bus_name(s);
-
-                (void) json_find_bool(part, "unreachable", &unreachable, NULL);
-                j->answered = !unreachable;
-                (void) kerror_set(&e, code > K_OK ? code : K_IMAGE, "%s", message);
-                job_fail(j, &e);
-                return 1;
-        }
-
-        return -EBADMSG;
 }
 
 /* Reads all that is there. 0: nothing more now; 1: the fetch came to its end; -ENODATA: end of file. */
@@ -342,10 +329,10 @@ static int job_read(Job *j) {
                         j->n_buffer -= length + 1;
                         memmove(j->buffer, end + 1, j->n_buffer);
                 }
-                if (j->n_buffer == LINE_SIZE_MAX)
+                if (j->n_buffer == PULL_ANSWER_SIZE_MAX)
                         return -E2BIG;
 
-                n = read(j->fd, j->buffer + j->n_buffer, LINE_SIZE_MAX - j->n_buffer);
+                n = read(j->fd, j->buffer + j->n_buffer, PULL_ANSWER_SIZE_MAX - j->n_buffer);
                 if (n < 0 && errno == EAGAIN)
                         return 0;
                 if (n < 0 && errno != EINTR)
@@ -633,7 +620,7 @@ static int job_for(PullManager *m, const char *normalized, bool resolve, Job **r
         j->resolve = resolve;
         j->progress.queued = true;
         j->mark = TAKE_PTR(mark);
-        j->buffer = malloc(LINE_SIZE_MAX);
+        j->buffer = malloc(PULL_ANSWER_SIZE_MAX);
         j->normalized = strdup(normalized);
         if (!j->buffer || !j->normalized)
                 return -ENOMEM;
