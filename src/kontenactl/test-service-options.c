@@ -276,7 +276,9 @@ static void test_bad_values_name_the_option(void **state) {
                 { "--cpus=-1", "--cpus=-1: a number is wanted, say 0.5." },
                 { "--stop-timeout=soon", "--stop-timeout=soon: a time is wanted, say 30s or 5min." },
                 { "--stop-timeout=500ms", "--stop-timeout=500ms: whole seconds are wanted." },
-                { "--ports=80:x", "--ports=80:x: a port is [IP:]NODE:CONTAINER[/tcp|udp], say 8080:80." },
+                { "--ports=80:x",
+                                "--ports=80:x: a port is [IP:]NODE:CONTAINER[/tcp|udp|sctp], say 8080:80 or "
+                                "8000-8010:8000-8010/udp." },
                 { "--env-file=/nonexistent",
                                 "Cannot read the file '/nonexistent': No such file or directory" },
                 { "--cmd='a", "--cmd: ''a' has an open quote." },
