@@ -131,6 +131,7 @@
 /* Logs */
 #define LOG_LINES_MAX                        10000U
 #define LOG_STREAMS_MAX                      64U
+#define LOG_STREAMS_PER_CALLER_MAX           16U                  /* one does not take those of others */
 #define LOG_STREAM_BYTES_MAX                 (8U * 1024U * 1024U) /* kept of one view while it waits for all nodes */
 
 /* D-Bus */

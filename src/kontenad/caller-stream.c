@@ -9,6 +9,7 @@
 #include "kontena-limits.h"
 #include "log.h"
 #include "node-session.h"
+#include "standing.h"
 #include "store.h"
 #include "streams.h"
 #include "string-util.h"
@@ -35,6 +36,7 @@ struct CallerStream {
         bool input_ends;    /* behind what waits */
         json_object *audit; /* of its end; NULL until it runs */
         uint64_t opened_at;
+        Standing *standing; /* of who opened it; NULL: is not watched */
         struct CallerStream *prev, *next;
 };
 
@@ -56,6 +58,7 @@ static CallerStream *caller_stream_free(CallerStream *s) {
 
         if (s->prev)
                 DL_DELETE(s->master->caller_streams, s);
+        standing_free(s->standing);
         stream_close(s->stream);
         (void) kerror_set(&error, K_NO_SUCH_OPERATION, "The stream has ended.");
         while (s->writes)
@@ -172,6 +175,20 @@ static void on_ended(Stream *stream, int status, const KError *error, void *user
         caller_stream_free(s);
 }
 
+/* The caller may not do any more what it is doing. It is told, and what runs on the node ends. */
+static void on_standing_lost(const KError *refusal, void *userdata) {
+        CallerStream *s = userdata;
+
+        if (s->opening)
+                operation_call_finish(TAKE_PTR(s->opening), NULL, refusal);
+        else {
+                audit_end(s, -1, refusal);
+                if (s->sink->ended)
+                        s->sink->ended(s->id, -1, refusal, s->userdata);
+        }
+        caller_stream_free(s);
+}
+
 int caller_stream_open(OperationCall *c, NodeSession *session, const char *kind, json_object *params,
                 const char *what, KError *reterr) {
         static const StreamHandler handler = {
@@ -198,8 +215,11 @@ int caller_stream_open(OperationCall *c, NodeSession *session, const char *kind,
         r = caller_stream_sink(c->caller, &s->sink, &s->userdata);
         if (r < 0)
                 return r;
-        r = stream_open(c->master->streams, session, kind, TAKE_PTR(o), c->caller->name, &handler, s,
-                        &s->stream, reterr);
+        r = standing_new(c->master, c->caller, c->operation->role, c->grid ? c->grid->name : NULL,
+                        on_standing_lost, s, &s->standing);
+        if (r >= 0)
+                r = stream_open(c->master->streams, session, kind, TAKE_PTR(o), c->caller->name, &handler, s,
+                                &s->stream, reterr);
         if (r < 0)
                 return r;
 

@@ -11,7 +11,7 @@
 struct NodeSession;
 
 /* A stream that a caller holds: opened by one operation, used by others under an id of 128 random bits, and only from the address
- * that opened it. It ends when the command or the transfer does, when the caller closes it or goes away. */
+ * that opened it. It ends when the command or the transfer does, when the caller closes it or goes away, or may not do that any more (standing.h). */
 
 /* How what comes reaches the caller; a face gives it. */
 typedef struct StreamSink {

@@ -246,6 +246,19 @@ int caller_new_token(Master *m, const char *bearer, bool allow_expired, const ch
         return 0;
 }
 
+int caller_may_still(Caller *c, const char *role, const char *grid, KError *reterr) {
+        _cleanup_kerror_ KError refusal = KERROR_NULL;
+        TokenCaller *t = (TokenCaller *) c;
+
+        if (c->vtable != &vtable || !t->token)
+                return 0;
+        decide(t, role, strempty(grid), &refusal);
+        if (!kerror_is_set(&refusal) || refusal.code == K_INTERNAL)
+                return 0;
+        kerror_move(reterr, &refusal);
+        return -EACCES;
+}
+
 bool caller_has_scope(const Caller *c, const char *scope) {
         const TokenCaller *t = (const TokenCaller *) c;
 

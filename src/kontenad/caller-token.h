@@ -33,5 +33,9 @@ bool caller_has_scope(const Caller *c, const char *scope);
 const char *caller_token_id(const Caller *c);
 uint64_t caller_token_expires_at(const Caller *c);
 
+/* Whether the answer would be the same now: for what goes on after it was allowed. Negative, with the refusal, when it is no. Of callers without
+ * a token, and when the store cannot be read: 0. */
+int caller_may_still(Caller *c, const char *role, const char *grid, KError *reterr);
+
 /* The rule above by itself. error is set when the answer is no. */
 bool role_allows(Store *s, const UserRow *user, const char *role, const char *grid);

@@ -10,6 +10,7 @@
 #include "log.h"
 #include "names.h"
 #include "node-session.h"
+#include "standing.h"
 #include "string-util.h"
 
 /* History of several nodes is put in order before it is shown: until all have said their last (or, with follow, nothing new came
@@ -54,6 +55,8 @@ typedef struct LogStream {
         bool live;  /* history is shown, what comes is passed on */
         bool dirty; /* instances or nodes have changed */
         sd_event_source *timer;
+        char *caller; /* by name; NULL: the master */
+        Standing *standing;
         struct LogStream *prev, *next;
 } LogStream;
 
@@ -118,6 +121,7 @@ static LogStream *stream_free(LogStream *s) {
         entries_clear(s);
         json_object_put(s->options.after);
         sd_event_source_disable_unref(s->timer);
+        standing_free(s->standing);
         if (s->sink && s->sink->free)
                 s->sink->free(s->userdata);
         free(s->id);
@@ -126,6 +130,7 @@ static LogStream *stream_free(LogStream *s) {
         free(s->service_id);
         free(s->stack);
         free(s->service);
+        free(s->caller);
         free(s);
         return NULL;
 }
@@ -600,6 +605,34 @@ static void on_change(Store *store, StoreKind kind, StoreChange change, const ch
                 }
 }
 
+/* What was gathered is not for them any more either. */
+static void on_standing_lost(const KError *refusal, void *userdata) {
+        LogStream *s = userdata;
+
+        entries_clear(s);
+        (void) warn(s, NULL, "%s", kerror_message(refusal));
+        (void) flush(s, /* end= */ true);
+}
+
+static unsigned count_of(LogStreams *l, const Caller *c) {
+        unsigned n = 0;
+        LogStream *s;
+
+        DL_FOREACH(l->list, s)
+                n += streq_ptr(s->caller, c->name);
+        return n;
+}
+
+static int take_caller(LogStream *s, Caller *c) {
+        s->options.caller = NULL; /* not ours */
+        if (!c)
+                return 0;
+        s->caller = strdup(strempty(c->name));
+        if (!s->caller)
+                return -ENOMEM;
+        return standing_new(s->streams->master, c, "member", s->grid, on_standing_lost, s, &s->standing);
+}
+
 int log_streams_open(LogStreams *l, const GridRow *grid, const ServiceRow *service,
                 const LogOptions *options, const LogSink *sink, void *userdata, const char **ret_id,
                 KError *reterr) {
@@ -612,6 +645,11 @@ int log_streams_open(LogStreams *l, const GridRow *grid, const ServiceRow *servi
         if (l->n >= LOG_STREAMS_MAX) {
                 r = kerror_set(reterr, K_LIMIT_EXCEEDED, "At most %u log views can be open.",
                                 LOG_STREAMS_MAX);
+                goto refused;
+        }
+        if (options->caller && count_of(l, options->caller) >= LOG_STREAMS_PER_CALLER_MAX) {
+                r = kerror_set(reterr, K_LIMIT_EXCEEDED, "At most %u log views of one caller can be open.",
+                                LOG_STREAMS_PER_CALLER_MAX);
                 goto refused;
         }
 
@@ -643,6 +681,9 @@ int log_streams_open(LogStreams *l, const GridRow *grid, const ServiceRow *servi
         DL_APPEND(l->list, s);
         l->n++;
 
+        r = take_caller(s, options->caller);
+        if (r < 0)
+                return r;
         r = sd_event_add_time_relative(
                         l->master->event, &s->timer, CLOCK_MONOTONIC, 0, USEC_PER_MSEC, on_timer, s);
         if (r < 0)

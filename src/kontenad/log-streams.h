@@ -8,6 +8,7 @@
 #include "master.h"
 #include "store.h"
 
+struct Caller;
 struct NodeSession;
 
 /* Views of the output of a service, relayed from the nodes that run it to one reader. */
@@ -35,6 +36,7 @@ typedef struct LogOptions {
         uint64_t since; /* 0: none */
         /* Of a node whose name is in it: from that time on instead, whatever lines and since say; NULL: of none. */
         json_object *after;
+        struct Caller *caller; /* whose view it is: it ends when they are no member of the grid any more; NULL: the master's own */
 } LogOptions;
 
 int log_streams_new(Master *m, LogStreams **ret);

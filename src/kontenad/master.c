@@ -28,6 +28,7 @@
 #include "rescheduler.h"
 #include "rest.h"
 #include "settings.h"
+#include "standing.h"
 #include "store.h"
 #include "streams.h"
 #include "string-util.h"
@@ -49,6 +50,7 @@ Master *master_free(Master *m) {
         operations_abort(m);
         m->rest = rest_free(m->rest);
         m->bus_face = bus_face_free(m->bus_face);
+        m->standings = standings_free(m->standings);
         m->identity = identity_free(m->identity);
         m->job_runner = job_runner_free(m->job_runner);
         m->rescheduler = rescheduler_free(m->rescheduler);
@@ -151,6 +153,8 @@ static int start_engine(Master *m, KError *reterr) {
                 r = job_runner_new(m, &m->job_runner);
         if (r >= 0)
                 r = identity_new(m, &m->identity);
+        if (r >= 0)
+                r = standings_new(m, &m->standings);
         if (r < 0)
                 return kerror_set_errno(reterr, r, "The master's parts cannot be made: %m.");
 

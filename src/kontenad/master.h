@@ -37,6 +37,7 @@ typedef struct Master {
         struct OperationCall *calls;         /* that wait for polkit or a node */
         struct AuditVerify *audit_verify;    /* that is under way */
         struct Identity *identity;           /* users, their tokens and codes */
+        struct Standings *standings;         /* of callers of what goes on */
         unsigned n_logins;                   /* that wait for the provider */
 } Master;
 

@@ -22,7 +22,7 @@ static int check_after(json_object *after, KError *reterr) {
 static int log_open(OperationCall *c, json_object **ret, KError *reterr) {
         static const char *const settings[] = { "lines", "follow", "instance", "since", "after", NULL };
         _cleanup_json_ json_object *o = json_object_new_object();
-        LogOptions options = { .lines = 100 };
+        LogOptions options = { .lines = 100, .caller = c->caller };
         uint64_t lines = options.lines, instance = 0;
         const struct LogSink *sink;
         json_object *given;

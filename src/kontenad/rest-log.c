@@ -321,6 +321,7 @@ static int view_open(LogView *v, const ServiceRow *s, uint32_t instance) {
                 .lines = v->limit,
                 .instance = instance,
                 .follow = v->follow,
+                .caller = rest_caller(v->call),
         };
         RestCall *c = v->call;
         const char *id;

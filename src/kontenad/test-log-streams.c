@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include "caller.h"
 #include "file-util.h"
 #include "json-util.h"
 #include "keyring.h"
@@ -418,6 +419,30 @@ static void test_number_of_streams_is_bounded(void **state) {
         ASSERT_TRUE(b->freed);
 }
 
+static void test_one_caller_leaves_streams_to_others(void **state) {
+        _cleanup_(caller_unrefp) Caller *anna = NULL, *bob = NULL;
+        _cleanup_kerror_ KError e = KERROR_NULL;
+        LogOptions options = { .follow = true };
+        Bench *b = *state;
+        const char *id;
+
+        test_session_set_online(false);
+        ASSERT_OK(caller_new_internal("anna", &anna));
+        ASSERT_OK(caller_new_internal("bob", &bob));
+        options.caller = anna;
+        for (unsigned i = 0; i < LOG_STREAMS_PER_CALLER_MAX; i++)
+                ASSERT_OK(log_streams_open(
+                                b->m.log_streams, &b->grid, &b->service, &options, &sink, b, &id, NULL));
+        b->freed = false;
+        ASSERT_TRUE(log_streams_open(b->m.log_streams, &b->grid, &b->service, &options, &sink, b, &id, &e) <
+                        0);
+        ASSERT_EQ(e.code, K_LIMIT_EXCEEDED);
+        ASSERT_TRUE(b->freed);
+
+        options.caller = bob;
+        ASSERT_OK(log_streams_open(b->m.log_streams, &b->grid, &b->service, &options, &sink, b, &id, NULL));
+}
+
 KONTENA_TESTS(cmocka_unit_test_setup_teardown(
                               test_a_node_that_comes_back_goes_on_where_it_was, setup, teardown),
                 cmocka_unit_test_setup_teardown(
@@ -435,4 +460,5 @@ KONTENA_TESTS(cmocka_unit_test_setup_teardown(
                                 test_data_of_strangers_is_ignored_and_junk_refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_slow_reader_loses_lines_not_memory, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reader_that_is_gone_ends_the_stream, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_number_of_streams_is_bounded, setup, teardown))
+                cmocka_unit_test_setup_teardown(test_number_of_streams_is_bounded, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_one_caller_leaves_streams_to_others, setup, teardown))

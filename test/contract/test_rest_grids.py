@@ -3,7 +3,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -186,16 +186,37 @@ def test_followed_events_come_one_in_a_chunk(master: RestMaster, admin: str, peo
     c.close()
 
 
-def test_a_stream_ends_with_the_right_to_read(master: RestMaster, admin: str) -> None:
+def leaves_the_grid(master: RestMaster, admin: str, token: str, email: str) -> int:
+    return master.delete(f"/v1/grids/brief/users/{email}", token=admin).status
+
+
+def is_removed(master: RestMaster, admin: str, token: str, email: str) -> int:
+    return master.delete(f"/v1/users/{email}", token=admin).status
+
+
+def token_is_revoked(master: RestMaster, admin: str, token: str, email: str) -> int:
+    return master.delete(f"/oauth2/tokens/{token}", token=token).status
+
+
+@pytest.fixture(scope="module")
+def brief(master: RestMaster, admin: str) -> None:
     assert master.post("/v1/grids", {"name": "brief", "subnet": "10.85.0.0/16"}, token=admin).status == 201
-    token = master.new_user("briefly@example.com")
-    assert master.post("/v1/grids/brief/users", {"email": "briefly@example.com"}, token=admin).status == 201
+    service = {"name": "quiet", "image": "redis", "stateful": False}
+    assert master.post("/v1/grids/brief/services", service, token=admin).status == 201
+
+
+@pytest.mark.parametrize("path", ["grids/brief/event_logs", "grids/brief/container_logs", "services/brief/null/quiet/container_logs"])
+@pytest.mark.parametrize("loss", [leaves_the_grid, is_removed, token_is_revoked])
+def test_a_stream_ends_with_the_right_to_read(master: RestMaster, admin: str, brief: None, path: str, loss: Callable[..., int]) -> None:
+    email = f"{loss.__name__}-{hash(path) % 100000}@example.com"
+    token = master.new_user(email)
+    assert master.post("/v1/grids/brief/users", {"email": email}, token=admin).status == 201
     c = master.connection()
-    c.request("GET", "/v1/grids/brief/event_logs?follow=1", headers={"Authorization": f"Bearer {token}"})
+    c.request("GET", f"/v1/{path}?follow=1", headers={"Authorization": f"Bearer {token}"})
     r = c.getresponse()
     assert r.status == 200
     start = time.monotonic()
-    assert master.delete("/v1/grids/brief/users/briefly@example.com", token=admin).status == 200
+    assert loss(master, admin, token, email) in (200, 201)
     r.read()
     assert time.monotonic() - start < 60
 
