@@ -169,8 +169,30 @@ static int read_invitation(OperationCall *c, Invitation *i, KError *reterr) {
         return 0;
 }
 
-/* Whoever has the code becomes that user. So that a user_admin cannot become one who may more, those who are there already are
- * invited again by a master_admin only. */
+/* Whether the caller sees all that the user was given before coming: grids, and users of the master's machine. */
+static int is_within(OperationCall *c, const UserRow *row) {
+        _cleanup_(grid_row_list_done) GridRowList grids = {};
+        const UserRow *caller = caller_user(c->caller);
+        _cleanup_strv_free_ char **uids = NULL;
+        int r;
+
+        r = store_list_uids(c->master->store, row->id, &uids);
+        if (r >= 0)
+                r = store_list_user_grids(c->master->store, row->id, &grids);
+        if (r < 0)
+                return r;
+        if (strv_length(uids) > 0)
+                return false;
+        FOREACH_ARRAY(g, grids.rows, grids.n) {
+                r = caller ? store_is_grid_user(c->master->store, (*g)->id, caller->id) : 0;
+                if (r <= 0)
+                        return r;
+        }
+        return true;
+}
+
+/* Whoever has the code becomes that user. So that a user_admin cannot become one who may more, those who are there already, or
+ * are awaited in grids of others, are invited again by a master_admin only. */
 static int find_invited(OperationCall *c, const Invitation *i, UserRow **ret, KError *reterr) {
         _cleanup_(user_row_freep) UserRow *row = NULL;
         uint64_t tokens = 0;
@@ -188,6 +210,14 @@ static int find_invited(OperationCall *c, const Invitation *i, UserRow **ret, KE
                 return kerror_set(reterr, K_ACCESS_DENIED,
                                 "'%s' is here already; only a %s can invite them again.", row->email,
                                 ROLE_MASTER_ADMIN);
+        r = call_is_admin(c) ? true : is_within(c, row);
+        if (r < 0)
+                return r;
+        if (r == 0)
+                return kerror_set(reterr, K_ACCESS_DENIED,
+                                "'%s' was given more than you have yourself; only a %s can invite them "
+                                "again.",
+                                row->email, ROLE_MASTER_ADMIN);
 
         *ret = TAKE_PTR(row);
         return 0;

@@ -364,6 +364,25 @@ static void test_user_admin_stays_below(void **state) {
         CALL_OK(b, c, "user.invite", "{\"email\": \"new@example.org\"}"); /* who has not come yet */
 }
 
+/* Who was invited and has not come yet may have been given something since. */
+static void test_user_admin_does_not_come_in_anothers_place(void **state) {
+        Bench *b = *state;
+        _cleanup_free_ char *token = make_user(b, "ua@example.org", "\"user_admin\"", 0);
+        _cleanup_(caller_unrefp) Caller *c = come(b, token);
+        static const char again[] = "{\"email\": \"new@example.org\"}";
+
+        CALL_OK(b, c, "user.invite", again);
+        CALL_OK(b, b->root, "grid.create",
+                        "{\"name\": \"theirs\", \"settings\": {\"subnet\": \"10.90.0.0/16\"}}");
+        CALL_OK(b, b->root, "grid.add-user", "{\"grid\": \"theirs\", \"email\": \"new@example.org\"}");
+        CALL_FAILS(b, c, "user.invite", again, K_ACCESS_DENIED);
+        CALL_OK(b, b->root, "user.invite", again);
+        CALL_OK(b, b->root, "grid.add-user", "{\"grid\": \"theirs\", \"email\": \"ua@example.org\"}");
+        CALL_OK(b, c, "user.invite", again); /* they are both in it */
+        CALL_OK(b, b->root, "user.map-uid", "{\"email\": \"new@example.org\", \"uid\": 1000}");
+        CALL_FAILS(b, c, "user.invite", again, K_ACCESS_DENIED);
+}
+
 static void test_tokens_are_their_owners(void **state) {
         Bench *b = *state;
         _cleanup_free_ char *anna = make_user(b, "anna@example.org", "", 0),
@@ -708,10 +727,10 @@ KONTENA_TESTS(TEST(test_code_gives_one_token), TEST(test_new_admin_code_voids_th
                 TEST(test_refresh_replaces_both), TEST(test_refresh_token_expires),
                 TEST(test_revoked_at_once), TEST(test_removed_user_has_nothing_left),
                 TEST(test_last_master_admin_stays), TEST(test_user_admin_stays_below),
-                TEST(test_tokens_are_their_owners), TEST(test_code_gives_what_was_ordered),
-                TEST(test_too_many_wrong_codes), TEST(test_nothing_secret_is_kept),
-                TEST(test_audit_says_who_came), TEST(test_creator_becomes_a_member),
-                TEST(test_config_keeps_secrets), TEST(test_too_much_config_is_refused),
-                TEST(test_new_provider_knows_nobody), TEST(test_first_administrator),
-                TEST(test_first_administrators_code_is_given), TEST(test_emails),
-                TEST(test_uses_are_written_together), TEST(test_uses_are_kept_by_the_end))
+                TEST(test_user_admin_does_not_come_in_anothers_place), TEST(test_tokens_are_their_owners),
+                TEST(test_code_gives_what_was_ordered), TEST(test_too_many_wrong_codes),
+                TEST(test_nothing_secret_is_kept), TEST(test_audit_says_who_came),
+                TEST(test_creator_becomes_a_member), TEST(test_config_keeps_secrets),
+                TEST(test_too_much_config_is_refused), TEST(test_new_provider_knows_nobody),
+                TEST(test_first_administrator), TEST(test_first_administrators_code_is_given),
+                TEST(test_emails), TEST(test_uses_are_written_together), TEST(test_uses_are_kept_by_the_end))
