@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,16 +17,20 @@
 #define CODE_SIZE_MAX 512U
 #define READ_MSEC     2000 /* a browser's head comes at once; others may connect meanwhile */
 #define BACKLOG       4
+#define WORD_SIZE     16U /* random bytes */
 
 struct LoginCallback {
         int fd;
         char *url;
+        const char *path; /* of url */
 };
 
 int login_callback_new(LoginCallback **ret, KError *reterr) {
         _cleanup_(login_callback_freep) LoginCallback *c = new0(LoginCallback, 1);
         struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        _cleanup_free_ char *word = NULL;
         socklen_t size = sizeof(a);
+        uint8_t random[WORD_SIZE];
 
         if (!c)
                 return -ENOMEM;
@@ -33,9 +38,13 @@ int login_callback_new(LoginCallback **ret, KError *reterr) {
         if (c->fd < 0 || bind(c->fd, (struct sockaddr *) &a, sizeof(a)) < 0 || listen(c->fd, BACKLOG) < 0 ||
                         getsockname(c->fd, (struct sockaddr *) &a, &size) < 0)
                 return kerror_set_errno(reterr, -errno, "Cannot listen for the browser: %m");
-        c->url = strprintf("http://localhost:%u/cb", ntohs(a.sin_port));
+        if (getrandom(random, sizeof(random), 0) != sizeof(random))
+                return kerror_set_errno(reterr, -EIO, "No random bytes are to be had: %m");
+        word = hexmem(random, sizeof(random));
+        c->url = word ? strprintf("http://localhost:%u/cb/%s", ntohs(a.sin_port), word) : NULL;
         if (!c->url)
                 return -ENOMEM;
+        c->path = strstr(c->url, "/cb/");
 
         *ret = TAKE_PTR(c);
         return 0;
@@ -72,10 +81,12 @@ static char *query_value(const char *query, const char *end, const char *name) {
         return NULL;
 }
 
-int login_callback_parse(const char *data, size_t size, char **ret_code, bool *ret_other, KError *reterr) {
+int login_callback_parse(const char *path, const char *data, size_t size, char **ret_code, bool *ret_other,
+                KError *reterr) {
         _cleanup_erase_ char *code = NULL;
         _cleanup_free_ char *error = NULL;
         const char *end, *target, *query;
+        size_t length = strlen(path);
 
         *ret_other = false;
         if (!memmem(data, size, "\r\n\r\n", 4))
@@ -83,12 +94,13 @@ int login_callback_parse(const char *data, size_t size, char **ret_code, bool *r
         end = memmem(data, size, " HTTP/1.", 8);
         target = size > 4 && memcmp(data, "GET ", 4) == 0 ? data + 4 : NULL;
         if (!target || !end || end < target || memchr(data, '\r', (size_t) (end - data)) ||
-                        (size_t) (end - target) < 4 || memcmp(target, "/cb?", 4) != 0) {
+                        (size_t) (end - target) <= length || memcmp(target, path, length) != 0 ||
+                        target[length] != '?') {
                 *ret_other = true; /* an icon, or no browser at all */
                 return 0;
         }
 
-        query = target + 4;
+        query = target + length + 1;
         error = query_value(query, end, "error");
         code = query_value(query, end, "code");
         if (!isempty(code) && strlen(code) <= CODE_SIZE_MAX && string_is_printable(code)) {
@@ -119,7 +131,7 @@ static void answer(int fd, const char *status, const char *text) {
 }
 
 /* One connection. 1: that was it. */
-static int serve(int fd, char **ret_code, KError *reterr) {
+static int serve(const LoginCallback *c, int fd, char **ret_code, KError *reterr) {
         char head[HEAD_SIZE_MAX];
         size_t n = 0;
         int r;
@@ -135,7 +147,7 @@ static int serve(int fd, char **ret_code, KError *reterr) {
                 if (k <= 0)
                         return 0;
                 n += (size_t) k;
-                r = login_callback_parse(head, n, ret_code, &other, reterr);
+                r = login_callback_parse(c->path, head, n, ret_code, &other, reterr);
                 erase_memory(head, other || r != 0 ? n : 0);
                 if (r > 0)
                         answer(fd, "200 OK", "You have logged in. This page can be closed.");
@@ -168,7 +180,7 @@ int login_callback_wait(LoginCallback *c, uint64_t timeout_usec, char **ret_code
                 fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC);
                 if (fd < 0)
                         continue;
-                r = serve(fd, ret_code, reterr);
+                r = serve(c, fd, ret_code, reterr);
                 if (r != 0)
                         return MIN(r, 0);
         }

@@ -199,25 +199,29 @@ static void test_codes_come_from_browsers(void **state) {
                 const char *text, *code;
                 bool other, refused;
         } cases[] = {
-                { "GET /cb?code=abc123&server_name=x HTTP/1.1\r\nHost: localhost\r\n\r\n", "abc123", false,
-                                false },
-                { "GET /cb?server_name=x&code=a%20b HTTP/1.1\r\n\r\n", "a b", false, false },
-                { "GET /cb?code=abc HTTP/1.1\r\nHost: l", NULL, false, false },
+                { "GET /cb/word?code=abc123&server_name=x HTTP/1.1\r\nHost: localhost\r\n\r\n", "abc123",
+                                false, false },
+                { "GET /cb/word?server_name=x&code=a%20b HTTP/1.1\r\n\r\n", "a b", false, false },
+                { "GET /cb/word?code=abc HTTP/1.1\r\nHost: l", NULL, false, false },
                 { "GET /favicon.ico HTTP/1.1\r\n\r\n", NULL, true, false },
-                { "POST /cb?code=abc HTTP/1.1\r\n\r\n", NULL, true, false },
-                { "GET /cb HTTP/1.1\r\n\r\n", NULL, true, false },
-                { "\r\n\r\nGET /cb?code=abc HTTP/1.1", NULL, true, false },
-                { "GET /cb?code= HTTP/1.1\r\n\r\n", NULL, false, true },
-                { "GET /cb?code=a%00b%0d HTTP/1.1\r\n\r\n", NULL, false, true },
-                { "GET /cb?xcode=abc HTTP/1.1\r\n\r\n", NULL, false, true },
-                { "GET /cb?error=access_denied HTTP/1.1\r\n\r\n", NULL, false, true },
+                { "POST /cb/word?code=abc HTTP/1.1\r\n\r\n", NULL, true, false },
+                { "GET /cb?code=abc HTTP/1.1\r\n\r\n", NULL, true, false },
+                { "GET /cb/wor?code=abc HTTP/1.1\r\n\r\n", NULL, true, false },
+                { "GET /cb/words?code=abc HTTP/1.1\r\n\r\n", NULL, true, false },
+                { "GET /cb/wo HTTP/1.1\r\n\r\nrd?code=abc", NULL, true, false },
+                { "GET /cb/word HTTP/1.1\r\n\r\n", NULL, true, false },
+                { "\r\n\r\nGET /cb/word?code=abc HTTP/1.1", NULL, true, false },
+                { "GET /cb/word?code= HTTP/1.1\r\n\r\n", NULL, false, true },
+                { "GET /cb/word?code=a%00b%0d HTTP/1.1\r\n\r\n", NULL, false, true },
+                { "GET /cb/word?xcode=abc HTTP/1.1\r\n\r\n", NULL, false, true },
+                { "GET /cb/word?error=access_denied HTTP/1.1\r\n\r\n", NULL, false, true },
         };
 
         FOREACH_ARRAY(c, cases, ELEMENTSOF(cases)) {
                 _cleanup_free_ char *code = NULL;
                 _cleanup_kerror_ KError error = KERROR_NULL;
                 bool other;
-                int r = login_callback_parse(c->text, strlen(c->text), &code, &other, &error);
+                int r = login_callback_parse("/cb/word", c->text, strlen(c->text), &code, &other, &error);
 
                 ASSERT_STREQ(strempty(code), strempty(c->code));
                 if (other != c->other || (r < 0) != c->refused || (r > 0) != !!c->code)

@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         _cleanup_free_ char *text = NULL, *code = NULL;
         bool other;
 
-        if (login_callback_parse((const char *) data, size, &code, &other, NULL) > 0)
+        if (login_callback_parse("/cb", (const char *) data, size, &code, &other, NULL) > 0)
                 assert(code && code[0] && string_is_printable(code));
 
         if (contexts_parse((const char *) data, size, &l, NULL) < 0)
