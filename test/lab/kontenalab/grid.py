@@ -67,10 +67,8 @@ class Grid:
         host.write("/etc/kontena/noded.conf.d/lab.conf", NODE_CONF)
         if host.run("systemctl is-active kontena-noded", check=False).returncode == 0:
             return host.run("true")
-        host.set_clock()  # a node whose clock is off is refused
-        return host.run(
-            ["kontenactl", "node", "join", "https://master:9292", token or self.token()], check=check, timeout=90
-        )
+        with host.right_clock():  # a node whose clock is off is refused
+            return host.run(["kontenactl", "node", "join", "https://master:9292", token or self.token()], check=check, timeout=90)
 
     # Nodes
 

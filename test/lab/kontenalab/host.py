@@ -9,7 +9,8 @@ import shlex
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,6 +204,11 @@ class Host(ABC):
 
     def set_clock(self) -> None:
         """To the lab's time. A host that is a container has this machine's clock."""
+
+    @contextmanager
+    def right_clock(self) -> Iterator[None]:
+        """The lab's time for the length of a `with`."""
+        yield
 
     # Files
 
