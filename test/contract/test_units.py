@@ -39,3 +39,9 @@ def test_restart_of_the_master_touches_nothing_else():
     for unit in root.glob("units/**/*"):
         if unit.is_file():
             assert not re.search(r"^(BindsTo|Requires|PartOf|Requisite)=.*kontenad?\.service", unit.read_text(), re.MULTILINE), unit
+
+
+def test_no_core_of_who_holds_secrets():
+    root = Path(__file__).resolve().parents[2]
+    for unit in ("kontenad.service.in", "kontena-noded.service.in"):
+        assert re.search(r"^LimitCORE=0$", (root / "units" / unit).read_text(), re.MULTILINE), unit
