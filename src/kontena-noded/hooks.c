@@ -112,7 +112,7 @@ int hooks_config(json_object *config, const char *root, const char *cmd, json_ob
         _cleanup_json_ json_object *c = NULL;
         int r;
 
-        if (json_object_deep_copy(config, &c, NULL) < 0)
+        if (json_copy(config, &c) < 0)
                 return -ENOMEM;
         r = json_get_object(c, "process", &process, reterr);
         if (r >= 0)

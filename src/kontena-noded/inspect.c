@@ -82,7 +82,7 @@ static int add_want(json_object *o, const Instance *i) {
 
         if (!i->want_json)
                 return json_add_string(o, "want", NULL);
-        if (json_object_deep_copy(i->want_json, &want, NULL) < 0)
+        if (json_copy(i->want_json, &want) < 0)
                 return -ENOMEM;
         r = json_redact(want);
         return r < 0 ? r : json_add(o, "want", TAKE_PTR(want));

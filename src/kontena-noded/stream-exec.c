@@ -87,7 +87,7 @@ static int set_capabilities(json_object *process, bool root) {
                 _cleanup_json_ json_object *l = NULL;
 
                 if (root && bounding && s < sets + 2) {
-                        if (json_object_deep_copy(bounding, &l, NULL) < 0)
+                        if (json_copy(bounding, &l) < 0)
                                 return -ENOMEM;
                 } else
                         l = json_object_new_array();
@@ -155,7 +155,7 @@ int stream_exec_process(json_object *config, const StreamExecOptions *o, const U
         r = json_get_object(config, "process", &old, reterr);
         if (r < 0)
                 return r;
-        if (json_object_deep_copy(old, &process, NULL) < 0)
+        if (json_copy(old, &process) < 0)
                 return -ENOMEM;
 
         r = json_add_strv(process, "args", o->argv);

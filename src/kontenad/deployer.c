@@ -345,7 +345,7 @@ int deploy_rollback(Store *s, ServiceRow *service, const RevisionRow *to, const 
         if (service_is_job(service))
                 return kerror_set(reterr, K_CONFLICT, "'%s' is a job: it is changed by an update.",
                                 service->name);
-        if (json_object_deep_copy(to->spec, &spec, NULL) < 0)
+        if (json_copy(to->spec, &spec) < 0)
                 return -ENOMEM;
         json_object_object_del(spec, "count");
         if (json_object_object_get_ex(service->spec, "count", &count) &&

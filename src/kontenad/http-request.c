@@ -131,15 +131,17 @@ static void request_free(HttpRequest *q) {
                 q->gone(q->gone_userdata);
         if (q->response)
                 MHD_destroy_response(q->response);
+        /* Passwords and tokens come in bodies and go in answers, codes in targets and in Location. */
         FOREACH_ARRAY(h, q->headers, q->n_headers) {
                 free(h->name);
-                free(h->value);
+                erase_and_freep(&h->value);
         }
         strv_free(q->segments);
-        free(q->target);
+        erase_and_freep(&q->target);
         free(q->method);
         free(q->path);
         q->listener->body_bytes -= q->body_allocated;
+        erase_memory(q->body, q->body_size);
         free(q->body);
         free(q);
 }
@@ -234,15 +236,36 @@ int http_add_header(HttpRequest *q, const char *name, const char *value) {
         return 0;
 }
 
+typedef struct Answer {
+        size_t size;
+        uint8_t body[];
+} Answer;
+
+static void answer_free(void *cls) {
+        Answer *a = cls;
+
+        erase_memory(a->body, a->size);
+        free(a);
+}
+
 int http_reply(HttpRequest *q, int status, const char *content_type, const void *body, size_t size) {
         struct MHD_Response *response;
+        Answer *a;
 
         if (q->answered)
                 return -EALREADY;
 
-        response = MHD_create_response_from_buffer(size, (void *) body, MHD_RESPMEM_MUST_COPY);
-        if (!response)
+        a = malloc(sizeof(Answer) + size);
+        if (!a)
                 return -ENOMEM;
+        a->size = size;
+        if (size > 0)
+                memcpy(a->body, body, size);
+        response = MHD_create_response_from_buffer_with_free_callback_cls(size, a->body, answer_free, a);
+        if (!response) {
+                answer_free(a);
+                return -ENOMEM;
+        }
         if (!isempty(content_type) && MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
                                                       content_type) != MHD_YES) {
                 MHD_destroy_response(response);
@@ -513,9 +536,13 @@ static enum MHD_Result take_body(HttpRequest *q, const char *data, size_t *size)
                         return reply_sentence(q, 503, NULL, "Too many large requests at once.") < 0
                                                ? MHD_NO
                                                : MHD_YES;
-                p = realloc(q->body, wanted);
+                p = malloc(wanted); /* not realloc(), which would leave a copy behind */
                 if (!p)
                         return MHD_NO;
+                if (q->body)
+                        memcpy(p, q->body, q->body_size);
+                erase_memory(q->body, q->body_size);
+                free(q->body);
                 q->listener->body_bytes += wanted - q->body_allocated;
                 q->body = p;
                 q->body_allocated = wanted;

@@ -57,7 +57,7 @@ static int build(OperationCall *c, const char *instance_id, json_object **ret, K
         if (user && (strlen(user) > LABEL_LENGTH_MAX || !string_is_printable(user)))
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "'user' is not the name of one.");
 
-        if (json_object_deep_copy(options, &o, NULL) < 0)
+        if (json_copy(options, &o) < 0)
                 return -ENOMEM;
         r = json_add(o, "argv", json_object_get(argv));
         if (r >= 0)

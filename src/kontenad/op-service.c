@@ -180,7 +180,7 @@ static int service_create(OperationCall *c, json_object **ret, KError *reterr) {
 static int differs_in_count_only(json_object *a, json_object *b, bool *ret) {
         _cleanup_json_ json_object *x = NULL, *y = NULL;
 
-        if (json_object_deep_copy(a, &x, NULL) < 0 || json_object_deep_copy(b, &y, NULL) < 0)
+        if (json_copy(a, &x) < 0 || json_copy(b, &y) < 0)
                 return -ENOMEM;
         json_object_object_del(x, "count");
         json_object_object_del(y, "count");

@@ -57,10 +57,17 @@ void peer_set_state(Peer *p, PeerState state) {
                 log_debug("Connection from %s is served out of its turn.", p->address);
 }
 
+static PeerBuffer *buffer_free(PeerBuffer *b) {
+        if (b)
+                erase_memory(b->data, sizeof(b->data));
+        free(b);
+        return NULL;
+}
+
 static void pair_close(Peer *p) {
         p->pair_io = sd_event_source_disable_unref(p->pair_io);
         p->pair = safe_close(p->pair);
-        p->in = mfree(p->in);
+        p->in = buffer_free(p->in);
 }
 
 void peer_end(Peer *p, bool goodbye) {
@@ -71,7 +78,7 @@ void peer_end(Peer *p, bool goodbye) {
 
         p->tls = tls_free(p->tls, goodbye);
         pair_close(p);
-        p->out = mfree(p->out);
+        p->out = buffer_free(p->out);
         DL_DELETE2(l->peers, p, previous, next);
         l->n_peers--;
         l->n_new -= p->state == PEER_NEW;
@@ -395,7 +402,7 @@ static int flush_head(Peer *p) {
                 int r;
 
                 if (p->out->start == p->out->end) {
-                        p->out = mfree(p->out);
+                        p->out = buffer_free(p->out);
                         break;
                 }
                 r = flush_out(p);

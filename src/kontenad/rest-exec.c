@@ -368,7 +368,7 @@ static int start(Exec *e, json_object *cmd) {
         _cleanup_json_ json_object *params = NULL, *options = json_object_new_object(), *argv = NULL;
         int r;
 
-        if (!options || json_object_deep_copy(e->target, &params, NULL) < 0)
+        if (!options || json_copy(e->target, &params) < 0)
                 return -ENOMEM;
         r = build_argv(e, cmd, &argv);
         REST_ADD(r, json_add(params, "argv", TAKE_PTR(argv)));

@@ -92,7 +92,7 @@ static bool matches(const char *pattern, const char *s) {
 
 static int convert_string(const RestField *f, json_object *value, bool bounded, json_object **ret,
                 const char **ret_reason) {
-        _cleanup_free_ char *s = NULL;
+        _cleanup_erase_ char *s = NULL;
         const char *text;
         size_t n;
         int r;

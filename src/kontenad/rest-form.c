@@ -20,7 +20,8 @@ int rest_form_parse(const char *text, size_t size, json_object **ret, KError *re
         while (text < end) {
                 const char *next = memchr(text, '&', (size_t) (end - text)) ?: end;
                 const char *equals = memchr(text, '=', (size_t) (next - text)) ?: next;
-                _cleanup_free_ char *name = NULL, *value = NULL;
+                _cleanup_free_ char *name = NULL;
+                _cleanup_erase_ char *value = NULL;
 
                 if (next > text) {
                         if (++n_values > REST_FORM_VALUES_MAX)

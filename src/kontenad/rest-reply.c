@@ -8,8 +8,9 @@
 #include "string-util.h"
 #include "uri.h"
 
-#define TYPE_JSON "application/json"
-#define TYPE_FORM "application/x-www-form-urlencoded"
+#define TYPE_JSON         "application/json"
+#define SECRET_ANSWER_MAX 65536U /* larger ones are lists, which show no values */
+#define TYPE_FORM         "application/x-www-form-urlencoded"
 
 static int reply_bytes(RestCall *c, int status, const char *type, const char *text, size_t size) {
         int r;
@@ -33,10 +34,18 @@ bool rest_is_answered(const RestCall *c) {
 int rest_reply(RestCall *c, int status, json_object *o) {
         _cleanup_json_ json_object *owned = o;
         const char *text = owned ? json_text(owned) : NULL;
+        size_t size;
+        int r;
 
         if (!text)
                 return -ENOMEM;
-        return reply_bytes(c, status, TYPE_JSON, text, strlen(text));
+        size = strlen(text);
+        r = reply_bytes(c, status, TYPE_JSON, text, size);
+        if (size <= SECRET_ANSWER_MAX) {
+                erase_memory((char *) (uintptr_t) text, size);
+                json_erase_strings(owned);
+        }
+        return r;
 }
 
 int rest_reply_empty(RestCall *c, int status) {

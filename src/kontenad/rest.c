@@ -67,6 +67,7 @@ static void call_free(RestCall *c) {
         DL_DELETE(c->rest->calls, c);
         c->rest->n_calls--;
         caller_unref(c->caller);
+        json_erase_strings(c->query);
         json_object_put(c->query);
         json_object_put(c->body);
         free(c->address);
@@ -542,6 +543,7 @@ static int read_body(RestCall *c) {
         int r;
 
         r = parse_body(c, &body);
+        json_erase_strings(body);
         if (r < 0 || c->answered)
                 return r;
         if (!c->route->body) {
@@ -552,6 +554,7 @@ static int read_body(RestCall *c) {
         r = rest_fields_check(c->route->body, body, &checked);
         if (r < 0)
                 return r;
+        json_erase_strings(checked);
         if (r == 0) {
                 c->body = TAKE_PTR(checked);
                 return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "json-util.h"
 
+#include <json-c/printbuf.h>
 #include <math.h>
 
 #include "json-check.h"
@@ -66,6 +67,7 @@ int json_parse(const char *text, size_t size, size_t size_max, json_object **ret
                 o = json_tokener_parse_ex(tokener, "", 1);
                 e = json_tokener_get_error(tokener);
         }
+        erase_memory(tokener->pb->buf, (size_t) tokener->pb->size); /* of what was last a string */
         if (e != json_tokener_success)
                 return kerror_set(reterr, K_INVALID_ARGUMENT, "JSON text is malformed at byte %zu: %s.",
                                 json_tokener_get_parse_end(tokener), json_tokener_error_desc(e));
@@ -96,6 +98,59 @@ int json_keep_text(json_object *o) {
                 return -ENOMEM;
 
         json_object_set_serializer(o, json_object_userdata_to_json_string, copy, json_object_free_userdata);
+        return 0;
+}
+
+static char erased; /* its address marks strings that are erased */
+
+static void erase_string(json_object *o, void *userdata) {
+        erase_memory((char *) (uintptr_t) json_object_get_string(o), (size_t) json_object_get_string_len(o));
+}
+
+static void mark_string(json_object *o) {
+        if (json_object_get_userdata(o) != &erased) /* to mark it again would erase it now */
+                json_object_set_userdata(o, &erased, erase_string);
+}
+
+void json_erase_strings(json_object *o) {
+        switch (json_object_get_type(o)) {
+        case json_type_string:
+                mark_string(o);
+                break;
+        case json_type_array:
+                FOREACH_JSON_ARRAY(e, o)
+                        json_erase_strings(e);
+                break;
+        case json_type_object: {
+                json_object_object_foreach(o, key, value) {
+                        (void) key;
+                        json_erase_strings(value);
+                }
+                break;
+        }
+        default:
+                break;
+        }
+}
+
+/* 2: json-c need not copy what it has as userdata, which it could not. */
+static int copy_one(json_object *from, json_object *parent, const char *key, size_t i, json_object **ret) {
+        int r;
+
+        r = json_c_shallow_copy_default(from, parent, key, i, ret);
+        if (r < 1 || json_object_get_userdata(from) != &erased)
+                return r;
+        mark_string(*ret);
+        return 2;
+}
+
+int json_copy(json_object *o, json_object **ret) {
+        json_object *copy = NULL;
+
+        if (json_object_deep_copy(o, &copy, copy_one) < 0)
+                return -ENOMEM;
+
+        *ret = copy;
         return 0;
 }
 

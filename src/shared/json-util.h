@@ -20,6 +20,11 @@ const char *json_text(json_object *o);
 /* For what becomes part of many texts: o may not be changed any more, and wherever it is put, its text is copied, not made anew. */
 int json_keep_text(json_object *o);
 
+/* For what has secrets in it: its strings are erased when nobody has them any more. */
+void json_erase_strings(json_object *o);
+/* Instead of json_object_deep_copy(), which fails at such strings. */
+int json_copy(json_object *o, json_object **ret);
+
 /* Field access on an object. "get" demands the field, "find" leaves *ret alone when it is missing or null and then
  * returns 0; a found one returns 1. A wrong type is K_INVALID_ARGUMENT that names the field. Strings and objects
  * are borrowed from o. */

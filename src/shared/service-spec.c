@@ -674,7 +674,7 @@ int service_spec_update(json_object *base, json_object *changes, json_object **r
         r = service_spec_parse(base, &before, reterr);
         if (r < 0)
                 return r;
-        if (json_object_deep_copy(base, &o, NULL) < 0)
+        if (json_copy(base, &o) < 0)
                 return -ENOMEM;
 
         json_object_object_foreach(changes, key, value) {
@@ -691,7 +691,7 @@ int service_spec_update(json_object *base, json_object *changes, json_object **r
                 } else {
                         json_object *copy = NULL;
 
-                        if (json_object_deep_copy(value, &copy, NULL) < 0)
+                        if (json_copy(value, &copy) < 0)
                                 return -ENOMEM;
                         r = json_add(o, key, copy);
                 }

@@ -8,6 +8,15 @@ static int parse(const char *text, json_object **ret, KError *reterr) {
         return json_parse(text, strlen(text), 1000, ret, reterr);
 }
 
+static size_t erased;
+void __real_erase_memory(void *p, size_t n);
+void __wrap_erase_memory(void *p, size_t n);
+
+void __wrap_erase_memory(void *p, size_t n) {
+        erased += n;
+        __real_erase_memory(p, n);
+}
+
 static void test_parse_takes_one_whole_text(void **state) {
         static const struct {
                 const char *text;
@@ -122,8 +131,34 @@ static void test_kept_text_is_what_others_contain(void **state) {
         ASSERT_EQ(json_object_array_length(json_object_object_get(part, "a")), 2); /* can be read as ever */
 }
 
+/* Who has a string keeps it, however often it was marked and whatever became of the others. */
+static void test_erased_strings_are_whole_while_somebody_has_them(void **state) {
+        const char *text = "{\"a\":\"secret\",\"l\":[\"b\",null,{\"c\":\"d\"}],\"n\":1}";
+        json_object *o = NULL, *copy = NULL, *a;
+
+        ASSERT_OK(json_parse(text, strlen(text), 1024, &o, NULL));
+        json_erase_strings(o);
+        ASSERT_STREQ(json_text(o), text);
+        json_erase_strings(o);
+        ASSERT_STREQ(json_text(o), text);
+
+        ASSERT_OK(json_copy(o, &copy));
+        ASSERT_TRUE(json_object_object_get_ex(o, "a", &a));
+        json_object_get(a);
+        json_object_put(o);
+        ASSERT_STREQ(json_text(copy), text);
+        ASSERT_STREQ(json_object_get_string(a), "secret");
+        erased = 0;
+        json_object_put(a);
+        ASSERT_EQ(erased, 6);
+        json_object_put(copy);
+        ASSERT_EQ(erased, 6 + 6 + 1 + 1);
+        json_erase_strings(NULL);
+}
+
 KONTENA_TESTS(cmocka_unit_test(test_parse_takes_one_whole_text),
                 cmocka_unit_test(test_parse_bounds_size_and_depth),
                 cmocka_unit_test(test_parse_refuses_what_has_two_meanings),
                 cmocka_unit_test(test_fields_name_themselves_in_errors),
-                cmocka_unit_test(test_kept_text_is_what_others_contain))
+                cmocka_unit_test(test_kept_text_is_what_others_contain),
+                cmocka_unit_test(test_erased_strings_are_whole_while_somebody_has_them))
