@@ -47,6 +47,11 @@ int ca_load_certificate(Ca *ca, const char *name, gnutls_x509_crt_t *ret, KError
 int ca_describe(gnutls_x509_crt_t crt, char **ret_pem, char **ret_fingerprint);
 int ca_use(Ca *ca, KError *reterr); /* reads and makes anew what is shown; on failure the old stays */
 
+/* ca-cross.c: what authorities that were replaced say of the one in use, the youngest first; none is no failure. What the one in use says of
+ * the next is added before it is replaced. */
+int ca_cross_load(Ca *ca, gnutls_x509_crt_t authority, X509Chain *ret, KError *reterr);
+int ca_cross_save(Ca *ca, gnutls_x509_crt_t next, gnutls_x509_privkey_t next_key, KError *reterr);
+
 /* ca-rotation.c: completes what a death or a failure between two steps has left on the disk, and says what is under way there; NULL: nothing.
  * Nothing in ca changes. */
 int ca_rotation_recover(Ca *ca, char **ret_next_pem, char **ret_next_fingerprint, KError *reterr);

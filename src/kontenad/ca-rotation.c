@@ -136,6 +136,19 @@ static int begin_end(Ca *ca, char **ret_announced, bool *ret_there, KError *rete
         return 0;
 }
 
+static int vouch_for_next(Ca *ca, KError *reterr) {
+        _cleanup_(x509_privkey_deinitp) gnutls_x509_privkey_t key = NULL;
+        _cleanup_(x509_crt_deinitp) gnutls_x509_crt_t crt = NULL;
+        int r;
+
+        r = ca_load_key(ca, NEXT_KEY, CA_KEY, &key, reterr);
+        if (r >= 0)
+                r = ca_load_certificate(ca, NEXT_CERTIFICATE, &crt, reterr);
+        if (r >= 0)
+                r = ca_cross_save(ca, crt, key, reterr);
+        return r;
+}
+
 int ca_rotation_finish(Ca *ca, KError *reterr) {
         _cleanup_free_ char *announced = NULL;
         bool there;
@@ -143,7 +156,9 @@ int ca_rotation_finish(Ca *ca, KError *reterr) {
 
         r = begin_end(ca, &announced, &there, reterr);
         if (r >= 0 && there) {
-                r = rename_file(ca, NEXT_CERTIFICATE, CA_CERTIFICATE, reterr);
+                r = vouch_for_next(ca, reterr);
+                if (r >= 0)
+                        r = rename_file(ca, NEXT_CERTIFICATE, CA_CERTIFICATE, reterr);
                 if (r >= 0)
                         r = rename_file(ca, NEXT_KEY, CA_KEY, reterr);
         }

@@ -282,7 +282,10 @@ static int use_own(Ca *ca, Shown *s, char **ret_pem, char **ret_fingerprint, cha
                 char **ret_next_fingerprint, uint64_t *ret_expires, KError *reterr) {
         _cleanup_(x509_privkey_deinitp) gnutls_x509_privkey_t authority_key = NULL, server_key = NULL;
         _cleanup_(x509_crt_deinitp) gnutls_x509_crt_t authority = NULL, server = NULL;
+        gnutls_x509_crt_t chain[CERTIFICATE_CROSSES_MAX + 2];
+        _cleanup_(x509_chain_done) X509Chain crosses = {};
         gnutls_privkey_t key;
+        unsigned n = 0;
         int r;
 
         r = mkdir_p(ca->directory, 0700);
@@ -297,6 +300,9 @@ static int use_own(Ca *ca, Shown *s, char **ret_pem, char **ret_fingerprint, cha
         r = server_get(ca, authority, authority_key, &server, &server_key, reterr);
         if (r < 0)
                 return r;
+        r = ca_cross_load(ca, authority, &crosses, reterr);
+        if (r < 0)
+                return r;
 
         r = gnutls_privkey_init(&key);
         if (r < 0)
@@ -306,7 +312,12 @@ static int use_own(Ca *ca, Shown *s, char **ret_pem, char **ret_fingerprint, cha
                 gnutls_privkey_deinit(key);
                 return ca_gnutls_error(r, "The server's key cannot be used", reterr);
         }
-        r = shown_set(s, (gnutls_x509_crt_t[]){ server, authority }, 2, key, reterr);
+        /* Crosses come before the authority: who verifies in the order of the chain would else stop at one that it does not know. */
+        chain[n++] = server;
+        for (unsigned i = 0; i < crosses.n; i++)
+                chain[n++] = crosses.certificates[i];
+        chain[n++] = authority;
+        r = shown_set(s, chain, n, key, reterr);
         if (r < 0)
                 return r;
 

@@ -295,16 +295,17 @@ static void assert_signed_by(Ca *ca, const char *fingerprint) {
 
         ASSERT_STREQ(ca_fingerprint(ca), fingerprint);
         ca_get_chain(ca, &chain, &n, &private);
-        ASSERT_EQ(n, 2);
-        for (unsigned i = 0; i < n; i++) {
+        ASSERT_TRUE(n >= 2 && n <= CERTIFICATE_CROSSES_MAX + 2);
+        for (unsigned i = 0; i < n;
+                        i += n - 1) { /* the server and its authority; crosses are between them */
                 _cleanup_(x509_crt_deinitp) gnutls_x509_crt_t crt = NULL, authority = NULL;
                 _cleanup_free_ char *f = NULL;
 
                 ASSERT_OK(gnutls_pcert_export_x509(&chain[i], &crt));
-                ASSERT_OK(gnutls_pcert_export_x509(&chain[1], &authority));
+                ASSERT_OK(gnutls_pcert_export_x509(&chain[n - 1], &authority));
                 ASSERT_TRUE(certificate_is_issued_by(crt, authority));
                 ASSERT_OK(certificate_fingerprint(crt, &f));
-                ASSERT_EQ(streq(f, fingerprint), i == 1);
+                ASSERT_EQ(streq(f, fingerprint), i == n - 1);
         }
 }
 
@@ -521,6 +522,91 @@ static void test_a_next_authority_that_cannot_be_used_is_not_announced(void **st
         assert_consistent(ca);
 }
 
+/* As a client does which trusts one authority alone. */
+static bool is_verified_by(Ca *ca, const char *pem) {
+        gnutls_x509_crt_t chain[CERTIFICATE_CROSSES_MAX + 2];
+        _cleanup_(x509_chain_done) X509Chain trusted = {};
+        gnutls_x509_trust_list_t list;
+        gnutls_privkey_t private;
+        gnutls_pcert_st *shown;
+        unsigned n, status = 0;
+
+        ASSERT_OK(x509_chain_import(&trusted, pem, strlen(pem)));
+        ca_get_chain(ca, &shown, &n, &private);
+        ASSERT_TRUE(n <= ELEMENTSOF(chain));
+        for (unsigned i = 0; i < n; i++)
+                ASSERT_OK(gnutls_pcert_export_x509(&shown[i], &chain[i]));
+        ASSERT_OK(gnutls_x509_trust_list_init(&list, 0));
+        ASSERT_EQ(gnutls_x509_trust_list_add_cas(list, trusted.certificates, trusted.n, 0), 1);
+        ASSERT_OK(gnutls_x509_trust_list_verify_crt(list, chain, n, 0, &status, NULL));
+        gnutls_x509_trust_list_deinit(list, 0);
+        for (unsigned i = 0; i < n; i++)
+                gnutls_x509_crt_deinit(chain[i]);
+        return status == 0;
+}
+
+static void test_who_trusts_a_replaced_authority_follows(void **state) {
+        char *pems[4] = {};
+        _cleanup_place_ Place p = {}, stranger = {};
+        _cleanup_(ca_freep) Ca *ca = NULL, *other = NULL;
+        _cleanup_free_ char *path = NULL;
+
+        place_init(&p);
+        place_init(&stranger);
+        ca = open_ca(&p);
+        other = open_ca(&stranger);
+        path = file(&p, "cross.pem");
+        for (unsigned i = 0; i < ELEMENTSOF(pems); i++) {
+                pems[i] = strdup(ca_certificate_pem(ca));
+                for (unsigned j = 0; j <= i; j++)
+                        ASSERT_EQ(is_verified_by(ca, pems[j]), i - j <= CERTIFICATE_CROSSES_MAX);
+                ASSERT_TRUE(!is_verified_by(ca, ca_certificate_pem(other)));
+
+                ASSERT_OK(ca_rotate(ca, NULL));
+                ASSERT_TRUE(is_verified_by(ca, pems[i]));
+                if (i == 1) { /* given up: nobody vouches for what did not come */
+                        ASSERT_OK(ca_rotation_abort(ca, NULL));
+                        ASSERT_TRUE(is_verified_by(ca, pems[0]));
+                        ASSERT_OK(ca_rotate(ca, NULL));
+                }
+                ASSERT_OK(ca_rotation_finish(ca, NULL));
+                reopen(&p, &ca);
+        }
+
+        /* What is no certificate, or vouches for another authority, is not shown. */
+        ASSERT_OK(write_file_atomic(path, "no\n", 3, 0644));
+        reopen(&p, &ca);
+        ASSERT_TRUE(!is_verified_by(ca, pems[ELEMENTSOF(pems) - 1]));
+        ASSERT_TRUE(is_verified_by(ca, ca_certificate_pem(ca)));
+        ASSERT_OK(write_file_atomic(path, pems[0], strlen(pems[0]), 0644));
+        reopen(&p, &ca);
+        ASSERT_TRUE(!is_verified_by(ca, pems[0]));
+        ASSERT_TRUE(is_verified_by(ca, ca_certificate_pem(ca)));
+        FOREACH_ARRAY(pem, pems, ELEMENTSOF(pems))
+                free(*pem);
+}
+
+static void test_what_a_cross_certificate_says(void **state) {
+        _cleanup_(x509_privkey_deinitp) gnutls_x509_privkey_t old_key = NULL, key = NULL;
+        _cleanup_(x509_crt_deinitp) gnutls_x509_crt_t old = NULL, next = NULL, cross = NULL;
+        unsigned usage, is_ca;
+        int length;
+
+        ASSERT_OK(certificate_key_new(&old_key, NULL));
+        ASSERT_OK(certificate_key_new(&key, NULL));
+        ASSERT_OK(certificate_authority_new(old_key, &old, NULL));
+        ASSERT_OK(certificate_authority_new(key, &next, NULL));
+        ASSERT_OK(certificate_cross_new(next, key, old, old_key, &cross, NULL));
+        ASSERT_TRUE(certificate_has_key_of(cross, next) && !certificate_has_key_of(cross, old));
+        ASSERT_TRUE(certificate_is_issued_by(cross, old) && !certificate_is_issued_by(cross, next));
+        ASSERT_OK(gnutls_x509_crt_get_basic_constraints(cross, NULL, &is_ca, &length));
+        ASSERT_TRUE(is_ca && length > 0);
+        ASSERT_OK(gnutls_x509_crt_get_key_usage(cross, &usage, NULL));
+        ASSERT_EQ(usage, GNUTLS_KEY_KEY_CERT_SIGN | GNUTLS_KEY_CRL_SIGN);
+        ASSERT_TRUE(certificate_expires_at(cross) < now_realtime() + 91ULL * DAY * USEC_PER_SEC);
+        ASSERT_TRUE(certificate_expires_at(cross) > now_realtime() + 89ULL * DAY * USEC_PER_SEC);
+}
+
 KONTENA_TESTS(cmocka_unit_test(test_made_once_and_the_key_is_sealed),
                 cmocka_unit_test(test_another_master_key_is_not_a_new_authority),
                 cmocka_unit_test(test_a_lost_key_is_not_a_new_authority),
@@ -531,4 +617,6 @@ KONTENA_TESTS(cmocka_unit_test(test_made_once_and_the_key_is_sealed),
                 cmocka_unit_test(test_the_authority_is_replaced_in_two_steps),
                 cmocka_unit_test(test_deaths_while_the_authority_is_replaced),
                 cmocka_unit_test(test_each_step_can_fail_and_be_taken_again),
-                cmocka_unit_test(test_a_next_authority_that_cannot_be_used_is_not_announced))
+                cmocka_unit_test(test_a_next_authority_that_cannot_be_used_is_not_announced),
+                cmocka_unit_test(test_who_trusts_a_replaced_authority_follows),
+                cmocka_unit_test(test_what_a_cross_certificate_says))

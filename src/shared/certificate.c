@@ -11,6 +11,8 @@
 #define DAY              ((time_t) (24 * 3600))
 #define AUTHORITY_DAYS   3652
 #define SERVER_DAYS      90
+#define CROSS_DAYS       90
+#define PATH_LENGTH      4               /* of authorities, so that more of them may be shown one day */
 #define NODE_DAYS        36524           /* the key counts, not the date */
 #define CLOCK_SKEW       ((time_t) 3600) /* of nodes that are a little behind */
 #define CERTIFICATES_MAX 16U
@@ -101,6 +103,7 @@ typedef struct Template {
         const char *common_name;
         time_t activation, expiration;
         bool authority;
+        int path_length; /* of an authority: how many others may stand between it and a server */
         unsigned usage;
         const char *purpose;
         char *const *names;
@@ -149,7 +152,7 @@ static int certificate_new(const Template *t, gnutls_x509_privkey_t key, gnutls_
         if (r >= 0)
                 r = gnutls_x509_crt_set_key(crt, key);
         if (r >= 0)
-                r = t->authority ? gnutls_x509_crt_set_basic_constraints(crt, 1, 0)
+                r = t->authority ? gnutls_x509_crt_set_basic_constraints(crt, 1, t->path_length)
                                  : gnutls_x509_crt_set_basic_constraints(crt, 0, -1);
         if (r >= 0)
                 r = gnutls_x509_crt_set_key_usage(crt, t->usage);
@@ -192,9 +195,38 @@ int certificate_authority_new(gnutls_x509_privkey_t key, gnutls_x509_crt_t *ret,
                                         .activation = now - DAY,
                                         .expiration = now + AUTHORITY_DAYS * DAY,
                                         .authority = true,
+                                        .path_length = PATH_LENGTH,
                                         .usage = GNUTLS_KEY_KEY_CERT_SIGN | GNUTLS_KEY_CRL_SIGN,
                         },
                         key, NULL, NULL, ret, reterr);
+}
+
+int certificate_cross_new(gnutls_x509_crt_t next, gnutls_x509_privkey_t next_key,
+                gnutls_x509_crt_t authority, gnutls_x509_privkey_t authority_key, gnutls_x509_crt_t *ret,
+                KError *reterr) {
+        time_t now = time(NULL), end = gnutls_x509_crt_get_expiration_time(authority);
+        _cleanup_free_ char *name = NULL;
+        int r, length;
+
+        r = gnutls_x509_crt_get_basic_constraints(authority, NULL, NULL, &length);
+        if (r < 0)
+                return gnutls_error(r, "The constraints of an authority cannot be read", reterr);
+        if (length == 0)
+                return -EOPNOTSUPP;
+        r = certificate_common_name(next, &name);
+        if (r < 0)
+                return r;
+
+        return certificate_new(
+                        &(Template){
+                                        .common_name = name,
+                                        .activation = now - DAY,
+                                        .expiration = MIN(now + CROSS_DAYS * DAY, end),
+                                        .authority = true,
+                                        .path_length = PATH_LENGTH - 1,
+                                        .usage = GNUTLS_KEY_KEY_CERT_SIGN | GNUTLS_KEY_CRL_SIGN,
+                        },
+                        next_key, authority, authority_key, ret, reterr);
 }
 
 int certificate_server_new_full(gnutls_x509_privkey_t key, gnutls_x509_crt_t authority,
@@ -285,6 +317,22 @@ bool certificate_is_for_privkey(gnutls_x509_crt_t c, gnutls_privkey_t key) {
                memcmp(a.data, b.data, a.size) == 0;
         gnutls_free(a.data);
         gnutls_free(b.data);
+        return same;
+}
+
+bool certificate_has_key_of(gnutls_x509_crt_t c, gnutls_x509_crt_t other) {
+        gnutls_datum_t a = {}, b = {}, name_a = {}, name_b = {};
+        bool same;
+
+        same = spki_of_certificate(c, &a) >= 0 && spki_of_certificate(other, &b) >= 0 &&
+               gnutls_x509_crt_get_raw_dn(c, &name_a) >= 0 &&
+               gnutls_x509_crt_get_raw_dn(other, &name_b) >= 0 && a.size == b.size &&
+               memcmp(a.data, b.data, a.size) == 0 && name_a.size == name_b.size &&
+               memcmp(name_a.data, name_b.data, name_a.size) == 0;
+        gnutls_free(a.data);
+        gnutls_free(b.data);
+        gnutls_free(name_a.data);
+        gnutls_free(name_b.data);
         return same;
 }
 

@@ -30,8 +30,17 @@ void x509_chain_done(X509Chain *c);
 
 int certificate_key_new(gnutls_x509_privkey_t *ret, KError *reterr);
 
+/* Authorities that were replaced, through which the one that is in use can still be verified. Not more: GnuTLS follows a chain as far as it
+ * goes, and then looks for what it trusts at its end only, so that who trusts the youngest authority would not see it in front of two. */
+#define CERTIFICATE_CROSSES_MAX 1U
+
 /* A CA for ten years, named after its key. */
 int certificate_authority_new(gnutls_x509_privkey_t key, gnutls_x509_crt_t *ret, KError *reterr);
+/* What an authority says of the next one, whose certificate and key are given (RFC 4210 4.4: new with old): for 90 days, but not longer
+ * than the authority itself. -EOPNOTSUPP: its certificate allows no other authority below it. */
+int certificate_cross_new(gnutls_x509_crt_t next, gnutls_x509_privkey_t next_key,
+                gnutls_x509_crt_t authority, gnutls_x509_privkey_t authority_key, gnutls_x509_crt_t *ret,
+                KError *reterr);
 /* A server's for 90 days; names are host names and addresses. */
 int certificate_server_new(gnutls_x509_privkey_t key, gnutls_x509_crt_t authority,
                 gnutls_x509_privkey_t authority_key, char *const *names, gnutls_x509_crt_t *ret,
@@ -47,6 +56,7 @@ int certificate_server_new_full(gnutls_x509_privkey_t key, gnutls_x509_crt_t aut
 uint64_t certificate_expires_at(gnutls_x509_crt_t c); /* microseconds since 1970; 0: unknown */
 bool certificate_is_issued_by(gnutls_x509_crt_t c, gnutls_x509_crt_t issuer); /* the signature is checked */
 bool certificate_is_for(gnutls_x509_crt_t c, gnutls_x509_privkey_t key);
+bool certificate_has_key_of(gnutls_x509_crt_t c, gnutls_x509_crt_t other); /* subject and key are equal */
 bool certificate_is_for_privkey(gnutls_x509_crt_t c, gnutls_privkey_t key);
 /* True if the certificate is for all of the names and no others. */
 bool certificate_has_names(gnutls_x509_crt_t c, char *const *names);
