@@ -405,27 +405,42 @@ int ca_use(Ca *ca, KError *reterr) {
         return 0;
 }
 
-static int configure(Ca *ca, const CaConfig *config) {
-        _cleanup_strv_free_ char **names = NULL;
-        _cleanup_free_ char *certificate = NULL, *private_key = NULL;
+typedef struct Settings {
+        char **server_names;
+        char *certificate, *private_key;
+} Settings;
 
-        names = strv_copy(config->server_names);
-        if (!names && config->server_names)
+static void settings_done(Settings *s) {
+        strv_free(s->server_names);
+        free(s->certificate);
+        free(s->private_key);
+}
+
+static int settings_copy(const CaConfig *config, Settings *ret) {
+        _cleanup_(settings_done) Settings s = {};
+
+        s.server_names = strv_copy(config->server_names);
+        if (!s.server_names && config->server_names)
                 return -ENOMEM;
         if (config->certificate) {
-                certificate = strdup(config->certificate);
-                private_key = strdup(config->private_key);
-                if (!certificate || !private_key)
+                s.certificate = strdup(config->certificate);
+                s.private_key = strdup(config->private_key);
+                if (!s.certificate || !s.private_key)
                         return -ENOMEM;
         }
 
-        strv_free(ca->server_names);
-        ca->server_names = TAKE_PTR(names);
-        free(ca->certificate);
-        ca->certificate = TAKE_PTR(certificate);
-        free(ca->private_key);
-        ca->private_key = TAKE_PTR(private_key);
+        *ret = s;
+        s = (Settings){};
         return 0;
+}
+
+static void settings_swap(Ca *ca, Settings *s) {
+        Settings before = { ca->server_names, ca->certificate, ca->private_key };
+
+        ca->server_names = s->server_names;
+        ca->certificate = s->certificate;
+        ca->private_key = s->private_key;
+        *s = before;
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -495,16 +510,22 @@ Ca *ca_free(Ca *ca) {
 }
 
 int ca_reload(Ca *ca, const CaConfig *config, KError *reterr) {
+        _cleanup_(settings_done) Settings other = {};
         int r;
 
         if (!config->certificate != !config->private_key)
                 return kerror_set(reterr, K_INVALID_ARGUMENT,
                                 "Certificate= and PrivateKey= belong together; only one is set.");
-        r = configure(ca, config);
+        r = settings_copy(config, &other);
         if (r < 0)
                 return r;
 
-        return ca_use(ca, reterr);
+        /* With those that cannot be used, the next look for renewal would fail as well, and a rotation be refused. */
+        settings_swap(ca, &other);
+        r = ca_use(ca, reterr);
+        if (r < 0)
+                settings_swap(ca, &other);
+        return r;
 }
 
 const char *ca_fingerprint(const Ca *ca) {

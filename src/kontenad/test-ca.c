@@ -274,6 +274,9 @@ static void test_configured_certificate_is_shown(void **state) {
                                      &error),
                         EINVAL);
         ASSERT_TRUE(strstr(kerror_message(&error), "does not belong"));
+        ASSERT_TRUE(ca_is_own(ca));
+        ASSERT_OK(ca_rotate(ca, NULL)); /* it works on as it was */
+        ASSERT_OK(ca_rotation_abort(ca, NULL));
         ASSERT_STREQ(ca_fingerprint(ca), before);
         kerror_done(&error);
         ASSERT_ERROR(ca_reload(ca, &(CaConfig){ .state_directory = p.directory, .certificate = crt_path },
