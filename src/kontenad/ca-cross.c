@@ -7,6 +7,7 @@
 
 #define CROSSES        "cross.pem"
 #define CROSS_SIZE_MAX (64U * 1024U)
+#define SHOWN_SEC      ((time_t) (2 * 24 * 3600)) /* at least, for what is shown is looked at once a day */
 
 /* cross.pem: what authorities that were replaced said of those that came after them, the youngest first; each is signed by the key that
  * the next one is for. It is written before an authority takes its place, so that the first may be for one which has not come yet: it
@@ -22,7 +23,7 @@ static unsigned find_crosses(const X509Chain *all, gnutls_x509_crt_t authority, 
         for (unsigned i = first; i < all->n && n < CERTIFICATE_CROSSES_MAX; i++, n++) {
                 gnutls_x509_crt_t c = all->certificates[i];
 
-                if (gnutls_x509_crt_get_expiration_time(c) <= now ||
+                if (gnutls_x509_crt_get_expiration_time(c) < now + SHOWN_SEC ||
                                 (i > first && !certificate_is_issued_by(all->certificates[i - 1], c)))
                         break;
         }
