@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "overlay.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 
 #include "json-util.h"
@@ -76,6 +77,7 @@ Overlay *overlay_free(Overlay *o) {
         free(o->node_name);
         free(o->blocks);
         free(o->alias);
+        free(o->region);
         return mfree(o);
 }
 
@@ -92,6 +94,7 @@ bool overlay_equal(const Overlay *a, const Overlay *b) {
         return streq(a->grid_id, b->grid_id) && streq(a->grid_name, b->grid_name) &&
                streq(a->node_name, b->node_name) && a->subnet.address == b->subnet.address &&
                a->subnet.length == b->subnet.length && a->number == b->number && a->address == b->address &&
+               a->key_generation == b->key_generation && streq_ptr(a->region, b->region) &&
                blocks_equal(a->blocks, a->n_blocks, b->blocks, b->n_blocks);
 }
 
@@ -195,7 +198,8 @@ static int find_blocks(
 
 int overlay_parse(json_object *node, json_object *grid, Overlay **ret, KError *reterr) {
         _cleanup_(overlay_freep) Overlay *o = NULL;
-        const char *id, *name, *node_name = "";
+        const char *id, *name, *node_name = "", *region = NULL;
+        uint64_t generation = 0;
         int r;
 
         o = new0(Overlay, 1);
@@ -228,6 +232,22 @@ int overlay_parse(json_object *node, json_object *grid, Overlay **ret, KError *r
         if (r < 0)
                 return r;
 
+        r = json_find_string(node, "region", &region, reterr);
+        if (r < 0)
+                return r;
+        r = json_find_u64(grid, "key_generation", &generation, reterr);
+        if (r < 0)
+                return r;
+        if (generation > UINT32_MAX)
+                return kerror_set(reterr, K_INVALID_ARGUMENT,
+                                "The generation of the grid's keys is not valid.");
+
+        o->key_generation = (uint32_t) generation;
+        if (!isempty(region)) {
+                o->region = strdup(region);
+                if (!o->region)
+                        return -ENOMEM;
+        }
         o->grid_id = strdup(id);
         o->grid_name = strdup(name);
         o->node_name = strdup(node_name);
@@ -241,9 +261,12 @@ int overlay_parse(json_object *node, json_object *grid, Overlay **ret, KError *r
 }
 
 static void peer_done(Peer *p) {
+        erase_memory(p->keys, sizeof(p->keys));
+        free(p->id);
         free(p->name);
         free(p->link);
         free(p->blocks);
+        free(p->relay);
 }
 
 void peers_free(Peer *peers, size_t n) {
@@ -252,7 +275,105 @@ void peers_free(Peer *peers, size_t n) {
         free(peers);
 }
 
-static int peer_parse(const Overlay *overlay, json_object *o, Peer *p, KError *reterr) {
+static int peer_key_parse(json_object *o, PeerKey *ret, KError *reterr) {
+        uint64_t generation, port;
+        const char *key;
+        int r;
+
+        r = json_get_u64(o, "generation", &generation, reterr);
+        if (r >= 0)
+                r = json_get_u64(o, "port", &port, reterr);
+        if (r >= 0)
+                r = json_get_string(o, "key", &key, reterr);
+        if (r < 0)
+                return r;
+        if (generation == 0 || generation > UINT32_MAX || port == 0 || port > UINT16_MAX ||
+                        wg_key_parse(key, ret->key) < 0)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "A WireGuard key is not valid.");
+
+        ret->generation = (uint32_t) generation;
+        ret->port = (uint16_t) port;
+        return 0;
+}
+
+static int compare_generations(const void *a, const void *b) {
+        const PeerKey *x = a, *y = b;
+
+        return x->generation > y->generation ? -1 : x->generation < y->generation;
+}
+
+static int peer_parse_keys(json_object *o, Peer *p, KError *reterr) {
+        json_object *l = NULL;
+        int r;
+
+        r = json_find_array(o, "wireguard", &l, reterr);
+        if (r <= 0)
+                return r;
+        if (json_object_array_length(l) > PEER_KEYS_MAX)
+                return kerror_set(reterr, K_LIMIT_EXCEEDED, "A node has at most %u WireGuard keys.",
+                                PEER_KEYS_MAX);
+        FOREACH_JSON_ARRAY(k, l) {
+                r = peer_key_parse(k, &p->keys[p->n_keys], reterr);
+                if (r < 0)
+                        return r;
+                p->n_keys++;
+        }
+        qsort(p->keys, p->n_keys, sizeof(PeerKey), compare_generations);
+        if (p->n_keys == 2 && p->keys[0].generation == p->keys[1].generation)
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "Two WireGuard keys are of one generation.");
+        return 0;
+}
+
+static bool address_equal(const WgEndpoint *a, const WgEndpoint *b) {
+        if (a->sa.sa_family != b->sa.sa_family)
+                return false;
+        return a->sa.sa_family == AF_INET
+                               ? a->in.sin_addr.s_addr == b->in.sin_addr.s_addr
+                               : memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, sizeof(struct in6_addr)) == 0;
+}
+
+static int peer_add_address(
+                json_object *o, const char *key, const Overlay *overlay, Peer *p, KError *reterr) {
+        const char *s = NULL;
+        WgEndpoint e = {};
+        int r;
+
+        r = json_find_string(o, key, &s, reterr);
+        if (r <= 0 || isempty(s))
+                return MIN(r, 0);
+        if (inet_pton(AF_INET, s, &e.in.sin_addr) == 1)
+                e.in.sin_family = AF_INET;
+        else if (inet_pton(AF_INET6, s, &e.in6.sin6_addr) == 1)
+                e.in6.sin6_family = AF_INET6;
+        else
+                return kerror_set(reterr, K_INVALID_ARGUMENT, "'%s' is not an IP address: '%.64s'.", key, s);
+
+        /* Packets to it would go round in circles. */
+        if (e.sa.sa_family == AF_INET && ipv4_prefix_contains(&overlay->subnet, ntohl(e.in.sin_addr.s_addr)))
+                return 0;
+        for (size_t i = 0; i < p->n_addresses; i++)
+                if (address_equal(&p->addresses[i], &e))
+                        return 0;
+        assert(p->n_addresses < PEER_ADDRESSES_MAX);
+        p->addresses[p->n_addresses++] = e;
+        return 0;
+}
+
+/* Inside first where both are in one region; the others are tried when it does not answer. */
+static int peer_parse_addresses(const Overlay *overlay, json_object *o, Peer *p, KError *reterr) {
+        static const char *const near[] = { "private_address", "public_address", "observed_address" },
+                                 *const far[] = { "public_address", "observed_address", "private_address" };
+        const char *region = NULL;
+        int r;
+
+        r = json_find_string(o, "region", &region, reterr);
+        for (size_t i = 0; i < PEER_ADDRESSES_MAX && r >= 0; i++)
+                r = peer_add_address(o, (streq(strempty(region), strempty(overlay->region)) ? near : far)[i],
+                                overlay, p, reterr);
+        return MIN(r, 0);
+}
+
+static int peer_parse(const Overlay *overlay, const char *id, json_object *o, Peer *p, KError *reterr) {
         const char *name, *link = "vxlan";
         uint64_t mtu = 0;
         int r;
@@ -263,10 +384,17 @@ static int peer_parse(const Overlay *overlay, json_object *o, Peer *p, KError *r
         r = json_find_string(o, "link", &link, reterr);
         if (r < 0)
                 return r;
+        p->id = strdup(id);
         p->name = strdup(name);
         p->link = strdup(link);
-        if (!p->name || !p->link)
+        if (!p->id || !p->name || !p->link)
                 return -ENOMEM;
+        r = peer_parse_keys(o, p, reterr);
+        if (r < 0)
+                return r;
+        r = peer_parse_addresses(overlay, o, p, reterr);
+        if (r < 0)
+                return r;
 
         r = get_number(o, &p->number, reterr);
         if (r < 0)
@@ -313,7 +441,7 @@ int peers_parse(const Overlay *overlay, json_object *o, Peer **ret, size_t *ret_
 
         if (o) {
                 json_object_object_foreach(o, id, value) {
-                        r = peer_parse(overlay, value, &peers[n++], reterr);
+                        r = peer_parse(overlay, id, value, &peers[n++], reterr);
                         if (r < 0) {
                                 kerror_prefix(reterr, "Peer '%s'", id);
                                 break;
@@ -339,14 +467,42 @@ int peers_parse(const Overlay *overlay, json_object *o, Peer **ret, size_t *ret_
         return 0;
 }
 
+static bool keys_equal(const Peer *a, const Peer *b) {
+        if (a->n_keys != b->n_keys)
+                return false;
+        for (size_t i = 0; i < a->n_keys; i++)
+                if (a->keys[i].generation != b->keys[i].generation || a->keys[i].port != b->keys[i].port ||
+                                memcmp(a->keys[i].key, b->keys[i].key, WG_KEY_SIZE) != 0)
+                        return false;
+        return true;
+}
+
+static bool addresses_equal(const Peer *a, const Peer *b) {
+        if (a->n_addresses != b->n_addresses)
+                return false;
+        for (size_t i = 0; i < a->n_addresses; i++)
+                if (!address_equal(&a->addresses[i], &b->addresses[i]))
+                        return false;
+        return true;
+}
+
 bool peers_equal(const Peer *a, size_t n_a, const Peer *b, size_t n_b) {
         if (n_a != n_b)
                 return false;
         for (size_t i = 0; i < n_a; i++)
-                if (!streq(a[i].name, b[i].name) || a[i].number != b[i].number ||
-                                a[i].address != b[i].address || a[i].underlay != b[i].underlay ||
-                                a[i].mtu != b[i].mtu || !streq(a[i].link, b[i].link) ||
+                if (!streq(a[i].id, b[i].id) || !keys_equal(&a[i], &b[i]) ||
+                                !addresses_equal(&a[i], &b[i]) || !streq(a[i].name, b[i].name) ||
+                                a[i].number != b[i].number || a[i].address != b[i].address ||
+                                a[i].underlay != b[i].underlay || a[i].mtu != b[i].mtu ||
+                                !streq(a[i].link, b[i].link) ||
                                 !blocks_equal(a[i].blocks, a[i].n_blocks, b[i].blocks, b[i].n_blocks))
                         return false;
         return true;
+}
+
+const Peer *peers_find(const Peer *peers, size_t n, const char *id) {
+        FOREACH_ARRAY(p, peers, n)
+                if (streq(p->id, id))
+                        return p;
+        return NULL;
 }

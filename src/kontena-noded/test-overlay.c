@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "overlay.h"
 
+#include <arpa/inet.h>
+
 #include <stdio.h>
 
 #include "json-util.h"
@@ -203,7 +205,125 @@ static void test_peers_refuse_a_taken_number(void **state) {
         ASSERT_TRUE(!peers);
 }
 
+#define KEY_A "\"YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=\""
+#define KEY_B "\"YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=\""
+
+static int parse_one(const char *more, Peer *ret) {
+        _cleanup_(overlay_freep) Overlay *o = NULL;
+        _cleanup_json_ json_object *j = json("{\"n2\":{\"name\":\"two\",\"number\":2,\"overlay_address\":"
+                                             "\"10.81.0.2\",%s}}",
+                        more);
+        Peer *peers;
+        size_t n;
+        int r;
+
+        ASSERT_OK(parse(NODE, GRID, &o, NULL));
+        r = peers_parse(o, j, &peers, &n, NULL);
+        if (r < 0)
+                return r;
+        ASSERT_EQ(n, 1);
+        *ret = peers[0];
+        free(peers);
+        return 0;
+}
+
+static void one_done(Peer *p) {
+        Peer *l = new0(Peer, 1);
+
+        *l = *p;
+        peers_free(l, 1);
+}
+
+static void test_peers_keys(void **state) {
+        Peer p = {};
+
+        ASSERT_OK(parse_one("\"wireguard\":[{\"generation\":1,\"port\":51820,\"key\":" KEY_A
+                            "},{\"generation\":2,\"port\":51821,\"key\":" KEY_B "}]",
+                        &p));
+        ASSERT_STREQ(p.id, "n2");
+        ASSERT_EQ(p.n_keys, 2);
+        ASSERT_EQ(p.keys[0].generation, 2);
+        ASSERT_EQ(p.keys[0].port, 51821);
+        ASSERT_EQ(p.keys[0].key[31], 'b');
+        ASSERT_EQ(p.keys[1].key[0], 'a');
+        one_done(&p);
+        ASSERT_OK(parse_one("\"wireguard\":null", &p));
+        ASSERT_EQ(p.n_keys, 0);
+        one_done(&p);
+}
+
+static void test_peers_keys_are_refused(void **state) {
+        static const char *const lists[] = {
+                "5",
+                "[5]",
+                "[{}]",
+                "[{\"generation\":0,\"port\":1,\"key\":" KEY_A "}]",
+                "[{\"generation\":4294967296,\"port\":1,\"key\":" KEY_A "}]",
+                "[{\"generation\":1,\"port\":0,\"key\":" KEY_A "}]",
+                "[{\"generation\":1,\"port\":65536,\"key\":" KEY_A "}]",
+                "[{\"generation\":1,\"port\":1,\"key\":\"YWFh\"}]",
+                "[{\"generation\":1,\"port\":1,\"key\":\"YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWF=\"}]",
+                "[{\"generation\":1,\"port\":1,\"key\":" KEY_A
+                "},{\"generation\":1,\"port\":1,\"key\":" KEY_B "}]",
+                "[{\"generation\":1,\"port\":1,\"key\":" KEY_A
+                "},{\"generation\":2,\"port\":1,\"key\":" KEY_B
+                "},{\"generation\":3,\"port\":1,\"key\":" KEY_B "}]",
+        };
+
+        FOREACH_ARRAY(l, lists, ELEMENTSOF(lists)) {
+                _cleanup_free_ char *more = strjoin("\"wireguard\":", *l);
+                Peer p;
+
+                if (parse_one(more, &p) >= 0)
+                        fail_msg("Taken: %s", *l);
+        }
+}
+
+/* The order in which its machine is looked for. */
+static void test_peers_addresses(void **state) {
+        static const struct {
+                const char *more, *first, *second, *third;
+        } table[] = {
+                { "\"private_address\":\"10.0.0.2\",\"public_address\":\"192.0.2.2\",\"observed_address\":"
+                  "\"2001:db8::2\"",
+                                "10.0.0.2", "192.0.2.2", "2001:db8::2" },
+                { "\"region\":\"other\",\"private_address\":\"10.0.0.2\",\"public_address\":\"192.0.2.2\","
+                  "\"observed_address\":\"192.0.2.3\"",
+                                "192.0.2.2", "192.0.2.3", "10.0.0.2" },
+                { "\"private_address\":\"10.0.0.2\",\"public_address\":\"10.0.0.2\",\"observed_address\":"
+                  "\"10.0.0.2\"",
+                                "10.0.0.2" },
+                /* In the grid's own subnet. */
+                { "\"private_address\":\"10.0.0.2\",\"observed_address\":\"10.81.5.5\"", "10.0.0.2" },
+                { "\"region\":null" },
+        };
+        Peer p;
+
+        FOREACH_ARRAY(t, table, ELEMENTSOF(table)) {
+                const char *const want[] = { t->first, t->second, t->third };
+                size_t n = 0;
+
+                ASSERT_OK(parse_one(t->more, &p));
+                for (; n < ELEMENTSOF(want) && want[n]; n++) {
+                        char text[INET6_ADDRSTRLEN];
+
+                        ASSERT_TRUE(n < p.n_addresses);
+                        (void) inet_ntop(p.addresses[n].sa.sa_family,
+                                        p.addresses[n].sa.sa_family == AF_INET6
+                                                        ? (void *) &p.addresses[n].in6.sin6_addr
+                                                        : (void *) &p.addresses[n].in.sin_addr,
+                                        text, sizeof(text));
+                        ASSERT_STREQ(text, want[n]);
+                }
+                ASSERT_EQ(p.n_addresses, n);
+                one_done(&p);
+        }
+        ASSERT_TRUE(parse_one("\"observed_address\":\"here\"", &p) < 0);
+}
+
 KONTENA_TESTS(cmocka_unit_test(test_device_names), cmocka_unit_test(test_derived_addresses),
                 cmocka_unit_test(test_instance_ids), cmocka_unit_test(test_overlay_parse),
                 cmocka_unit_test(test_overlay_refuses), cmocka_unit_test(test_blocks_are_bounded),
-                cmocka_unit_test(test_peers_parse), cmocka_unit_test(test_peers_refuse_a_taken_number))
+                cmocka_unit_test(test_peers_parse), cmocka_unit_test(test_peers_keys),
+                cmocka_unit_test(test_peers_keys_are_refused), cmocka_unit_test(test_peers_addresses),
+                cmocka_unit_test(test_peers_refuse_a_taken_number))

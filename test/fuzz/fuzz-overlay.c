@@ -3,7 +3,7 @@
 
 #include "dns.h"
 #include "json-util.h"
-#include "overlay.h"
+#include "overlay-keys.h"
 #include "string-util.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -23,7 +23,10 @@ static void check_names(json_object *names) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-        json_object *node = NULL, *grid = NULL, *peers = NULL, *names = NULL;
+        json_object *node = NULL, *grid = NULL, *peers = NULL, *names = NULL, *preshared = NULL,
+                    *relays = NULL;
+        static const uint8_t pair_key[PAIR_KEY_SIZE] = { 1 };
+        const char *unreadable;
         _cleanup_(overlay_freep) Overlay *overlay = NULL;
         _cleanup_kerror_ KError e = KERROR_NULL;
         _cleanup_json_ json_object *o = NULL;
@@ -37,6 +40,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         (void) json_find_object(o, "grid", &grid, NULL);
         (void) json_find_object(o, "peers", &peers, NULL);
         (void) json_find_object(o, "names", &names, NULL);
+        (void) json_object_object_get_ex(o, "preshared", &preshared);
+        (void) json_object_object_get_ex(o, "relays", &relays);
 
         check_names(names);
         if (!node || !grid)
@@ -51,6 +56,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 FOREACH_ARRAY(p, l, n)
                         assert(p->number != overlay->number &&
                                         ipv4_prefix_contains(&overlay->subnet, p->address));
+                if (peers_set_preshared(l, n, pair_key, preshared, &unreadable) >= 0)
+                        assert(peers_set_preshared(l, n, pair_key, preshared, &unreadable) == 0);
+                if (peers_set_relays(l, n, relays) >= 0)
+                        FOREACH_ARRAY(p, l, n)
+                                assert(!p->relay || (peers_find(l, n, p->relay) &&
+                                                                    !peers_find(l, n, p->relay)->relay));
                 peers_free(l, n);
         }
         return 0;
