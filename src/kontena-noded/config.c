@@ -13,6 +13,7 @@
 
 #define REGISTRIES_CONFIGURED_MAX 256U
 #define PASSWORD_SIZE_MAX         4096U
+#define WIREGUARD_PORT            51820
 #define IMAGE_KEEP_DEFAULT_USEC   (3600 * USEC_PER_SEC)
 
 NodeConfig *node_config_free(NodeConfig *c) {
@@ -104,6 +105,29 @@ static int set_address(const ConfSource *where, const char *value, void *field) 
         return conf_set_string(where, value, field);
 }
 
+static int set_wireguard(const ConfSource *where, const char *value, void *field) {
+        WireguardMode mode = isempty(value) ? WIREGUARD_AUTO : wireguard_mode_from_string(value);
+
+        if (mode < 0)
+                return mode;
+        *(WireguardMode *) field = mode;
+        return 0;
+}
+
+/* The next one is taken as well. */
+static int set_wireguard_port(const ConfSource *where, const char *value, void *field) {
+        uint16_t port;
+        int r;
+
+        r = parse_port(value, &port);
+        if (r < 0)
+                return r;
+        if (port == UINT16_MAX)
+                return -ERANGE;
+        *(uint16_t *) field = port;
+        return 0;
+}
+
 static const ConfItem items[] = {
         { "Node", "Name", conf_set_string, offsetof(NodeConfig, name) },
         { "Node", "Labels", conf_set_strv, offsetof(NodeConfig, labels) },
@@ -115,6 +139,8 @@ static const ConfItem items[] = {
         { "Network", "Interface", conf_set_string, offsetof(NodeConfig, underlay_interface) },
         { "Network", "PublicAddress", set_address, offsetof(NodeConfig, public_address) },
         { "Network", "PrivateAddress", set_address, offsetof(NodeConfig, private_address) },
+        { "Network", "WireGuard", set_wireguard, offsetof(NodeConfig, wireguard) },
+        { "Network", "WireGuardPort", set_wireguard_port, offsetof(NodeConfig, wireguard_port) },
         { "Images", "Directory", conf_set_path, offsetof(NodeConfig, images_directory) },
         { "Images", "RegistryCA", conf_set_path, offsetof(NodeConfig, image_ca_file) },
         { "Images", "KeepUnusedSec", conf_set_sec, offsetof(NodeConfig, image_keep_usec) },
@@ -190,6 +216,8 @@ int node_config_load(const char *const *directories, NodeConfig **ret) {
         c->log_level = log_level_from_string(getenv("KONTENA_LOG_LEVEL"));
         if (c->log_level < 0)
                 c->log_level = LOG_INFO;
+        c->wireguard = WIREGUARD_AUTO;
+        c->wireguard_port = WIREGUARD_PORT;
         c->image_keep_usec = IMAGE_KEEP_DEFAULT_USEC;
 
         r = conf_read(directories ?: CONF_DIRECTORIES, "noded.conf", items, ELEMENTSOF(items), c,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "macro.h"
+#include "wireguard-mode.h"
 
 /* /etc/kontena/noded.conf and its drop-ins. */
 typedef struct RegistryConfig {
@@ -22,6 +23,8 @@ typedef struct NodeConfig {
         char *runtime;       /* NULL: the first that is installed */
         char *underlay_interface;
         char *public_address, *private_address;
+        WireguardMode wireguard;
+        uint16_t wireguard_port; /* and the next one */
         char *image_ca_file;
         uint64_t image_keep_usec; /* how long an unused image stays */
         RegistryConfig *registries;

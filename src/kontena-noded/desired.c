@@ -20,7 +20,9 @@ struct Desired {
 };
 
 /* Parts of the document that are tables by id; "node" and "grid" are replaced as a whole. */
-static const char *const tables[] = { "peers", "names", "instances", "volumes" };
+static const char *const tables[] = { "peers", "names", "instances", "volumes", "preshared", "relays" };
+
+static const char *const later_tables[] = { "volumes", "preshared", "relays" };
 
 int desired_new(const char *path, Desired **ret) {
         _cleanup_(desired_freep) Desired *d = NULL;
@@ -46,7 +48,7 @@ Desired *desired_free(Desired *d) {
         return NULL;
 }
 
-/* All five parts must be there: what is missing from a complete state is removed from the machine. */
+/* All parts must be there: what is missing from a complete state is removed from the machine. */
 static int document_validate(json_object *o, KError *reterr) {
         json_object *part;
         int r;
@@ -57,8 +59,9 @@ static int document_validate(json_object *o, KError *reterr) {
         if (r >= 0)
                 r = json_get_object(o, "grid", &part, reterr);
         /* Of a master or a daemon before there were any. */
-        if (r >= 0 && !json_object_object_get_ex(o, "volumes", NULL))
-                r = json_add(o, "volumes", json_object_new_object());
+        FOREACH_ARRAY(t, later_tables, ELEMENTSOF(later_tables))
+                if (r >= 0 && !json_object_object_get_ex(o, *t, NULL))
+                        r = json_add(o, *t, json_object_new_object());
         for (size_t i = 0; i < ELEMENTSOF(tables) && r >= 0; i++)
                 r = json_get_object(o, tables[i], &part, reterr);
         if (r < 0)

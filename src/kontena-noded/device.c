@@ -7,6 +7,9 @@ static int create(Netlink *nl, const Device *want) {
         if (streq(want->kind, "bridge"))
                 return rtnl_add_bridge(nl, want->name, want->mac, want->mtu);
 
+        if (streq(want->kind, "wireguard"))
+                return rtnl_add_wireguard(nl, want->name, want->mtu);
+
         assert(streq(want->kind, "vxlan"));
         return rtnl_add_vxlan(nl, want->name, want->mac, want->mtu, want->vni, want->port);
 }
@@ -14,6 +17,10 @@ static int create(Netlink *nl, const Device *want) {
 /* What can only be given at creation. */
 static bool identity_matches(const RtnlLink *l, const Device *want) {
         return !streq(want->kind, "vxlan") || (l->vni == want->vni && l->port == want->port && !l->learning);
+}
+
+static bool has_mac(const Device *want) {
+        return !STR_IN_SET(want->kind, "wireguard", "tun");
 }
 
 static int queue_properties(Netlink *nl, const RtnlLink *is, const Device *want) {
@@ -24,7 +31,7 @@ static int queue_properties(Netlink *nl, const RtnlLink *is, const Device *want)
         /* Before it is up, or the kernel has already made an address. */
         if (r >= 0 && (!is || is->addr_gen_mode != IN6_ADDR_GEN_MODE_NONE))
                 r = rtnl_set_no_ipv6_address(nl, want->name);
-        if (r >= 0 && is && memcmp(is->mac, want->mac, MAC_SIZE) != 0)
+        if (r >= 0 && is && has_mac(want) && memcmp(is->mac, want->mac, MAC_SIZE) != 0)
                 r = rtnl_set_mac(nl, want->name, want->mac);
         if (r >= 0 && is && is->master != 0)
                 r = rtnl_set_master(nl, want->name, 0);
@@ -70,10 +77,42 @@ int device_ensure(Netlink *nl, const RtnlLink *links, size_t n_links, const Devi
                 ret->mtu = want->mtu;
                 ret->master = 0;
                 ret->flags |= IFF_UP;
-                memcpy(ret->mac, want->mac, MAC_SIZE);
+                if (has_mac(want))
+                        memcpy(ret->mac, want->mac, MAC_SIZE);
                 return 0;
         }
         r = rtnl_link_by_name(nl, want->name, ret, reterr);
         return r == -ENODEV ? kerror_set(reterr, K_NETWORK, "The device '%s' went away at once.", want->name)
                             : r;
+}
+
+int device_ensure_address(
+                Netlink *nl, const RtnlLink *device, uint32_t address, uint8_t scope, KError *reterr) {
+        RtnlAddress want = { .index = device->index, .address = address, .length = 32, .scope = scope };
+        _cleanup_free_ RtnlAddress *is = NULL;
+        bool present = false;
+        size_t n;
+        int r;
+
+        r = rtnl_dump_addresses(nl, &is, &n, reterr);
+        if (r < 0)
+                return r;
+
+        FOREACH_ARRAY(a, is, n) {
+                if (a->index != device->index)
+                        continue;
+                if (a->address == want.address && a->length == want.length && a->scope == want.scope) {
+                        present = true;
+                        continue;
+                }
+                r = rtnl_address(nl, false, device->name, a);
+                if (r < 0)
+                        return r;
+        }
+        if (!present) {
+                r = rtnl_address(nl, true, device->name, &want);
+                if (r < 0)
+                        return r;
+        }
+        return netlink_flush(nl, reterr);
 }

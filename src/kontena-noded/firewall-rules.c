@@ -36,6 +36,11 @@ static const char table_format[] =
                 "    oifname %3$s ip saddr %4$s ct status dnat masquerade\n"
                 "    ip saddr %4$s ip daddr != %4$s oifname != { %1$s } masquerade\n"
                 "  }\n"
+                "  chain clamp {\n"
+                "    type filter hook forward priority mangle; policy accept;\n"
+                "    iifname { %1$s } tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu\n"
+                "    oifname { %1$s } tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu\n"
+                "  }\n"
                 "  chain forward {\n"
                 "    type filter hook forward priority filter; policy accept;\n"
                 "    ct state established,related accept\n"
@@ -69,6 +74,13 @@ static int device_set(const FirewallRules *rules, char **ret) {
 static int input_rules(const FirewallRules *rules, char **ret) {
         char *s = strdup("");
 
+        /* Who has no key gets no answer. */
+        for (const uint16_t *p = rules->open_ports; s && p && *p != 0; p++) {
+                char *more = strprintf("%s    udp dport %u accept\n", s, *p);
+
+                free(s);
+                s = more;
+        }
         for (const uint16_t *p = rules->link_ports; s && p && *p != 0; p++) {
                 char *more = strprintf("%s    udp dport %u meta nfproto ipv6 drop\n    udp dport %u ip "
                                        "saddr != @peers drop\n",

@@ -20,7 +20,8 @@ typedef struct FirewallRules {
         const Overlay *overlay;
         const char *const *devices; /* to other nodes; NULL-terminated */
         const uint16_t *link_ports; /* UDP, peers only; ended by 0 */
-        const uint32_t *peers;      /* their underlay addresses */
+        const uint16_t *open_ports; /* UDP, reachable from everywhere; ended by 0 */
+        const uint32_t *peers;      /* underlay addresses of those that may speak to link_ports */
         size_t n_peers;
         const Publication *publications; /* a later one wins over an earlier one with the same port */
         size_t n_publications;

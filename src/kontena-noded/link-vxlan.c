@@ -66,7 +66,7 @@ static int sync_entries(Netlink *nl, const RtnlLink *device, uint8_t family, con
         return netlink_flush(nl, reterr);
 }
 
-static int vxlan_set_peers(const LinkContext *c, const RtnlLink *device, const Peer *const *peers, size_t n,
+static int vxlan_set_peers(const LinkContext *c, const RtnlLink *device, const LinkPeer *peers, size_t n,
                 KError *reterr) {
         _cleanup_free_ RtnlNeighbor *entries = NULL;
         int r;
@@ -80,9 +80,9 @@ static int vxlan_set_peers(const LinkContext *c, const RtnlLink *device, const P
                         .index = device->index,
                         .family = AF_INET,
                         .state = NUD_PERMANENT,
-                        .address = peers[i]->address,
+                        .address = peers[i].peer->address,
                 };
-                overlay_mac(MAC_VXLAN, c->overlay->grid_id, peers[i]->number, entries[i].mac);
+                overlay_mac(MAC_VXLAN, c->overlay->grid_id, peers[i].peer->number, entries[i].mac);
         }
         r = sync_entries(c->netlink, device, AF_INET, entries, n, reterr);
         if (r < 0)
@@ -91,7 +91,7 @@ static int vxlan_set_peers(const LinkContext *c, const RtnlLink *device, const P
         for (size_t i = 0; i < n; i++) {
                 entries[i].family = AF_BRIDGE;
                 entries[i].state = NUD_PERMANENT | NUD_NOARP;
-                entries[i].address = peers[i]->underlay;
+                entries[i].address = peers[i].peer->underlay;
         }
         return sync_entries(c->netlink, device, AF_BRIDGE, entries, n, reterr);
 }
@@ -99,8 +99,8 @@ static int vxlan_set_peers(const LinkContext *c, const RtnlLink *device, const P
 const LinkType link_vxlan = {
         .name = "vxlan",
         .device_prefix = "kt-vx-",
-        .overhead = 50, /* IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14 */
         .port = OVERLAY_VXLAN_PORT,
+        .wireguard_slot = -1,
         .gateway = true,
         .ensure = vxlan_ensure,
         .set_peers = vxlan_set_peers,

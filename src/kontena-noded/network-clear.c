@@ -33,7 +33,8 @@ static int remove_devices(Network *n, KError *reterr) {
         if (r < 0)
                 return r;
         FOREACH_ARRAY(l, links, n_links) {
-                if (!startswith(l->alias, NETWORK_ALIAS_PREFIX))
+                if (!startswith(l->alias, NETWORK_ALIAS_PREFIX) &&
+                                !(network_device_is_wireguard(l->name) && streq(l->kind, "tun")))
                         continue;
                 r = rtnl_delete_link(n->netlink, l->name);
                 if (r < 0)
@@ -53,11 +54,18 @@ static int forget(Network *n, KError *reterr) {
         n->bridge.index = 0;
         for (size_t i = 0; network_link_types[i]; i++)
                 n->links[i].index = 0;
+        network_links_retain(n);
+        wireguard_stop_all(n->wireguard); /* before their devices go, or they are made anew */
         n->ready = n->settled = false;
         n->warned = strv_free(n->warned);
         n->failure = mfree(n->failure);
 
         r = network_instances_retain(n, NULL, reterr);
+        if (n->keys) {
+                int k = wireguard_keys_clear(n->keys, r < 0 ? NULL : reterr);
+
+                r = r < 0 ? r : k;
+        }
         if (unlink(n->ports_path) < 0 && errno != ENOENT && r >= 0)
                 r = kerror_set_errno(reterr, -errno, "Cannot remove '%s': %m.", n->ports_path);
         return r;

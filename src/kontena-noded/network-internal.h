@@ -6,6 +6,7 @@
 #include "dns.h"
 #include "firewall.h"
 #include "link.h"
+#include "network-paths.h"
 #include "network.h"
 #include "overlay.h"
 
@@ -20,6 +21,15 @@ typedef struct NetworkInstance {
         uint32_t address;
         UT_hash_handle hh; /* by id */
 } NetworkInstance;
+
+/* What is known of the way to a peer, from one look to the next. */
+typedef struct NetworkPath {
+        char *id; /* of the peer */
+        Path path;
+        uint16_t keepalive[WIREGUARD_SLOTS]; /* as the devices are told */
+        bool takes_vxlan;
+        UT_hash_handle hh;
+} NetworkPath;
 
 /* How this machine reaches the others. */
 typedef struct Underlay {
@@ -45,6 +55,15 @@ struct Network {
 
         Netlink *netlink;
         NetlinkMonitor *monitor;
+        Wireguard *wireguard;
+        WireguardKeys *keys; /* NULL: cannot be had */
+        uint16_t wireguard_port;
+        uint64_t needed_usec[WIREGUARD_SLOTS]; /* when a device was last needed */
+        uint64_t keys_usec;                    /* when keys were last made, or read */
+        NetworkPath *paths;
+        sd_event_source *links_timer;
+        uint64_t links_fast_until; /* monotonic: look often until then */
+        network_changed_t changed;
         Firewall *firewall;
         Dns *dns;
         sd_event_source *timer;
@@ -67,7 +86,6 @@ struct Network {
 };
 
 extern const LinkType *const network_link_types[]; /* NULL-terminated */
-const LinkType *network_find_link_type(const char *name, size_t *ret_index);
 
 void network_event(Network *n, const char *message_id, const char *severity, const char *format, ...)
                 _printf_(4, 5);
@@ -85,6 +103,30 @@ int network_find_underlay(Network *n, const RtnlLink *links, size_t n_links, Und
 int network_check_collision(Netlink *nl, const Ipv4Prefix *subnet, KError *reterr);
 
 int network_ensure_instance(Network *n, NetworkInstance *i, KError *reterr);
+
+/* network-links.c: which link leads to which peer. */
+int network_links_new(Network *n, const NetworkConfig *config);
+void network_links_free(Network *n);
+void network_links_retain(Network *n); /* of peers that are there */
+int network_ensure_keys(Network *n, KError *reterr);
+const NetworkPath *network_find_path(const Network *n, const Peer *p) _pure_;
+/* Anew, from what the devices say. Returns 1 when a link has something else to do than before. */
+int network_decide_paths(Network *n);
+/* The key of the device in that slot, NULL: none is needed. */
+const WireguardKey *network_needed_key(Network *n, unsigned slot);
+uint16_t network_wireguard_port(const Network *n, unsigned slot) _pure_;
+bool network_device_is_wireguard(const char *name) _pure_;
+/* What the link has to know; *ret is free()d. */
+int network_link_peers(Network *n, const LinkType *type, LinkPeer **ret, size_t *ret_n);
+/* The link by which packets to the peer are sent, its relay's where there is one. NULL: none. *ret_via: whose overlay address is the
+ * gateway. */
+const RtnlLink *network_route_link(
+                const Network *n, const Peer *p, const LinkType **ret_type, const Peer **ret_via);
+
+/* It is not known yet by which link; what is there stays. */
+bool network_path_is_open(const Network *n, const Peer *p) _pure_;
+int network_link_describe(Network *n, const Peer *peer, json_object **ret);
+int network_report_wireguard(Network *n, json_object *report);
 
 /* network-ports.c: published ports outlive this daemon in RUNTIME/network/ports. */
 int network_ports_load(Network *n);

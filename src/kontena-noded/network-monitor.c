@@ -22,13 +22,14 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         _cleanup_kerror_ KError e = KERROR_NULL;
         uint64_t now = now_monotonic();
         Network *n = userdata;
+        bool own = !n->settled && !n->failure; /* something was set anew, or a path is switched */
         int r;
 
         n->timer_armed = false;
         r = network_reconcile(n, &e);
         if (r < 0)
                 report_failure(n, kerror_message(&e));
-        if (r >= 0 && n->n_changes == 0)
+        if (r >= 0 && (n->n_changes == 0 || own))
                 return 0;
 
         n->repairs = now - n->last_repair_usec < CALM_USEC ? n->repairs + 1 : 1;
@@ -87,6 +88,10 @@ static bool link_matters(Network *n, const struct nlmsghdr *h) {
         own = own_device(n, l.index);
         if (own)
                 return h->nlmsg_type == RTM_DELLINK || device_differs(&l, own);
+        /* A device that a unit has made. */
+        if (n->overlay && h->nlmsg_type == RTM_NEWLINK && network_device_is_wireguard(l.name) &&
+                        strlen(l.alias) == 0)
+                return true;
         if (l.index == n->underlay.index)
                 return h->nlmsg_type == RTM_DELLINK || l.mtu != n->underlay.mtu;
 

@@ -112,16 +112,17 @@ int network_ports_load(Network *n) {
 
 int network_apply_firewall(Network *n, KError *reterr) {
         const char *devices[LINK_TYPES_MAX + 1] = {};
-        uint16_t ports[LINK_TYPES_MAX + 1] = {};
+        uint16_t ports[LINK_TYPES_MAX + 1] = {}, open[LINK_TYPES_MAX + 1] = {};
         _cleanup_free_ uint32_t *peers = NULL;
         FirewallRules rules = {
                 .overlay = n->overlay,
                 .devices = devices,
                 .link_ports = ports,
+                .open_ports = open,
                 .publications = n->publications,
                 .n_publications = n->n_publications,
         };
-        size_t n_devices = 0, n_ports = 0;
+        size_t n_devices = 0, n_ports = 0, n_open = 0;
 
         if (!n->overlay)
                 return 0;
@@ -129,17 +130,24 @@ int network_apply_firewall(Network *n, KError *reterr) {
         peers = new0(uint32_t, n->n_peers + 1);
         if (!peers)
                 return -ENOMEM;
-        FOREACH_ARRAY(p, n->peers, n->n_peers)
-                if (p->underlay != 0)
+        FOREACH_ARRAY(p, n->peers, n->n_peers) {
+                const NetworkPath *path = network_find_path(n, p);
+
+                if (p->underlay != 0 && path && path->takes_vxlan)
                         peers[rules.n_peers++] = p->underlay;
+        }
         rules.peers = peers;
 
         for (size_t i = 0; network_link_types[i]; i++) {
+                const LinkType *type = network_link_types[i];
+
                 if (n->links[i].index == 0)
                         continue;
                 devices[n_devices++] = n->links[i].name;
-                if (network_link_types[i]->port != 0)
-                        ports[n_ports++] = network_link_types[i]->port;
+                if (type->port != 0)
+                        ports[n_ports++] = type->port;
+                if (type->wireguard_slot >= 0)
+                        open[n_open++] = network_wireguard_port(n, (unsigned) type->wireguard_slot);
         }
         return firewall_apply(n->firewall, &rules, reterr);
 }

@@ -12,15 +12,17 @@
 #include "string-util.h"
 #include "sysctl.h"
 
-#define MTU_DEFAULT  1500U
-#define MTU_MIN      576U
-#define OVERHEAD_MAX 50U /* of all kinds of links; instances keep their MTU when it changes */
+#define MTU_DEFAULT 1500U
+#define MTU_MIN     576U
+#define OVERHEAD_MAX                                                                                        \
+        80U /* of all kinds of links: WireGuard over IPv6. Instances keep their MTU when it changes */
 
 typedef struct Run {
         Network *n;
         RtnlLink *links;
         size_t n_links;
-        int result; /* the first failure; what does not depend on it is done all the same */
+        int result;   /* the first failure; what does not depend on it is done all the same */
+        bool waiting; /* for a device that somebody else makes */
 } Run;
 
 static void note(Run *run, int r) {
@@ -52,49 +54,48 @@ static int ensure_forwarding(Network *n, KError *reterr) {
         return r;
 }
 
-static bool peer_is_usable(Network *n, const Peer *p) {
-        size_t i;
+/* What keeps a peer out of reach as long as its paths stay as they are. */
+static void warn_of_peer(Network *n, const Peer *p) {
+        const char *out = "its instances are out of reach from here";
 
-        if (!network_find_link_type(p->link, &i)) {
-                network_warn_once(n,
-                                "Node '%s' is to be reached by '%s', which this version cannot: its "
-                                "instances are out of reach from here.",
-                                p->name, p->link);
-                return false;
+        if (streq(p->link, "vxlan")) {
+                if (p->underlay == 0)
+                        network_warn_once(n, "Node '%s' has told no address yet: %s.", p->name, out);
+                else if (ipv4_prefix_contains(&n->overlay->subnet, p->underlay))
+                        network_warn_once(n,
+                                        "Node '%s' gives an address in the grid's own subnet as its "
+                                        "machine's: "
+                                        "%s.",
+                                        p->name, out);
+                return;
         }
-        if (p->underlay == 0) {
+        if (!streq(p->link, "wireguard"))
+                network_warn_once(n, "Node '%s' is to be reached by '%s', which this version cannot: %s.",
+                                p->name, p->link, out);
+        else if (n->overlay->key_generation == 0)
                 network_warn_once(n,
-                                "Node '%s' has told no address yet: its instances are out of reach from "
-                                "here.",
-                                p->name);
-                return false;
-        }
-        if (ipv4_prefix_contains(&n->overlay->subnet, p->underlay)) {
+                                "Node '%s' is to be reached by 'wireguard', of which the master has told no "
+                                "keys: %s.",
+                                p->name, out);
+        else if (wireguard_mode(n->wireguard) == WIREGUARD_NO)
                 network_warn_once(n,
-                                "Node '%s' gives an address in the grid's own subnet as its machine's: its "
-                                "instances are out of reach from here.",
-                                p->name);
-                return false;
-        }
-        return true;
-}
-
-static size_t usable_peers(Network *n, const LinkType *type, const Peer **ret) {
-        size_t k = 0, i;
-
-        FOREACH_ARRAY(p, n->peers, n->n_peers)
-                if (peer_is_usable(n, p) && network_find_link_type(p->link, &i) == type)
-                        ret[k++] = p;
-        return k;
+                                "Node '%s' is to be reached by WireGuard, which this machine has not: %s.",
+                                p->name, out);
+        else if (p->n_keys == 0)
+                network_warn_once(n, "Node '%s' has told no WireGuard key yet: %s.", p->name, out);
 }
 
 static int ensure_link(Run *run, size_t index, KError *reterr) {
         const LinkType *type = network_link_types[index];
-        _cleanup_free_ const Peer **peers = NULL;
+        _cleanup_free_ LinkPeer *peers = NULL;
         Network *n = run->n;
         LinkContext c = {
+                .type = type,
                 .netlink = n->netlink,
+                .wireguard = n->wireguard,
                 .overlay = n->overlay,
+                .peers = n->peers,
+                .n_peers = n->n_peers,
                 .links = run->links,
                 .n_links = run->n_links,
                 .mtu = n->mtu,
@@ -102,18 +103,32 @@ static int ensure_link(Run *run, size_t index, KError *reterr) {
         size_t n_usable;
         int r;
 
-        peers = new0(const Peer *, n->n_peers + 1);
-        if (!peers)
-                return -ENOMEM;
-        n_usable = usable_peers(n, type, peers);
         n->links[index].index = 0;
-        if (n_usable == 0)
+        r = network_link_peers(n, type, &peers, &n_usable);
+        if (r < 0)
+                return r;
+        if (type->wireguard_slot >= 0) {
+                c.key = network_needed_key(n, (unsigned) type->wireguard_slot);
+                c.port = network_wireguard_port(n, (unsigned) type->wireguard_slot);
+                if (!c.key)
+                        return 0;
+        } else if (n_usable == 0)
                 return 0;
 
         r = type->ensure(&c, &n->links[index], reterr);
+        if (r < 0)
+                return r;
+        if (n->links[index].index == 0) {
+                run->waiting = true;
+                return 0;
+        }
+        r = type->set_peers(&c, &n->links[index], peers, n_usable, reterr);
+        /* Paths to the same node may differ in the two directions while one is being switched. From a device without an
+         * address the kernel takes only what it would send there, whatever rp_filter says; scope host, so that it is the
+         * source of nothing. */
         if (r >= 0)
-                r = type->set_peers(&c, &n->links[index], peers, n_usable, reterr);
-        /* Paths to the same node may differ in the two directions while one is being switched. */
+                r = device_ensure_address(
+                                n->netlink, &n->links[index], n->overlay->address, RT_SCOPE_HOST, reterr);
         if (r >= 0)
                 r = sysctl_ensure_device(n->links[index].name, "rp_filter", "2", reterr);
         return r == -ENOENT ? 0 : MIN(r, 0);
@@ -131,6 +146,8 @@ static int remove_other_devices(Run *run, KError *reterr) {
                         wanted = wanted || (n->links[i].index > 0 && streq(l->name, n->links[i].name));
                 if (wanted || !startswith(l->alias, NETWORK_ALIAS_PREFIX))
                         continue;
+                if (network_device_is_wireguard(l->name))
+                        wireguard_stop(n->wireguard, l->name);
                 r = rtnl_delete_link(n->netlink, l->name);
                 if (r < 0)
                         return r;
@@ -156,30 +173,36 @@ static void add_route(Routes *l, const Network *n, RtnlRoute route) {
 
 static void add_peer_routes(Routes *l, Network *n, const Peer *p) {
         const LinkType *type;
+        const RtnlLink *link;
+        const Peer *via;
         uint32_t mtu = 0;
-        size_t i;
 
-        type = network_find_link_type(p->link, &i);
-        if (!type || n->links[i].index == 0 || !peer_is_usable(n, p))
+        link = network_route_link(n, p, &type, &via);
+        if (!link) {
+                warn_of_peer(n, p);
                 return;
+        }
 
         /* A peer on a narrower underlay: fragmentation-needed comes from here, not from nowhere. */
-        if (p->mtu > MTU_MIN && p->mtu - type->overhead < n->mtu)
-                mtu = p->mtu - type->overhead;
+        if (p->mtu > MTU_MIN && p->mtu - OVERHEAD_MAX < n->mtu)
+                mtu = p->mtu - OVERHEAD_MAX;
 
         add_route(l, n,
                         (RtnlRoute){ .destination = p->address,
                                         .length = 32,
-                                        .index = n->links[i].index,
-                                        .scope = RT_SCOPE_LINK,
+                                        .index = link->index,
+                                        .gateway = type->gateway && via != p ? via->address : 0,
+                                        .onlink = type->gateway && via != p,
+                                        .scope = type->gateway && via != p ? RT_SCOPE_UNIVERSE
+                                                                           : RT_SCOPE_LINK,
                                         .mtu = mtu });
         FOREACH_ARRAY(b, p->blocks, p->n_blocks)
                 add_route(l, n,
                                 (RtnlRoute){
                                                 .destination = b->address,
                                                 .length = b->length,
-                                                .index = n->links[i].index,
-                                                .gateway = type->gateway ? p->address : 0,
+                                                .index = link->index,
+                                                .gateway = type->gateway ? via->address : 0,
                                                 .onlink = type->gateway,
                                                 .scope = type->gateway ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK,
                                                 .mtu = mtu,
@@ -223,6 +246,20 @@ static bool route_same_key(const RtnlRoute *a, const RtnlRoute *b) {
         return a->destination == b->destination && a->length == b->length && a->metric == b->metric;
 }
 
+/* To a peer of which it is not decided yet how it is reached: after a restart of this daemon its packets go on as before. */
+static bool route_is_open(const Network *n, const RtnlRoute *r) {
+        FOREACH_ARRAY(p, n->peers, n->n_peers) {
+                if (!network_path_is_open(n, p))
+                        continue;
+                if (r->length == 32 && r->destination == p->address)
+                        return true;
+                FOREACH_ARRAY(b, p->blocks, p->n_blocks)
+                        if (b->length == r->length && b->address == r->destination)
+                                return true;
+        }
+        return false;
+}
+
 static int sync_routes(Run *run, KError *reterr) {
         _cleanup_free_ RtnlRoute *is = NULL;
         _cleanup_free_ bool *present = NULL;
@@ -250,7 +287,7 @@ static int sync_routes(Run *run, KError *reterr) {
                         replaced = replaced || route_same_key(&is[i], &want.items[j]);
                 }
                 /* A wrong one for a wanted destination is replaced in one step, below. */
-                if (!keep && !replaced)
+                if (!keep && !replaced && !route_is_open(n, &is[i]))
                         r = rtnl_route(n->netlink, false, "the grid", &is[i]);
         }
         for (size_t j = 0; j < want.n && r >= 0; j++) {
@@ -302,6 +339,10 @@ static void run_all(Run *run, KError *reterr) {
         if (r < 0)
                 return;
 
+        r = network_decide_paths(n);
+        note(run, r);
+        if (r < 0)
+                return;
         for (size_t i = 0; network_link_types[i]; i++)
                 note(run, ensure_link(run, i, reterr));
         note(run, remove_other_devices(run, reterr));
@@ -351,7 +392,7 @@ int network_reconcile(Network *n, KError *reterr) {
         if (n->settled && n->n_changes > 0)
                 report_repair(n);
         n->ready = n->ready || run.result >= 0;
-        n->settled = run.result >= 0;
+        n->settled = run.result >= 0 && !run.waiting;
         if (run.result < 0)
                 network_schedule(n);
         else if (n->failure) {

@@ -216,5 +216,7 @@ int network_report(Network *n, json_object *report) {
         if (r >= 0)
                 r = json_add_string(report, "private_address",
                                 u.address != 0 ? IPV4_TO_STRING(u.address) : NULL);
+        if (r >= 0)
+                r = network_report_wireguard(n, report);
         return r;
 }

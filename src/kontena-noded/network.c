@@ -9,20 +9,13 @@
 #include "log.h"
 #include "netns.h"
 #include "network-internal.h"
+#include "overlay-keys.h"
 #include "string-util.h"
 
 #define MTU_DEFAULT 1500U
 
-const LinkType *const network_link_types[] = { &link_vxlan, NULL };
-
-const LinkType *network_find_link_type(const char *name, size_t *ret_index) {
-        for (size_t i = 0; network_link_types[i]; i++)
-                if (streq(network_link_types[i]->name, name)) {
-                        *ret_index = i;
-                        return network_link_types[i];
-                }
-        return NULL;
-}
+const LinkType *const network_link_types[] = { &link_vxlan, &link_wireguard_odd, &link_wireguard_even,
+        NULL };
 
 void network_event(Network *n, const char *message_id, const char *severity, const char *format, ...) {
         _cleanup_free_ char *message = NULL;
@@ -67,6 +60,8 @@ static void on_dns_failed(const char *message, void *userdata) {
 static int copy_config(Network *n, const NetworkConfig *config) {
         int r;
 
+        n->wireguard_port = config->wireguard_port;
+        n->changed = config->changed;
         n->runtime_directory = strdup(config->runtime_directory);
         n->ports_path = strjoin(config->runtime_directory, "/network/ports");
         n->netns_directory = NETNS_DIRECTORY;
@@ -99,6 +94,9 @@ int network_new(sd_event *event, sd_bus *bus, const NetworkConfig *config, netwo
         if (r < 0)
                 return r;
 
+        r = network_links_new(n, config);
+        if (r < 0)
+                return r;
         r = netlink_open(NETLINK_ROUTE, &n->netlink);
         if (r < 0)
                 return log_error_errno(r, "Cannot open a netlink socket: %m");
@@ -146,6 +144,7 @@ Network *network_free(Network *n) {
                 instance_free(i);
         }
         network_ports_free(n);
+        network_links_free(n);
         peers_free(n->peers, n->n_peers);
         overlay_free(n->overlay);
         strv_free(n->changes);
@@ -188,7 +187,7 @@ int network_set_grid(Network *n, json_object *node, json_object *grid, KError *r
         if (r < 0)
                 return r;
         if (n->overlay && overlay_equal(n->overlay, o))
-                return 0;
+                return MIN(network_ensure_keys(n, reterr), 0); /* which could not be written, maybe */
 
         n->warned = strv_free(n->warned);
         if (!n->overlay || n->overlay->subnet.address != o->subnet.address ||
@@ -207,7 +206,8 @@ int network_set_grid(Network *n, json_object *node, json_object *grid, KError *r
         n->overlay = TAKE_PTR(o);
         n->settled = false;
         (void) ipv4_to_string(n->overlay->address, n->resolver);
-        return 1;
+        r = network_ensure_keys(n, reterr);
+        return r < 0 ? r : 1;
 }
 
 int network_set_peers(Network *n, json_object *peers, KError *reterr) {
@@ -233,7 +233,26 @@ int network_set_peers(Network *n, json_object *peers, KError *reterr) {
         n->n_peers = n_parsed;
         n->warned = strv_free(n->warned);
         n->settled = false;
+        network_links_retain(n);
         return 0;
+}
+
+int network_set_pairs(Network *n, const uint8_t *pair_key, json_object *preshared, json_object *relays) {
+        const char *unreadable;
+        int r, k;
+
+        assert(n);
+
+        r = peers_set_preshared(n->peers, n->n_peers, pair_key, preshared, &unreadable);
+        k = peers_set_relays(n->peers, n->n_peers, relays);
+        if (unreadable)
+                network_warn_once(n,
+                                "The preshared key of this node and node '%s' cannot be opened, going on "
+                                "without it.",
+                                unreadable);
+        if (r > 0 || k > 0)
+                n->settled = false;
+        return MIN(r < 0 ? r : k, 0);
 }
 
 int network_set_names(Network *n, json_object *names, KError *reterr) {

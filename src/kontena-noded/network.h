@@ -8,6 +8,7 @@
 #include "kerror.h"
 #include "macro.h"
 #include "transport-protocol.h"
+#include "wireguard-sync.h"
 
 /* This machine's part of the grid's overlay: bridge, links to the peers, firewall table, name server, and a network
  * namespace for each instance. Desired state goes in as a whole or in parts; network_reconcile() makes the kernel agree and
@@ -21,10 +22,20 @@ typedef struct Network Network;
 typedef void (*network_event_t)(Network *n, const char *message_id, const char *severity,
                 const char *message, void *userdata);
 
+/* What the master should be told anew. */
+typedef enum NetworkChange {
+        NETWORK_CHANGED_KEYS,  /* network_report() */
+        NETWORK_CHANGED_LINKS, /* network_links() */
+} NetworkChange;
+typedef void (*network_changed_t)(Network *n, NetworkChange change, void *userdata);
+
 typedef struct NetworkConfig {
         const char *state_directory;    /* /var/lib/kontena/node */
         const char *runtime_directory;  /* /run/kontena */
         const char *underlay_interface; /* NULL: the one of the default route or of the path to the peers */
+        WireguardConfig wireguard;
+        uint16_t wireguard_port;   /* of odd generations, the next one of even ones */
+        network_changed_t changed; /* from the loop; NULL: nobody is told */
 } NetworkConfig;
 
 int network_new(sd_event *event, sd_bus *bus, const NetworkConfig *config, network_event_t on_event,
@@ -37,6 +48,9 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Network *, network_free);
  * route that came later is a warning event. */
 int network_set_grid(Network *n, json_object *node, json_object *grid, KError *reterr);
 int network_set_peers(Network *n, json_object *peers, KError *reterr);
+/* Beside the peers, after them: NODE.pair_key opened (PAIR_KEY_SIZE bytes; NULL: none), DESIRED.preshared and DESIRED.relays (both may be
+ * NULL). */
+int network_set_pairs(Network *n, const uint8_t *pair_key, json_object *preshared, json_object *relays);
 /* name -> addresses as the master sends it; served at once, needs no reconcile. Returns 1 when something changed. */
 int network_set_names(Network *n, json_object *names, KError *reterr);
 
@@ -76,8 +90,17 @@ int network_clear(Network *n, KError *reterr);
 /* What an instance's /etc/resolv.conf names as its server: the bridge address; NULL before there is a grid. */
 const char *network_resolver_address(Network *n);
 unsigned network_mtu(Network *n); /* of an instance's eth0 */
-/* Fills addresses, routes, mtu, private_address of REPORT. mtu is the underlay's, as PEER's is. */
+/* Fills addresses, routes, mtu, private_address, wireguard and wireguard_keys of REPORT. mtu is the underlay's, as PEER's is. */
 int network_report(Network *n, json_object *report);
+/* {NODE-ID: LINK} of links.status. */
+int network_links(Network *n, json_object **ret);
+/* The same in ret of done, with "rtt_usec" and "loss", measured anew; it takes two seconds. done is called from the loop, once; links is
+ * borrowed. Cancel it before network_free(). */
+typedef struct NetworkMeasure NetworkMeasure;
+typedef void (*network_measured_t)(int r, json_object *links, void *userdata);
+int network_measure_start(
+                Network *n, network_measured_t done, void *userdata, NetworkMeasure **ret, KError *reterr);
+NetworkMeasure *network_measure_cancel(NetworkMeasure *m);
 
 /* Once reconciled. */
 bool network_is_ready(Network *n);

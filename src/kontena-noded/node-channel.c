@@ -141,6 +141,7 @@ void manager_channel_state(Channel *c, ChannelState state, void *userdata) {
                 streams_close_all(m->streams);
                 manager_forget_image_questions(m);
                 manager_forget_image_listings(m);
+                manager_forget_link_questions(m);
                 volume_manager_disconnected(m->volumes);
                 break;
         }
@@ -243,6 +244,7 @@ static const struct {
         { "image.list", manager_image_list },
         { "image.prune", manager_image_prune },
         { "volume.snapshot", manager_volume_snapshot },
+        { "links.get", manager_links_get },
 };
 
 void manager_channel_method(

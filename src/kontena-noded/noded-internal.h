@@ -38,6 +38,13 @@ void manager_forget_image_listings(Manager *m);
 void manager_image_list(Manager *m, uint64_t id, json_object *params);
 void manager_image_prune(Manager *m, uint64_t id, json_object *params);
 
+/* node-links.c */
+void manager_network_changed(Network *n, NetworkChange change, void *userdata);
+void manager_send_links(Manager *m);
+void manager_links_get(Manager *m, uint64_t id, json_object *params);
+/* The connection is gone, and with it who asked. */
+void manager_forget_link_questions(Manager *m);
+
 /* noded.c */
 void manager_report_soon(Manager *m); /* this machine, to the master */
 void manager_update_status(Manager *m);

@@ -166,6 +166,7 @@ static int on_report(sd_event_source *s, uint64_t usec, void *userdata) {
                         r = channel_notify(m->channel, "node.report", report);
                 if (r < 0)
                         log_warning_errno(r, "Cannot report this machine to the master: %m");
+                manager_send_links(m);
         }
 
         (void) sd_event_source_set_time_relative(s, REPORT_USEC);
@@ -410,6 +411,9 @@ static int new_parts(Manager *m) {
                                         .state_directory = c->state_directory,
                                         .runtime_directory = c->run_directory,
                                         .underlay_interface = c->underlay_interface,
+                                        .wireguard = { .mode = c->wireguard },
+                                        .wireguard_port = c->wireguard_port,
+                                        .changed = manager_network_changed,
                         },
                         on_network_event, m, &m->network);
         if (r < 0)
@@ -544,6 +548,8 @@ Manager *manager_free(Manager *m) {
         channel_free(m->channel);
         reporter_free(m->reporter);
         desired_free(m->desired);
+        manager_forget_link_questions(m);
+        sd_event_source_disable_unref(m->links_timer);
         network_free(m->network);
         manager_forget_image_questions(m);
         manager_forget_image_listings(m);

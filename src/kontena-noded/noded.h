@@ -52,6 +52,8 @@ struct Manager {
         struct Secrets *secrets;          /* NULL: the key cannot be had */
         ImageListing *image_listings;     /* likewise */
         ImageQuestion *image_questions;   /* of the master, not yet answered */
+        NetworkMeasure *measure;          /* under way for these */
+        struct LinkQuestion *link_questions;
 
         InstanceHost host;
         InstanceEntry *instances; /* by id */
@@ -60,7 +62,7 @@ struct Manager {
         char *systemd_version;    /* NULL until systemd has told it */
         char *status;             /* what STATUS= said last */
 
-        sd_event_source *reconcile, *report, *image_collect, *status_timer;
+        sd_event_source *reconcile, *report, *image_collect, *status_timer, *links_timer;
         bool full_state_asked; /* desired.get is under way */
         bool retained;         /* namespaces of former instances are gone */
         bool was_connected;    /* and said so */

@@ -10,6 +10,9 @@
 #include "log.h"
 #include "message-id.h"
 #include "noded-internal.h"
+#include "overlay-keys.h"
+#include "secrets.h"
+#include "string-util.h"
 
 /* Updates come in bursts; one write to the disk and one look at everything serve many. */
 #define RECONCILE_DELAY_USEC (10 * USEC_PER_MSEC)
@@ -87,6 +90,39 @@ static void network_failed(Manager *m, int r, const KError *error) {
                                 "The network cannot be set up: %s", kerror_message(error));
 }
 
+/* Without it pairs have the keys of their nodes alone. */
+static uint8_t *open_pair_key(Manager *m) {
+        const char *sealed = NULL;
+        char *key = NULL;
+        size_t size = 0;
+        int r;
+
+        if (!m->secrets || json_find_string(desired_section(m->desired, "node"), "pair_key", &sealed,
+                                           NULL) <= 0)
+                return NULL;
+        r = secrets_open(m->secrets, sealed, &key, &size);
+        if (r >= 0 && size == PAIR_KEY_SIZE)
+                return (uint8_t *) key;
+        log_warning_errno(r < 0 ? r : -EBADMSG,
+                        "Cannot open the key for pairs of nodes, going on without: %m");
+        if (key)
+                erase_memory(key, size);
+        free(key);
+        return NULL;
+}
+
+static int reconcile_pairs(Manager *m) {
+        uint8_t *key = open_pair_key(m);
+        int r;
+
+        r = network_set_pairs(m->network, key, desired_section(m->desired, "preshared"),
+                        desired_section(m->desired, "relays"));
+        if (key)
+                erase_memory(key, PAIR_KEY_SIZE);
+        free(key);
+        return r;
+}
+
 static int reconcile_network(Manager *m) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         int r;
@@ -95,6 +131,8 @@ static int reconcile_network(Manager *m) {
                         desired_section(m->desired, "grid"), &error);
         if (r >= 0)
                 r = network_set_peers(m->network, desired_section(m->desired, "peers"), &error);
+        if (r >= 0)
+                r = reconcile_pairs(m);
         if (r >= 0)
                 r = network_set_names(m->network, desired_section(m->desired, "names"), &error);
         /* As long as nothing is set anew, the monitor keeps it as it is. */

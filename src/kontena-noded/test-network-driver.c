@@ -13,15 +13,41 @@
 #include "string-util.h"
 
 /* Runs the network part alone on a lab host: reads a desired state (sections node, grid, peers, names as in
- * doc/node-channel.md, and "instances": {ID: {"address", "ports": [{"node_port", "container_port", "udp"}]}}) from a file, keeps
- * to it, and reads it again on SIGHUP. Prints events. Built with the tests, never installed. */
+ * doc/node-channel.md, "preshared", "relays", "pair_key" in base64, not sealed, and "instances": {ID: {"address", "ports": [{"node_port", "container_port", "udp"}]}}) from a file, keeps
+ * to it, and reads it again on SIGHUP. Prints events, reports, links; on SIGUSR1 measures these. Built with the tests, never installed. */
 
 #define DESIRED_SIZE_MAX (16U * 1024U * 1024U)
 
 typedef struct Driver {
         Network *network;
         const char *path;
+        NetworkMeasure *measure;
 } Driver;
+
+/* What the master would be told: wireguard_keys and the like beside the file that was read. */
+static void on_changed(Network *n, NetworkChange change, void *userdata) {
+        _cleanup_json_ json_object *links = NULL, *report = json_object_new_object();
+
+        if (change == NETWORK_CHANGED_KEYS && report && network_report(n, report) >= 0)
+                (void) printf("report %s\n", json_text(report));
+        else if (change == NETWORK_CHANGED_LINKS && network_links(n, &links) >= 0)
+                (void) printf("links %s\n", json_text(links));
+        (void) fflush(stdout);
+}
+
+static void on_measured(int r, json_object *links, void *userdata) {
+        Driver *d = userdata;
+
+        d->measure = NULL;
+        (void) printf("measured %s\n", r < 0 ? strerror(-r) : json_text(links));
+        (void) fflush(stdout);
+}
+
+static int on_measure(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
+        Driver *d = userdata;
+
+        return d->measure ? 0 : network_measure_start(d->network, on_measured, d, &d->measure, NULL);
+}
 
 static void on_event(Network *n, const char *message_id, const char *severity, const char *message,
                 void *userdata) {
@@ -95,6 +121,18 @@ static int set_instances(Network *n, json_object *instances, KError *reterr) {
         return network_instances_retain(n, ids, reterr);
 }
 
+static int set_pairs(Network *n, json_object *desired) {
+        json_object *preshared = NULL, *relays = NULL;
+        uint8_t key[WG_KEY_SIZE];
+        const char *text = NULL;
+
+        (void) json_find_object(desired, "preshared", &preshared, NULL);
+        (void) json_find_object(desired, "relays", &relays, NULL);
+        if (json_find_string(desired, "pair_key", &text, NULL) > 0 && wg_key_parse(text, key) < 0)
+                return -EINVAL;
+        return network_set_pairs(n, text ? key : NULL, preshared, relays);
+}
+
 static int apply(Driver *d, KError *reterr) {
         json_object *node = NULL, *grid = NULL, *peers = NULL, *names = NULL, *instances = NULL;
         _cleanup_json_ json_object *desired = NULL, *report = NULL;
@@ -121,6 +159,8 @@ static int apply(Driver *d, KError *reterr) {
                 r = network_set_grid(d->network, node, grid, reterr);
         if (r >= 0)
                 r = network_set_peers(d->network, peers, reterr);
+        if (r >= 0)
+                r = set_pairs(d->network, desired);
         if (r >= 0)
                 r = network_set_names(d->network, names, reterr);
         if (r >= 0)
@@ -155,7 +195,9 @@ static int run(int argc, char *argv[]) {
         _cleanup_(network_freep) Network *network = NULL;
         _cleanup_kerror_ KError e = KERROR_NULL;
         NetworkConfig config = { .state_directory = "/var/lib/kontena/node",
-                .runtime_directory = "/run/kontena" };
+                .runtime_directory = "/run/kontena",
+                .wireguard_port = 51820,
+                .changed = on_changed };
         Driver driver = {};
         sigset_t mask;
         int r;
@@ -166,6 +208,7 @@ static int run(int argc, char *argv[]) {
 
         (void) sigemptyset(&mask);
         (void) sigaddset(&mask, SIGHUP);
+        (void) sigaddset(&mask, SIGUSR1);
         (void) sigaddset(&mask, SIGTERM);
         (void) sigaddset(&mask, SIGINT);
         (void) sigprocmask(SIG_BLOCK, &mask, NULL);
@@ -182,6 +225,8 @@ static int run(int argc, char *argv[]) {
 
         r = sd_event_add_signal(event, NULL, SIGHUP, on_hangup, &driver);
         if (r >= 0)
+                r = sd_event_add_signal(event, NULL, SIGUSR1, on_measure, &driver);
+        if (r >= 0)
                 r = sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL);
         if (r >= 0)
                 r = sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
@@ -191,7 +236,9 @@ static int run(int argc, char *argv[]) {
         r = apply(&driver, &e);
         if (r < 0)
                 return log_error_errno(r, "%s", kerror_message(&e));
-        return sd_event_loop(event);
+        r = sd_event_loop(event);
+        network_measure_cancel(driver.measure);
+        return r;
 }
 
 int main(int argc, char *argv[]) {

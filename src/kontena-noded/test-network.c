@@ -203,13 +203,13 @@ static void test_reconcile_makes_the_grid(void **state) {
         ASSERT_FALSE(network_is_ready(f->network));
         set_all(f);
         ASSERT_TRUE(network_is_ready(f->network));
-        ASSERT_EQ(network_mtu(f->network), 1450);
+        ASSERT_EQ(network_mtu(f->network), 1420);
         ASSERT_STREQ(network_resolver_address(f->network), "10.81.0.1");
 
         bridge = get_link(f, "kt-demo");
         vxlan = get_link(f, "kt-vx-demo");
         ASSERT_TRUE(bridge.index > 0 && vxlan.index > 0);
-        ASSERT_EQ(bridge.mtu, 1450);
+        ASSERT_EQ(bridge.mtu, 1420);
         ASSERT_EQ(vxlan.port, OVERLAY_VXLAN_PORT);
         overlay_mac(MAC_VXLAN, "g1", 1, mac);
         ASSERT_EQ(memcmp(vxlan.mac, mac, MAC_SIZE), 0);
@@ -223,7 +223,7 @@ static void test_reconcile_makes_the_grid(void **state) {
         ASSERT_EQ(to_peer->gateway, 0x0a510002);
         ASSERT_EQ(to_peer->source, 0x0a510001);
         /* The peer's underlay is narrower than ours. */
-        ASSERT_EQ(to_peer->mtu, 1350);
+        ASSERT_EQ(to_peer->mtu, 1320);
         ASSERT_EQ(f->events, 0);
 }
 
@@ -465,7 +465,7 @@ static void test_instance_lifecycle(void **state) {
         ASSERT_EQ(network_instance_add(f->network, "aaa", "10.81.128.5", &e), 1);
         ASSERT_EQ(network_instance_add(f->network, "aaa", "10.81.128.5", &e), 0);
         ASSERT_EQ(get_link(f, veth).master, get_link(f, "kt-demo").index);
-        ASSERT_EQ(get_link(f, veth).mtu, 1450);
+        ASSERT_EQ(get_link(f, veth).mtu, 1420);
         ASSERT_EQ(get_link(f, veth).addr_gen_mode, IN6_ADDR_GEN_MODE_NONE);
         ASSERT_TRUE(netns_exists(NETNS_DIRECTORY, "aaa"));
         ASSERT_EQ(network_instance_add(f->network, "bbb", "10.81.128.6", &e), 1);
@@ -491,7 +491,7 @@ static void test_half_made_instance_is_repaired(void **state) {
 
         set_all(f);
         overlay_veth_name("aaa", veth);
-        ASSERT_OK(rtnl_add_veth(f->netlink, veth, 1450, "orphan", mac, self));
+        ASSERT_OK(rtnl_add_veth(f->netlink, veth, 1420, "orphan", mac, self));
         ASSERT_OK(netlink_flush(f->netlink, NULL));
         ASSERT_OK(mkdir_p(NETNS_DIRECTORY, 0755));
         pin = open(NETNS_DIRECTORY "/kt-aaa", O_RDONLY | O_CREAT | O_CLOEXEC, 0444);
@@ -584,10 +584,10 @@ static void test_mtu_follows_the_underlay(void **state) {
         settle(f);
         ASSERT_OK(rtnl_set_mtu(f->netlink, "up0", 1400));
         ASSERT_OK(netlink_flush(f->netlink, NULL));
-        wait_repair(f, "1350");
-        ASSERT_EQ(network_mtu(f->network), 1350);
-        ASSERT_EQ(get_link(f, "kt-demo").mtu, 1350);
-        ASSERT_EQ(get_link(f, veth).mtu, 1350);
+        wait_repair(f, "1320");
+        ASSERT_EQ(network_mtu(f->network), 1320);
+        ASSERT_EQ(get_link(f, "kt-demo").mtu, 1320);
+        ASSERT_EQ(get_link(f, veth).mtu, 1320);
 }
 
 static void test_names_are_written_or_refused(void **state) {
