@@ -56,7 +56,7 @@ class OverlayNode:
 
     def measure(self) -> dict[str, Any]:
         count = len(re.findall(r"^measured ", self.host.read(_LOG), re.MULTILINE))
-        self.host.run(f"systemctl kill --signal=USR1 {_UNIT}")
+        self.host.run(f"systemctl kill --kill-whom=main --signal=USR1 {_UNIT}")
         wait_until(lambda: len(re.findall(r"^measured ", self.host.read(_LOG), re.MULTILINE)) > count, 10, "a measurement", 0.1)
         return self.said("measured")
 
@@ -102,7 +102,7 @@ class Overlay:
     def apply(self) -> None:
         self.write()
         for node in self.nodes:
-            node.host.run(f"systemctl kill --signal=HUP {_UNIT}", check=False)  # it may be stopped
+            node.host.run(f"systemctl kill --kill-whom=main --signal=HUP {_UNIT}", check=False)  # it may be stopped
 
     def wait_keys(self, count: int) -> None:
         wait_until(lambda: all(len(n.keys()) == count for n in self.nodes), 90, f"{count} generations of keys on each node", 0.2)
