@@ -137,6 +137,14 @@ def _claimed(items: list[pytest.Item], claims: Path) -> Iterator[list[pytest.Ite
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A run that ends in its time and names what it left out says more than one that is cut off."""
+    until = os.environ.get("KONTENA_LAB_UNTIL")
+    if until and time.time() > float(until):
+        pytest.skip("the time of this run was over before it could begin")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """As pytest's own loop; but when `./lab test` runs several labs, it gives each the folders that it comes to first."""
     claims = os.environ.get("KONTENA_LAB_CLAIMS")

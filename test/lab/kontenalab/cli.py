@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--keep", action="store_true", help="leave the hosts running afterwards")
     sub.add_argument("--no-unit", action="store_true", help="without the unit tests")
     sub.add_argument("--labs", type=int, default=2, metavar="N", help="so many labs share the work when all is tested, by default 2")
+    sub.add_argument("--minutes", type=float, metavar="N", help="begin no test on hosts after so long; what is left out is counted as skipped and said")
     sub = command(do_shell, "shell", "a login shell on a host")
     sub.add_argument("host", metavar="HOST")
     sub.add_argument("-u", "--user", default="root")

@@ -46,6 +46,12 @@ ExecStart=/bin/sh -ec 'ip link set lo up; \\
 WantedBy=multi-user.target
 """
 
+# An emulated machine beside busy ones may take minutes to find its links; giving up on them would leave it out of reach for good.
+_MANAGER = "[Manager]\nDefaultDeviceTimeoutSec=infinity\n"
+
+# What is loaded when it is used need not be loaded at every start: each of these costs a process, and so up to ten seconds.
+_NOT_AT_START = "modprobe@.service"
+
 
 class QemuHost(Host):
     @property
@@ -76,6 +82,8 @@ class QemuHost(Host):
         )
         self.root.write("lib/systemd/system/lab-network.service", unit)
         self.root.enable("lab-network.service")
+        self.root.write("etc/systemd/system.conf.d/lab.conf", _MANAGER)
+        self.root.mask(_NOT_AT_START)
         if self.options.disk_mb:
             self.root.write("etc/fstab", "/dev/vdb /var/lib/kontena ext4 defaults 0 2\n")
             self._make_disk(self._data_disk, self.options.disk_mb)
@@ -117,7 +125,7 @@ class QemuHost(Host):
     @staticmethod
     def _link(name: str, tap: str, address: str) -> list[str]:
         return ["-netdev", f"tap,id={name},ifname={tap},script=no,downscript=no",
-                "-device", f"virtio-net-pci,netdev={name},mac={mac(address)}"]  # fmt: skip
+                "-device", f"virtio-net-pci,netdev={name},mac={mac(address)},romfile="]  # fmt: skip
 
     # Commands go over one ssh connection, as opening one takes a second in an emulated machine.
 

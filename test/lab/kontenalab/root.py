@@ -47,6 +47,11 @@ class HostRoot:
         link.unlink(missing_ok=True)
         link.symlink_to(f"/lib/systemd/system/{unit}")
 
+    def mask(self, unit: str) -> None:
+        link = self.path / "etc/systemd/system" / unit
+        link.unlink(missing_ok=True)
+        link.symlink_to("/dev/null")
+
     def copy_tree(self, source: Path) -> None:
         run(["cp", "-a", "--remove-destination", f"{source}/.", self.path])
 

@@ -37,6 +37,7 @@ class TestRun:
             self.labs += [Lab(f"{lab.name[:7]}x{n}") for n in range(2, args.labs + 1)]
         self.journals = lab_directory() / "cache" / "failures" / f"{lab.name}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
         self.running: list[subprocess.Popen] = []
+        self.until = args.minutes and time.time() + args.minutes * 60
 
     def run(self) -> int:
         start = time.monotonic()
@@ -66,6 +67,8 @@ class TestRun:
                 console.say(f"  {seconds:7.1f} s  {name}")
         console.print_times()
         console.say(f"  {time.monotonic() - start:7.1f} s  in all")
+        if self.until and time.time() > self.until:
+            console.say(f"The {self.args.minutes:g} minutes were over before all was begun; what was left out is counted as skipped.")
         for error in broken:
             console.say(f"lab: {error}")
         passed = sum(r.passed for r in results)
@@ -134,6 +137,7 @@ class TestRun:
             "KONTENA_LAB_BUILD_DIR": str(self.build.directory),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
+            **({"KONTENA_LAB_UNTIL": f"{self.until:.0f}"} if self.until else {}),
             **({"KONTENA_LAB_CLAIMS": str(claims)} if len(self.labs) > 1 else {}),
         })  # fmt: skip
         start = time.monotonic()
