@@ -47,6 +47,7 @@ typedef struct LogView {
         LogPlace *places;
         size_t n_places;
         char *stream;
+        KError refusal; /* the right to read was taken away */
         MasterWatch watch;
 } LogView;
 
@@ -56,6 +57,7 @@ static void log_view_done(LogView *v) {
                 free(p->node);
         free(v->places);
         free(v->stream);
+        kerror_done(&v->refusal);
         master_watch_done(&v->watch);
 }
 
@@ -139,6 +141,11 @@ static int print_entry(LogView *v, uint64_t time, const char *node, const char *
 
         if (streq(stream, "warning")) {
                 ctl_warn("%s%s%s", node, isempty(node) ? "" : ": ", message);
+                return 0;
+        }
+        if (streq(stream, "denied")) {
+                kerror_done(&v->refusal);
+                (void) kerror_set(&v->refusal, K_ACCESS_DENIED, "%s", message);
                 return 0;
         }
         r = take_place(v, node, time);
@@ -305,7 +312,10 @@ static int show(LogView *v, KError *reterr) {
 
         if (!v->follow)
                 ctl_open_pager(v->c);
-        return master_watch_run(&v->watch, reterr);
+        r = master_watch_run(&v->watch, reterr);
+        if (r >= 0 && kerror_is_set(&v->refusal))
+                return kerror_set(reterr, v->refusal.code, "%s", kerror_message(&v->refusal));
+        return r;
 }
 
 static int output_option(const Arguments *a, LogView *v, KError *reterr) {

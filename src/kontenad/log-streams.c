@@ -151,7 +151,7 @@ static int keep(LogStream *s, uint64_t time, const char *node, const char *servi
                 const char *stream, const char *message) {
         Entry *e;
 
-        if (!streq(stream, "warning") &&
+        if (!STR_IN_SET(stream, "warning", "denied") &&
                         (s->n_entries >= LOG_LINES_MAX * 4 || s->bytes >= LOG_STREAM_BYTES_MAX)) {
                 s->dropped++;
                 return 0;
@@ -172,6 +172,7 @@ static int keep(LogStream *s, uint64_t time, const char *node, const char *servi
                 .time = time,
                 .order = s->order++,
                 .stream = streq(stream, "warning")  ? "warning"
+                          : streq(stream, "denied") ? "denied"
                           : streq(stream, "stderr") ? "stderr"
                                                     : "stdout",
                 .node = strdup(node),
@@ -610,7 +611,7 @@ static void on_standing_lost(const KError *refusal, void *userdata) {
         LogStream *s = userdata;
 
         entries_clear(s);
-        (void) warn(s, NULL, "%s", kerror_message(refusal));
+        (void) keep(s, now_realtime(), "", "", "", "denied", kerror_message(refusal));
         (void) flush(s, /* end= */ true);
 }
 

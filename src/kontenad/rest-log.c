@@ -100,7 +100,7 @@ static uint32_t entry_order(const LogEntry *e) {
 }
 
 static bool is_wanted(const LogView *v, const LogEntry *e, uint32_t order) {
-        if (streq(e->stream, "warning")) /* of the view itself: no container's */
+        if (STR_IN_SET(e->stream, "warning", "denied")) /* of the view itself: no container's */
                 return false;
         if (v->has_from && (e->time < v->from_time || (e->time == v->from_time && order <= v->from_order)))
                 return false;

@@ -464,6 +464,13 @@ def test_logs_are_escaped_on_a_terminal(bus: Bus):
     assert r"red \x1b[31m" in terminal.text and "\x1b" not in terminal.text
 
 
+def test_followed_logs_end_with_the_right_to_read(bus: Bus):
+    bus.master(steps=[{"logs": [*ENTRIES[:1], [1764063001000000, "", "", "denied", "You are no longer a member of the grid."]], "end": True}])
+    result = bus.ctl("service", "logs", "-f", "web")
+    assert result.returncode == 7 and "You are no longer a member of the grid." in result.stderr, result
+    assert len(result.stdout.splitlines()) == 1
+
+
 def test_followed_logs_go_on_after_a_restart(bus: Bus):
     first = bus.master(steps=[{"logs": ENTRIES[:1], "end": False}, {"after_ms": 50, "exit": True}])
     process = bus.popen("service", "logs", "-f", "web")
