@@ -3,6 +3,7 @@
 
 #include "affinity.h"
 #include "ca.h"
+#include "caller-token.h"
 #include "events.h"
 #include "file-util.h"
 #include "join-token.h"
@@ -14,6 +15,8 @@
 #include "parse-util.h"
 #include "render.h"
 #include "string-util.h"
+
+#define SHOWN_NAMES_MAX   (AUDIT_PARAMETERS_MAX / 2)
 
 #define SUBNET_DEFAULT    "10.81.0.0/16"
 #define SUPERNET_DEFAULT  "10.80.0.0/12"
@@ -351,13 +354,36 @@ static int replace_token(OperationCall *c, KError *reterr) {
 }
 
 /* Not in a transaction from the start: a full disk does not hide the token. */
-static int grid_token(OperationCall *c, json_object **ret, KError *reterr) {
-        _cleanup_json_ json_object *o = json_object_new_object();
-        _cleanup_free_ char *context = NULL;
-        _cleanup_erase_ char *secret = NULL, *token = NULL;
-        bool regenerate = false;
+/* *ret is to be erased. */
+static int open_token(Master *m, const GridRow *g, char **ret, KError *reterr) {
+        _cleanup_free_ char *context = strjoin("grid-token:", g->id);
+        _cleanup_erase_ char *secret = NULL;
+        char *token;
         void *opened;
         size_t size;
+        int r;
+
+        if (!context)
+                return -ENOMEM;
+        r = keyring_open(m->keyring, context, g->token_sealed, g->token_sealed_size, &opened, &size);
+        if (r < 0)
+                return kerror_set(reterr, K_CONFLICT,
+                                "The token of grid '%s' cannot be opened with this master's key; regenerate "
+                                "it.",
+                                g->name);
+        secret = opened;
+
+        token = join_token_format(ca_fingerprint(m->ca), secret);
+        if (!token)
+                return -ENOMEM;
+        *ret = token;
+        return 0;
+}
+
+static int grid_token(OperationCall *c, json_object **ret, KError *reterr) {
+        _cleanup_json_ json_object *o = json_object_new_object();
+        _cleanup_erase_ char *token = NULL;
+        bool regenerate = false;
         int r;
 
         r = json_find_bool(c->parameters, "regenerate", &regenerate, reterr);
@@ -369,27 +395,62 @@ static int grid_token(OperationCall *c, json_object **ret, KError *reterr) {
                         return r;
         }
 
-        context = strjoin("grid-token:", c->grid->id);
-        if (!o || !context)
-                return -ENOMEM;
-        r = keyring_open(c->master->keyring, context, c->grid->token_sealed, c->grid->token_sealed_size,
-                        &opened, &size);
-        if (r < 0)
-                return kerror_set(reterr, K_CONFLICT,
-                                "The token of grid '%s' cannot be opened with this master's key; regenerate "
-                                "it.",
-                                c->grid->name);
-        secret = opened;
-
-        token = join_token_format(ca_fingerprint(c->master->ca), secret);
-        if (!token)
-                return -ENOMEM;
-        r = json_add_string(o, "token", token);
+        r = o ? open_token(c->master, c->grid, &token, reterr) : -ENOMEM;
+        if (r >= 0)
+                r = json_add_string(o, "token", token);
         if (r < 0)
                 return r;
 
         *ret = TAKE_PTR(o);
         return 0;
+}
+
+/* The audit has what was shown as if it had been asked for by name: as many grids as fit into a row, and how many there were. */
+static int note_shown(OperationCall *c, json_object *values) {
+        _cleanup_json_ json_object *names = json_object_new_array();
+        size_t bytes = 0;
+        int r = names ? 0 : -ENOMEM;
+
+        json_object_object_foreach(values, name, value) {
+                (void) value;
+                bytes += strlen(name) + sizeof("\"\", ");
+                if (r >= 0 && bytes <= SHOWN_NAMES_MAX)
+                        r = json_append_string(names, name);
+        }
+        if (r >= 0)
+                r = json_add(c->parameters, "grids", TAKE_PTR(names));
+        return r < 0 ? r
+                     : json_add_u64(c->parameters, "count", (uint64_t) json_object_object_length(values));
+}
+
+/* Of all grids whose tokens the caller may see: one request, one row of the audit. */
+static int grid_tokens(OperationCall *c, json_object **ret, KError *reterr) {
+        _cleanup_json_ json_object *values = json_object_new_object();
+        _cleanup_(grid_row_list_done) GridRowList l = {};
+        const UserRow *user = caller_user(c->caller);
+        int r;
+
+        r = values ? store_list_grids(c->master->store, &l) : -ENOMEM;
+        if (r < 0)
+                return r;
+        FOREACH_ARRAY(g, l.rows, l.n) {
+                _cleanup_erase_ char *token = NULL;
+
+                if (!call_is_admin(c) &&
+                                (!user || !role_allows(c->master->store, user, "grid_admin", (*g)->name)))
+                        continue;
+                r = open_token(c->master, *g, &token, NULL);
+                if (r == -ENOMEM)
+                        return r;
+                if (r >= 0)
+                        r = json_add_string(values, (*g)->name, token);
+                else
+                        r = json_add_string(values, (*g)->name, NULL); /* grid.token says why */
+                if (r < 0)
+                        return r;
+        }
+        r = note_shown(c, values);
+        return r < 0 ? r : json_wrap("values", TAKE_PTR(values), ret);
 }
 
 const Operation grid_operations[] = {
@@ -451,6 +512,14 @@ const Operation grid_operations[] = {
                                         { "regenerate", PARAMETER_BOOL, false } },
                         .results = { "token" },
                         .perform = grid_token,
+        },
+        {
+                        .name = "grid.tokens",
+                        .action = "io.kontena.master1.manage-tokens",
+                        .role = "user",
+                        .flags = OPERATION_AUDITED | OPERATION_SECRET,
+                        .results = { "values" },
+                        .perform = grid_tokens,
         },
 };
 const size_t n_grid_operations = ELEMENTSOF(grid_operations);

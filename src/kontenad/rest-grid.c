@@ -143,79 +143,51 @@ static int rest_get_grid(RestCall *c, KError *reterr) {
 }
 
 /* All of them, each with its token for who may see that: the reference's client takes it from the list. */
-typedef struct Listing {
-        json_object *grids, *shown;
-        size_t next;
-} Listing;
+static int reply_grids(RestCall *c, json_object *tokens) {
+        _cleanup_json_ json_object *o = json_object_new_object(), *shown = json_object_new_array();
+        int r = o && shown ? 0 : -ENOMEM;
 
-static void listing_free(void *userdata) {
-        Listing *l = userdata;
+        FOREACH_JSON_ARRAY(grid, rest_userdata(c)) {
+                const char *name = "", *token = NULL;
+                json_object *one;
 
-        json_object_put(l->grids);
-        json_object_put(l->shown);
-        free(l);
+                (void) json_find_string(grid, "name", &name, NULL);
+                (void) (tokens && json_find_string(tokens, name, &token, NULL));
+                if (r >= 0)
+                        r = render(c, grid, token, &one);
+                if (r >= 0)
+                        r = json_append(shown, one);
+        }
+        if (r >= 0)
+                r = json_add(o, "grids", TAKE_PTR(shown));
+        return r < 0 ? r : rest_reply(c, 200, TAKE_PTR(o));
 }
 
-static int list_next(RestCall *c);
-
-static int list_one(RestCall *c, const char *token) {
-        Listing *l = rest_userdata(c);
-        json_object *one = NULL;
-        int r;
-
-        r = render(c, json_object_array_get_idx(l->grids, l->next++), token, &one);
-        return r < 0 ? r : json_append(l->shown, one);
-}
-
-static void on_listed_token(RestCall *c, json_object *result, const KError *error) {
-        const char *token = NULL;
-        int r;
+static void on_tokens(RestCall *c, json_object *result, const KError *error) {
+        json_object *values = NULL;
 
         if (!kerror_is_set(error))
-                (void) json_find_string(result, "token", &token, NULL);
-        r = list_one(c, token);
-        fail(c, r < 0 ? r : list_next(c));
-}
-
-static int list_next(RestCall *c) {
-        _cleanup_json_ json_object *o = NULL;
-        Listing *l = rest_userdata(c);
-        int r;
-
-        while (l->next < json_object_array_length(l->grids)) {
-                const char *name = "";
-
-                (void) json_find_string(json_object_array_get_idx(l->grids, l->next), "name", &name, NULL);
-                if (may_see_token(c, name))
-                        return rest_call(c, "grid.token", rest_params("grid", name, NULL), on_listed_token);
-                r = list_one(c, NULL);
-                if (r < 0)
-                        return r;
-        }
-        o = json_object_new_object();
-        if (!o || json_add(o, "grids", json_object_get(l->shown)) < 0)
-                return -ENOMEM;
-        return rest_reply(c, 200, TAKE_PTR(o));
+                (void) json_find_object(result, "values", &values, NULL);
+        fail(c, reply_grids(c, values));
 }
 
 static void on_grids(RestCall *c, json_object *result, const KError *error) {
         json_object *grids = NULL;
-        Listing *l;
+        bool any = false;
 
         if (kerror_is_set(error)) {
                 (void) rest_reply_kerror(c, error);
                 return;
         }
         (void) json_find_array(result, "grids", &grids, NULL);
-        l = new0(Listing, 1);
-        if (!l) {
-                fail(c, -ENOMEM);
-                return;
+        rest_set_userdata(c, json_object_get(grids), put_json);
+        FOREACH_JSON_ARRAY(grid, grids) {
+                const char *name = "";
+
+                (void) json_find_string(grid, "name", &name, NULL);
+                any = any || may_see_token(c, name);
         }
-        rest_set_userdata(c, l, listing_free);
-        l->grids = grids ? json_object_get(grids) : json_object_new_array();
-        l->shown = json_object_new_array();
-        fail(c, l->grids && l->shown ? list_next(c) : -ENOMEM);
+        fail(c, any ? rest_call(c, "grid.tokens", NULL, on_tokens) : reply_grids(c, NULL));
 }
 
 static int rest_list_grids(RestCall *c, KError *reterr) {

@@ -2,6 +2,7 @@
 """Grids, their members, events and audit over REST: reference sections 6, 7.3 and 7.4."""
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 
@@ -55,6 +56,27 @@ def test_a_grid_is_made_shown_changed_and_removed(master: RestMaster, admin: str
     assert "made" in [g["id"] for g in master.get("/v1/grids", token=admin).json["grids"]]
     assert master.delete("/v1/grids/made", token=admin).json == {}
     assert (master.get("/v1/grids/made", token=admin).status, master.get("/v1/grids/made", token=admin).json) == (404, {"error": "Not found"})
+
+
+def test_a_list_of_grids_is_one_row_of_the_audit(master: RestMaster, admin: str, people: dict[str, str]) -> None:
+    def rows() -> list[dict[str, object]]:
+        words = ["busctl", "--address", master.bus_address, "--json=short", "call", "io.kontena.Master1", "/io/kontena/Master1",
+                 "io.kontena.Master1.Manager", "ListAudit", "sa{sv}", "", "2", "operation", "s", "grid", "limit", "t", "500"]  # fmt: skip
+        r = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert r.returncode == 0, r.stderr
+        return [row for row in json.loads(r.stdout)["data"][0] if row["operation"]["data"].startswith("grid.token")]
+
+    seen = {name: {g["name"]: g["token"] for g in master.get("/v1/grids", token=token).json["grids"]} for name, token in people.items()}
+    assert seen["anna"] == {"one": None} and seen["nils"] == {} and list(seen["greta"]) == ["one"] and seen["greta"]["one"]
+    before = len(rows())
+    everything = {g["name"]: g["token"] for g in master.get("/v1/grids", token=admin).json["grids"]}
+    assert {"one", "two"} <= set(everything) and all(everything.values()) and everything["one"] == seen["greta"]["one"]
+    after = rows()
+    assert len(after) == before + 1
+    text = [json.dumps(r) for r in after if r["operation"]["data"] == "grid.tokens"]  # type: ignore[index]
+    assert all(f'"{name}"' in text[-1] for name in everything) and "greta" in text[-2] and '"two"' not in text[-2]
+    assert not any("anna@" in t or "nils@" in t for t in text)
+    assert not any(str(token) in t for t in text for token in everything.values())
 
 
 def test_a_grid_without_a_name_gets_one(master: RestMaster, admin: str) -> None:
