@@ -237,31 +237,30 @@ int http_add_header(HttpRequest *q, const char *name, const char *value) {
 }
 
 typedef struct Answer {
+        void *body;
         size_t size;
-        uint8_t body[];
 } Answer;
 
 static void answer_free(void *cls) {
         Answer *a = cls;
 
         erase_memory(a->body, a->size);
+        free(a->body);
         free(a);
 }
 
-int http_reply(HttpRequest *q, int status, const char *content_type, const void *body, size_t size) {
+int http_reply_consume(HttpRequest *q, int status, const char *content_type, void *body, size_t size) {
         struct MHD_Response *response;
         Answer *a;
 
-        if (q->answered)
-                return -EALREADY;
-
-        a = malloc(sizeof(Answer) + size);
-        if (!a)
-                return -ENOMEM;
-        a->size = size;
-        if (size > 0)
-                memcpy(a->body, body, size);
-        response = MHD_create_response_from_buffer_with_free_callback_cls(size, a->body, answer_free, a);
+        a = q->answered ? NULL : new0(Answer, 1);
+        if (!a) {
+                erase_memory(body, size);
+                free(body);
+                return q->answered ? -EALREADY : -ENOMEM;
+        }
+        *a = (Answer){ .body = body, .size = size };
+        response = MHD_create_response_from_buffer_with_free_callback_cls(size, body, answer_free, a);
         if (!response) {
                 answer_free(a);
                 return -ENOMEM;
@@ -272,6 +271,20 @@ int http_reply(HttpRequest *q, int status, const char *content_type, const void 
                 return -ENOMEM;
         }
         return http_request_answer(q, (unsigned) status, response);
+}
+
+int http_reply(HttpRequest *q, int status, const char *content_type, const void *body, size_t size) {
+        void *copy;
+
+        if (q->answered)
+                return -EALREADY;
+
+        copy = malloc(MAX(size, (size_t) 1));
+        if (!copy)
+                return -ENOMEM;
+        if (size > 0)
+                memcpy(copy, body, size);
+        return http_reply_consume(q, status, content_type, copy, size);
 }
 
 int http_reply_json(HttpRequest *q, int status, json_object *o) {

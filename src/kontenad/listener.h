@@ -78,6 +78,8 @@ const char *http_request_peer_key(HttpRequest *r);
 /* Of the answer that comes; one that is replied by itself has Content-Type, Cache-Control and what every answer has. */
 int http_add_header(HttpRequest *r, const char *name, const char *value);
 int http_reply(HttpRequest *r, int status, const char *content_type, const void *body, size_t size);
+/* body is of malloc(), and not copied: for large ones. */
+int http_reply_consume(HttpRequest *r, int status, const char *content_type, void *body, size_t size);
 int http_reply_json(HttpRequest *r, int status, json_object *o); /* consumed */
 int http_reply_error(HttpRequest *r, const KError *error);       /* status from kerror.c's table */
 

@@ -470,7 +470,7 @@ static void perform_reading(OperationCall *c) {
         int r;
 
         r = look_up(c, &error);
-        if (r >= 0)
+        if (r >= 0 && !c->only_asked)
                 r = c->operation->perform(c, &result, &error);
         if (r < 0)
                 return fail(c, r, &error);
@@ -580,8 +580,8 @@ static void on_authorized(const KError *denied, void *userdata) {
         perform(c);
 }
 
-void operation_call(Master *m, Caller *caller, const Operation *o, json_object *params, bool interactive,
-                operation_done_t done, void *userdata) {
+static void begin(Master *m, Caller *caller, const Operation *o, json_object *params, bool interactive,
+                bool only_asked, operation_done_t done, void *userdata) {
         _cleanup_kerror_ KError error = KERROR_NULL;
         OperationCall *c;
         int r;
@@ -604,6 +604,7 @@ void operation_call(Master *m, Caller *caller, const Operation *o, json_object *
                 .caller = caller_ref(caller),
                 .parameters = params,
                 .interactive = interactive,
+                .only_asked = only_asked,
                 .done = done,
                 .userdata = userdata,
                 .started = now_monotonic(),
@@ -640,4 +641,16 @@ void operation_call(Master *m, Caller *caller, const Operation *o, json_object *
                 r = authorize(c, o->action, interactive, on_authorized);
         if (r < 0)
                 fail(c, r, &error);
+}
+
+void operation_call(Master *m, Caller *caller, const Operation *o, json_object *params, bool interactive,
+                operation_done_t done, void *userdata) {
+        begin(m, caller, o, params, interactive, /* only_asked= */ false, done, userdata);
+}
+
+void operation_ask(Master *m, Caller *caller, const Operation *o, json_object *params, operation_done_t done,
+                void *userdata) {
+        assert(!(o->flags & (OPERATION_CHANGES | OPERATION_AUDITED | OPERATION_OPEN)) && !o->prepare);
+
+        begin(m, caller, o, params, /* interactive= */ false, /* only_asked= */ true, done, userdata);
 }

@@ -78,6 +78,7 @@ struct OperationCall {
         Caller *caller;
         json_object *parameters;
         bool interactive;
+        bool only_asked; /* by operation_ask() */
         bool prepared;
         struct CalendarQuery *calendar; /* that prepare waits for; likewise: */
         struct LoginAttempt *login;
@@ -109,6 +110,11 @@ const Operation *operation_find_by_method(const char *method);
  * exist is told only to who may read there. */
 void operation_call(Master *m, Caller *caller, const Operation *o, json_object *params, bool interactive,
                 operation_done_t done, void *userdata);
+
+/* Whether the caller may read what that operation shows, with the same refusals and their audit; nothing is performed, and there is no result. For
+ * operations that only read. */
+void operation_ask(Master *m, Caller *caller, const Operation *o, json_object *params, operation_done_t done,
+                void *userdata);
 
 /* For prepare that returned 1: exactly once. With an error that is the answer. */
 void operation_call_continue(OperationCall *call, const KError *error);

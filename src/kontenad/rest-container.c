@@ -9,13 +9,10 @@
 
 static int reply_containers(RestCall *c) {
         _cleanup_(grid_row_freep) GridRow *g = NULL;
-        json_object *l;
         int r;
 
         r = rest_find_grid(c, &g);
-        if (r >= 0)
-                r = rest_list_containers(rest_master(c), g, NULL, rest_query(c, "all"), &l);
-        return r < 0 ? r : rest_reply_list(c, "containers", l);
+        return r < 0 ? r : rest_reply_containers(c, g, NULL, rest_query(c, "all"));
 }
 
 static int list_containers(RestCall *c, KError *reterr) {
@@ -110,16 +107,12 @@ static void on_processes(RestCall *c, json_object *result, const KError *error) 
         rest_finish(c, r < 0 ? r : rest_reply(c, 200, TAKE_PTR(l)));
 }
 
-static void on_found(RestCall *c, json_object *result, const KError *error) {
+static int ask_found(RestCall *c) {
         _cleanup_(rest_container_done) RestContainer found = {};
         bool top = streq(rest_route(c)->operation, "instance.top");
         json_object *params = NULL;
         int r;
 
-        if (error) {
-                (void) rest_reply_kerror(c, error);
-                return;
-        }
         r = rest_find_container(c, &found);
         if (r >= 0)
                 r = container_params(c, &params);
@@ -130,7 +123,7 @@ static void on_found(RestCall *c, json_object *result, const KError *error) {
         }
         if (r >= 0)
                 r = rest_call(c, rest_route(c)->operation, params, top ? on_processes : on_inspected);
-        rest_finish(c, r);
+        return r;
 }
 
 static int ask_container(RestCall *c, KError *reterr) {
@@ -140,7 +133,7 @@ static int ask_container(RestCall *c, KError *reterr) {
         r = container_params(c, &params);
         if (r == -ENOENT)
                 return rest_reply_error(c, 404, "Not found");
-        return r < 0 ? r : rest_call(c, "instance.list", params, on_found);
+        return r < 0 ? r : rest_call_then(c, "instance.list", params, ask_found);
 }
 
 #define C "/v1/containers/:grid/:node/:container"

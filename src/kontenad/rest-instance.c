@@ -8,10 +8,6 @@
 
 /* What there is of one service: instances, containers, its environment, figures. */
 
-static bool is_shown(const InstanceRow *i) {
-        return i->role == INSTANCE_CURRENT && i->desired != INSTANCE_TERMINATED;
-}
-
 static int list_rows(RestCall *c, GridRow **ret_grid, NodeRowList *ret_nodes, InstanceRowList *ret) {
         _cleanup_(service_row_freep) ServiceRow *s = NULL;
         _cleanup_(grid_row_freep) GridRow *g = NULL;
@@ -31,27 +27,12 @@ static int list_rows(RestCall *c, GridRow **ret_grid, NodeRowList *ret_nodes, In
 }
 
 static int reply_instances(RestCall *c) {
-        _cleanup_(instance_row_list_done) InstanceRowList l = {};
-        _cleanup_(node_row_list_done) NodeRowList nodes = {};
+        _cleanup_(service_row_freep) ServiceRow *s = NULL;
         _cleanup_(grid_row_freep) GridRow *g = NULL;
-        _cleanup_json_ json_object *array = json_object_new_array();
         int r;
 
-        r = array ? list_rows(c, &g, &nodes, &l) : -ENOMEM;
-        if (r < 0)
-                return r;
-        FOREACH_ARRAY(i, l.rows, l.n) {
-                json_object *o;
-
-                if (!is_shown(*i))
-                        continue;
-                r = rest_render_instance(g, *i, rest_node_by_id(&nodes, (*i)->node_id), &o);
-                if (r >= 0)
-                        r = json_append(array, o);
-                if (r < 0)
-                        return r;
-        }
-        return rest_reply_list(c, "instances", TAKE_PTR(array));
+        r = rest_find_service(c, &g, &s);
+        return r < 0 ? r : rest_reply_instances(c, g, s);
 }
 
 static int list_instances(RestCall *c, KError *reterr) {
@@ -74,7 +55,7 @@ static int reply_instance(RestCall *c) {
         FOREACH_ARRAY(i, l.rows, l.n) {
                 json_object *o;
 
-                if (!is_shown(*i) || !streq((*i)->id, strempty(rest_segment(c, "id"))))
+                if (!rest_instance_is_shown(*i) || !streq((*i)->id, strempty(rest_segment(c, "id"))))
                         continue;
                 r = rest_render_instance(g, *i, rest_node_by_id(&nodes, (*i)->node_id), &o);
                 return r < 0 ? r : rest_reply(c, 200, o);
@@ -113,7 +94,7 @@ static int move_away(RestCall *c) {
         if (r < 0)
                 return r;
         FOREACH_ARRAY(i, l.rows, l.n)
-                if (is_shown(*i) && streq((*i)->id, strempty(rest_segment(c, "id"))))
+                if (rest_instance_is_shown(*i) && streq((*i)->id, strempty(rest_segment(c, "id"))))
                         instance = *i;
         if (!instance)
                 return -ENOENT;
@@ -150,25 +131,13 @@ static int remove_instance(RestCall *c, KError *reterr) {
 
 /* Containers and what is measured of them */
 
-static int containers_of_service(RestCall *c, bool all, json_object **ret) {
+static int reply_containers(RestCall *c) {
         _cleanup_(service_row_freep) ServiceRow *s = NULL;
         _cleanup_(grid_row_freep) GridRow *g = NULL;
         int r;
 
         r = rest_find_service(c, &g, &s);
-        return r < 0 ? r : rest_list_containers(rest_master(c), g, s, all, ret);
-}
-
-static void on_containers(RestCall *c, json_object *result, const KError *error) {
-        json_object *l;
-        int r;
-
-        if (error) {
-                (void) rest_reply_kerror(c, error);
-                return;
-        }
-        r = containers_of_service(c, /* all= */ true, &l);
-        rest_finish(c, r < 0 ? r : rest_reply_list(c, "containers", l));
+        return r < 0 ? r : rest_reply_containers(c, g, s, /* all= */ true);
 }
 
 static int list_containers(RestCall *c, KError *reterr) {
@@ -176,19 +145,16 @@ static int list_containers(RestCall *c, KError *reterr) {
         int r;
 
         r = rest_service_params(c, &params);
-        return r < 0 ? r : rest_call(c, "instance.list", params, on_containers);
+        return r < 0 ? r : rest_call_then(c, "instance.list", params, reply_containers);
 }
 
-static void on_stats(RestCall *c, json_object *result, const KError *error) {
-        json_object *l;
+static int reply_stats(RestCall *c) {
+        _cleanup_(service_row_freep) ServiceRow *s = NULL;
+        _cleanup_(grid_row_freep) GridRow *g = NULL;
         int r;
 
-        if (error) {
-                (void) rest_reply_kerror(c, error);
-                return;
-        }
-        r = containers_of_service(c, /* all= */ false, &l);
-        rest_finish(c, r < 0 ? r : rest_reply_stats(c, l));
+        r = rest_find_service(c, &g, &s);
+        return r < 0 ? r : rest_reply_stats(c, g, s, NULL);
 }
 
 static int service_stats(RestCall *c, KError *reterr) {
@@ -196,7 +162,7 @@ static int service_stats(RestCall *c, KError *reterr) {
         int r;
 
         r = rest_service_params(c, &params);
-        return r < 0 ? r : rest_call(c, "instance.list", params, on_stats);
+        return r < 0 ? r : rest_call_then(c, "instance.list", params, reply_stats);
 }
 
 static int service_metrics(RestCall *c, KError *reterr) {

@@ -44,6 +44,7 @@ struct RestCall {
         void (*destroy)(void *userdata);
 
         RestOperation *operations; /* under way */
+        struct RestList *list;     /* that is put together */
         unsigned busy;             /* handlers that have not returned */
         bool answered;
 
@@ -63,6 +64,9 @@ void rest_leave(RestCall *c); /* frees what is over */
 /* rest-stream.c */
 void rest_call_drop_live(RestCall *c); /* the master stops */
 void rest_call_http_gone(RestCall *c);
+
+/* rest-reply.c: JSON of malloc(), which is not copied. */
+int rest_reply_consume(RestCall *c, char *text, size_t size);
 
 /* rest-openapi.c */
 int rest_openapi(json_object **ret);

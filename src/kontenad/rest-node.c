@@ -67,33 +67,12 @@ static int find_row(RestCall *c, GridRow **ret_grid, NodeRow **ret) {
         return 0;
 }
 
-static int compare_names(const void *a, const void *b) {
-        return strcmp((*(NodeRow *const *) a)->name, (*(NodeRow *const *) b)->name);
-}
-
 static int reply_nodes(RestCall *c) {
-        _cleanup_json_ json_object *array = json_object_new_array();
-        _cleanup_(node_row_list_done) NodeRowList l = {};
         _cleanup_(grid_row_freep) GridRow *g = NULL;
         int r;
 
-        r = array ? rest_find_grid(c, &g) : -ENOMEM;
-        if (r >= 0)
-                r = store_list_nodes(rest_master(c)->store, g->id, &l);
-        if (r < 0)
-                return r;
-        if (l.n > 1)
-                qsort(l.rows, l.n, sizeof(NodeRow *), compare_names);
-        FOREACH_ARRAY(n, l.rows, l.n) {
-                json_object *o;
-
-                r = rest_render_node(g, *n, &l, /* token= */ NULL, &o);
-                if (r >= 0)
-                        r = json_append(array, o);
-                if (r < 0)
-                        return r;
-        }
-        return rest_reply_list(c, "nodes", TAKE_PTR(array));
+        r = rest_find_grid(c, &g);
+        return r < 0 ? r : rest_reply_nodes(c, g);
 }
 
 static int list_nodes(RestCall *c, KError *reterr) {
@@ -327,41 +306,13 @@ static int clear_token(RestCall *c, KError *reterr) {
 
 /* Figures */
 
-static int containers_of_node(RestCall *c, json_object **ret) {
-        _cleanup_json_ json_object *all = NULL, *l = json_object_new_array();
+static int reply_node_stats(RestCall *c) {
         _cleanup_(grid_row_freep) GridRow *g = NULL;
         _cleanup_(node_row_freep) NodeRow *n = NULL;
         int r;
 
-        r = l ? find_row(c, &g, &n) : -ENOMEM;
-        if (r >= 0)
-                r = rest_list_containers(rest_master(c), g, NULL, /* all= */ false, &all);
-        if (r < 0)
-                return r;
-        FOREACH_JSON_ARRAY(container, all) {
-                json_object *node = NULL;
-                const char *name = "";
-
-                (void) json_find_object(container, "node", &node, NULL);
-                if (node)
-                        (void) json_find_string(node, "name", &name, NULL);
-                if (streq(name, n->name) && json_append(l, json_object_get(container)) < 0)
-                        return -ENOMEM;
-        }
-        *ret = TAKE_PTR(l);
-        return 0;
-}
-
-static void on_stats(RestCall *c, json_object *result, const KError *error) {
-        json_object *l = NULL;
-        int r;
-
-        if (error) {
-                (void) rest_reply_kerror(c, error);
-                return;
-        }
-        r = containers_of_node(c, &l);
-        rest_finish(c, r < 0 ? r : rest_reply_stats(c, l));
+        r = find_row(c, &g, &n);
+        return r < 0 ? r : rest_reply_stats(c, g, NULL, n);
 }
 
 static int node_stats(RestCall *c, KError *reterr) {
@@ -369,7 +320,7 @@ static int node_stats(RestCall *c, KError *reterr) {
         int r;
 
         r = node_params(c, &params);
-        return r < 0 ? r : rest_call(c, "node.get", params, on_stats);
+        return r < 0 ? r : rest_call_then(c, "node.get", params, reply_node_stats);
 }
 
 static int node_metrics(RestCall *c, KError *reterr) {
@@ -380,19 +331,12 @@ static int node_metrics(RestCall *c, KError *reterr) {
         return r < 0 ? r : rest_call_then(c, "node.get", params, rest_reply_metrics);
 }
 
-static void on_grid_stats(RestCall *c, json_object *result, const KError *error) {
+static int reply_grid_stats(RestCall *c) {
         _cleanup_(grid_row_freep) GridRow *g = NULL;
-        json_object *l;
         int r;
 
-        if (error) {
-                (void) rest_reply_kerror(c, error);
-                return;
-        }
         r = rest_find_grid(c, &g);
-        if (r >= 0)
-                r = rest_list_containers(rest_master(c), g, NULL, /* all= */ false, &l);
-        rest_finish(c, r < 0 ? r : rest_reply_stats(c, l));
+        return r < 0 ? r : rest_reply_stats(c, g, NULL, NULL);
 }
 
 static int grid_stats(RestCall *c, KError *reterr) {
@@ -400,7 +344,7 @@ static int grid_stats(RestCall *c, KError *reterr) {
         int r;
 
         r = rest_grid_params(c, &params);
-        return r < 0 ? r : rest_call(c, "service.list", params, on_grid_stats);
+        return r < 0 ? r : rest_call_then(c, "service.list", params, reply_grid_stats);
 }
 
 static int grid_metrics(RestCall *c, KError *reterr) {

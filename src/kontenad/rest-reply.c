@@ -27,6 +27,23 @@ static int reply_bytes(RestCall *c, int status, const char *type, const char *te
         return r;
 }
 
+int rest_reply_consume(RestCall *c, char *text, size_t size) {
+        int r;
+
+        if (c->answered || !c->http) {
+                free(text);
+                r = c->answered ? -EALREADY : 0;
+                c->answered = true;
+                return r;
+        }
+
+        c->answered = true;
+        r = http_reply_consume(c->http, 200, TYPE_JSON, text, size);
+        if (r < 0)
+                log_debug_errno(r, "A request is not answered: %m");
+        return r;
+}
+
 bool rest_is_answered(const RestCall *c) {
         return c->answered;
 }

@@ -4,6 +4,8 @@
 #include "file-util.h"
 #include "json-util.h"
 #include "kontena-limits.h"
+#include "names.h"
+#include "rest-list.h"
 #include "rest-render.h"
 #include "string-util.h"
 
@@ -145,57 +147,175 @@ void rest_fail(RestCall *c, const KError *error, const char *field) {
                 (void) rest_reply_kerror(c, error);
 }
 
-static int compare_created(const void *a, const void *b) {
-        const InstanceRow *x = *(InstanceRow *const *) a, *y = *(InstanceRow *const *) b;
-
-        if (x->created_at != y->created_at)
-                return x->created_at < y->created_at ? -1 : 1;
-        return strcmp(x->id, y->id);
+bool rest_instance_is_shown(const InstanceRow *i) {
+        return i->role == INSTANCE_CURRENT && i->desired != INSTANCE_TERMINATED;
 }
 
-static int append_container(Master *m, const GridRow *g, const ServiceRow *s, const InstanceRow *i,
-                const NodeRowList *nodes, json_object *array) {
-        _cleanup_(service_row_freep) ServiceRow *found = NULL;
-        json_object *o;
-        int r;
+/* What a list of rows needs all the while. */
+typedef struct View {
+        GridRow *grid;
+        NodeRowList nodes;
+        ServiceRow *service; /* of the last row */
+        char *node_id;       /* only its containers */
+        bool all;
+} View;
 
-        if (!s) {
-                r = store_get_service(m->store, i->service_id, &found);
-                if (r < 0)
-                        return r == -ENOENT ? 0 : r; /* removed, and this is being stopped */
-                s = found;
-        }
-        r = rest_render_container(g, s, i, rest_node_by_id(nodes, i->node_id), &o);
-        return r < 0 ? r : json_append(array, o);
+static void view_free(void *userdata) {
+        View *v = userdata;
+
+        grid_row_free(v->grid);
+        node_row_list_done(&v->nodes);
+        service_row_free(v->service);
+        free(v->node_id);
+        free(v);
 }
 
-int rest_list_containers(Master *m, const GridRow *g, const ServiceRow *s, bool all, json_object **ret) {
-        _cleanup_(instance_row_list_done) InstanceRowList l = {};
-        _cleanup_(node_row_list_done) NodeRowList nodes = {};
-        _cleanup_json_ json_object *array = json_object_new_array();
+static int view_new(RestCall *c, const GridRow *g, View **ret) {
+        Store *s = rest_master(c)->store;
+        View *v;
         int r;
 
-        if (!array)
+        v = new0(View, 1);
+        if (!v)
                 return -ENOMEM;
-        r = store_list_nodes(m->store, g->id, &nodes);
+        rest_set_userdata(c, v, view_free);
+        r = store_get_grid(s, g->id, &v->grid);
         if (r >= 0)
-                r = s ? store_list_instances_of_service(m->store, s->id, &l)
-                      : store_list_instances_of_grid(m->store, g->id, &l);
+                r = store_list_nodes(s, g->id, &v->nodes);
         if (r < 0)
                 return r;
-        if (l.n > 1)
-                qsort(l.rows, l.n, sizeof(InstanceRow *), compare_created);
-        FOREACH_ARRAY(i, l.rows, l.n) {
-                if (!rest_instance_is_container(*i) ||
-                                (!all && !STR_IN_SET((*i)->state, "running", "starting", "stopping")))
-                        continue;
-                r = append_container(m, g, s, *i, &nodes, array);
-                if (r < 0)
-                        return r;
-        }
 
-        *ret = TAKE_PTR(array);
+        *ret = v;
         return 0;
+}
+
+/* 1: gone. */
+static int view_get_instance(RestCall *c, const char *id, InstanceRow **ret) {
+        Store *s = rest_master(c)->store;
+        View *v = rest_userdata(c);
+        int r;
+
+        r = store_get_instance(s, id, ret);
+        if (r == -ENOENT)
+                return 1;
+        if (r < 0 || (v->service && streq(v->service->id, (*ret)->service_id)))
+                return r;
+        v->service = service_row_free(v->service);
+        r = store_get_service(s, (*ret)->service_id, &v->service);
+        return r == -ENOENT ? 1 : r; /* its service was removed, and this is being stopped */
+}
+
+static int container_row(RestCall *c, const char *id, json_object **ret) {
+        _cleanup_(instance_row_freep) InstanceRow *i = NULL;
+        View *v = rest_userdata(c);
+        int r;
+
+        r = view_get_instance(c, id, &i);
+        if (r != 0)
+                return MIN(r, 0);
+        if (!rest_instance_is_container(i) || (v->node_id && !streq_ptr(v->node_id, i->node_id)) ||
+                        (!v->all && !STR_IN_SET(i->state, "running", "starting", "stopping")))
+                return 0;
+        return rest_render_container(v->grid, v->service, i, rest_node_by_id(&v->nodes, i->node_id), ret);
+}
+
+static int list_containers(RestCall *c, const GridRow *g, const ServiceRow *s, const NodeRow *n, bool all,
+                const char *key, uint32_t limit, rest_row_t row) {
+        Store *store = rest_master(c)->store;
+        char **ids = NULL;
+        View *v;
+        int r;
+
+        r = view_new(c, g, &v);
+        if (r < 0)
+                return r;
+        v->all = all;
+        if (n) {
+                v->node_id = strdup(n->id);
+                if (!v->node_id)
+                        return -ENOMEM;
+        }
+        r = s ? store_list_instance_ids_of_service(store, s->id, /* by_number= */ false, &ids)
+              : store_list_instance_ids_of_grid(store, g->id, &ids);
+        return r < 0 ? r : rest_reply_rows(c, key, ids, limit, row);
+}
+
+int rest_reply_containers(RestCall *c, const GridRow *g, const ServiceRow *s, bool all) {
+        return list_containers(c, g, s, NULL, all, "containers", UINT32_MAX, container_row);
+}
+
+static int instance_row(RestCall *c, const char *id, json_object **ret) {
+        _cleanup_(instance_row_freep) InstanceRow *i = NULL;
+        View *v = rest_userdata(c);
+        int r;
+
+        r = view_get_instance(c, id, &i);
+        if (r != 0 || !rest_instance_is_shown(i))
+                return MIN(r, 0);
+        return rest_render_instance(v->grid, i, rest_node_by_id(&v->nodes, i->node_id), ret);
+}
+
+int rest_reply_instances(RestCall *c, const GridRow *g, const ServiceRow *s) {
+        char **ids = NULL;
+        View *v;
+        int r;
+
+        r = view_new(c, g, &v);
+        if (r >= 0)
+                r = store_list_instance_ids_of_service(
+                                rest_master(c)->store, s->id, /* by_number= */ true, &ids);
+        return r < 0 ? r : rest_reply_rows(c, "instances", ids, UINT32_MAX, instance_row);
+}
+
+static int node_row(RestCall *c, const char *id, json_object **ret) {
+        _cleanup_(node_row_freep) NodeRow *n = NULL;
+        View *v = rest_userdata(c);
+        int r;
+
+        r = store_get_node(rest_master(c)->store, id, &n);
+        if (r == -ENOENT)
+                return 0;
+        return r < 0 ? r : rest_render_node(v->grid, n, &v->nodes, /* token= */ NULL, ret);
+}
+
+int rest_reply_nodes(RestCall *c, const GridRow *g) {
+        char **ids = NULL;
+        View *v;
+        int r;
+
+        r = view_new(c, g, &v);
+        if (r >= 0)
+                r = store_list_node_ids(rest_master(c)->store, g->id, &ids);
+        return r < 0 ? r : rest_reply_rows(c, "nodes", ids, UINT32_MAX, node_row);
+}
+
+static int service_row(RestCall *c, const char *id, json_object **ret) {
+        _cleanup_(instance_row_list_done) InstanceRowList l = {};
+        _cleanup_(service_row_freep) ServiceRow *s = NULL;
+        View *v = rest_userdata(c);
+        int r;
+
+        r = store_get_service(rest_master(c)->store, id, &s);
+        if (r == -ENOENT)
+                return 0;
+        if (r >= 0)
+                r = store_list_instances_of_service(rest_master(c)->store, id, &l);
+        return r < 0 ? r : rest_render_service(v->grid, s, &l, ret);
+}
+
+int rest_reply_services(RestCall *c, const GridRow *g, const char *stack) {
+        char **ids = NULL;
+        View *v;
+        int r;
+
+        r = view_new(c, g, &v);
+        if (r >= 0)
+                r = store_list_service_ids(rest_master(c)->store, g->id, stack, &ids);
+        if (r < 0)
+                return r;
+        if (!ids && stack && !streq(stack, STACK_NULL))
+                return rest_reply_error(c, 404, "Stack not found");
+        return rest_reply_rows(c, "services", ids, UINT32_MAX, service_row);
 }
 
 void rest_container_done(RestContainer *o) {
@@ -238,29 +358,28 @@ int rest_find_container(RestCall *c, RestContainer *ret) {
         return -ENOENT;
 }
 
-int rest_reply_stats(RestCall *c, json_object *containers) {
+static int stats_row(RestCall *c, const char *id, json_object **ret) {
         static const char *const keys[] = { "cpu", "memory", "network" };
-        _cleanup_json_ json_object *owned = containers, *l = json_object_new_array();
-        uint32_t limit = rest_limit(c, UINT32_MAX, UINT32_MAX);
+        _cleanup_json_ json_object *container = NULL, *o = NULL;
+        int r;
 
-        if (!l)
-                return -ENOMEM;
-        FOREACH_JSON_ARRAY(container, owned) {
-                _cleanup_json_ json_object *o = json_object_new_object();
-                const char *name = "";
-                int r;
+        r = container_row(c, id, &container);
+        if (r < 0 || !container)
+                return r;
+        o = json_object_new_object();
+        r = o ? json_add_string(o, "container_id", rest_text(container, "name")) : -ENOMEM;
+        FOREACH_ARRAY(key, keys, ELEMENTSOF(keys))
+                REST_ADD(r, json_add_string(o, *key, NULL));
+        if (r < 0)
+                return r;
 
-                if (json_object_array_length(l) >= limit)
-                        break;
-                (void) json_find_string(container, "name", &name, NULL);
-                r = o ? json_add_string(o, "container_id", name) : -ENOMEM;
-                FOREACH_ARRAY(key, keys, ELEMENTSOF(keys))
-                        REST_ADD(r, json_add_string(o, *key, NULL));
-                REST_ADD(r, json_append(l, TAKE_PTR(o)));
-                if (r < 0)
-                        return r;
-        }
-        return rest_reply_list(c, "stats", TAKE_PTR(l));
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
+int rest_reply_stats(RestCall *c, const GridRow *g, const ServiceRow *s, const NodeRow *n) {
+        return list_containers(c, g, s, n, /* all= */ false, "stats", rest_limit(c, UINT32_MAX, UINT32_MAX),
+                        stats_row);
 }
 
 int rest_reply_metrics(RestCall *c) {

@@ -33,8 +33,15 @@ void rest_finish(RestCall *c, int r);
 /* An operation's error; what the reference calls invalid is a map with that field. */
 void rest_fail(RestCall *c, const KError *error, const char *field);
 
-/* CONTAINERs: those of a service (NULL: of the grid) that are there; all: whatever they do. Array, oldest first. */
-int rest_list_containers(Master *m, const GridRow *g, const ServiceRow *s, bool all, json_object **ret);
+/* Lists, put together over several turns (rest-list.h); the call's userdata is theirs. Of a service, of a node, or with NULL of the grid. */
+int rest_reply_services(RestCall *c, const GridRow *g, const char *stack); /* newest first */
+int rest_reply_nodes(RestCall *c, const GridRow *g);
+int rest_reply_instances(RestCall *c, const GridRow *g, const ServiceRow *s);
+bool rest_instance_is_shown(const InstanceRow *i) _pure_; /* there */
+/* That are there; all: whatever they do. Oldest first. */
+int rest_reply_containers(RestCall *c, const GridRow *g, const ServiceRow *s, bool all);
+/* {"stats": [..]}: which containers there are, and null for what is not measured. */
+int rest_reply_stats(RestCall *c, const GridRow *g, const ServiceRow *s, const NodeRow *n);
 /* ":node" and ":container" of the path as its rows; -ENOENT. */
 typedef struct RestContainer {
         GridRow *grid;
@@ -44,7 +51,5 @@ typedef struct RestContainer {
 } RestContainer;
 void rest_container_done(RestContainer *o);
 int rest_find_container(RestCall *c, RestContainer *ret);
-/* {"stats": [..]}: which containers there are, and null for what is not measured. Consumes the array of CONTAINERs. */
-int rest_reply_stats(RestCall *c, json_object *containers);
 /* {"from", "to", "stats": []}. */
 int rest_reply_metrics(RestCall *c);

@@ -132,46 +132,12 @@ static int render(RestCall *c, const GridRow *g, const ServiceRow *s, json_objec
 
 /* List */
 
-static int compare_newest(const void *a, const void *b) {
-        const ServiceRow *x = *(ServiceRow *const *) a, *y = *(ServiceRow *const *) b;
-
-        if (x->created_at != y->created_at)
-                return x->created_at > y->created_at ? -1 : 1;
-        return strcmp(y->id, x->id);
-}
-
 static int reply_services(RestCall *c) {
-        _cleanup_(service_row_list_done) ServiceRowList l = {};
         _cleanup_(grid_row_freep) GridRow *g = NULL;
-        _cleanup_json_ json_object *array = json_object_new_array();
-        const char *stack = rest_query(c, "stack");
-        bool found = !stack || streq(stack, STACK_NULL);
         int r;
 
-        if (!array)
-                return -ENOMEM;
         r = rest_find_grid(c, &g);
-        if (r >= 0)
-                r = store_list_services(rest_master(c)->store, g->id, &l);
-        if (r < 0)
-                return r;
-        if (l.n > 1)
-                qsort(l.rows, l.n, sizeof(ServiceRow *), compare_newest);
-        FOREACH_ARRAY(s, l.rows, l.n) {
-                json_object *o;
-
-                if (stack && !streq((*s)->stack, stack))
-                        continue;
-                found = true;
-                r = render(c, g, *s, &o);
-                if (r >= 0)
-                        r = json_append(array, o);
-                if (r < 0)
-                        return r;
-        }
-        if (!found)
-                return rest_reply_error(c, 404, "Stack not found");
-        return rest_reply_list(c, "services", TAKE_PTR(array));
+        return r < 0 ? r : rest_reply_services(c, g, rest_query(c, "stack"));
 }
 
 static int list_services(RestCall *c, KError *reterr) {

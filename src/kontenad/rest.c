@@ -14,6 +14,7 @@
 #include "rest-form.h"
 #include "rest-internal.h"
 #include "rest-limit.h"
+#include "rest-list.h"
 #include "rest-rows.h"
 #include "settings.h"
 #include "string-util.h"
@@ -58,6 +59,7 @@ static void call_free(RestCall *c) {
 
         if (c->http)
                 http_request_set_gone(c->http, NULL, NULL);
+        rest_list_free(c->list);
         if (c->destroy)
                 c->destroy(c->userdata);
         DL_FOREACH_SAFE(c->operations, o, next)
@@ -272,7 +274,11 @@ static int call_operation(RestCall *c, const char *operation, json_object *consu
                                                                      : "base";
 
         rest_enter(c);
-        operation_call(c->rest->master, c->caller, o, consume, /* interactive= */ false, on_done, pending);
+        if (then)
+                operation_ask(c->rest->master, c->caller, o, consume, on_done, pending);
+        else
+                operation_call(c->rest->master, c->caller, o, consume, /* interactive= */ false, on_done,
+                                pending);
         rest_leave(c);
         return 0;
 }

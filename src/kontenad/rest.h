@@ -122,7 +122,8 @@ void rest_set_userdata(RestCall *c, void *userdata, void (*destroy)(void *userda
  * status, errors as rest_reply_kerror() does. result is borrowed. Several may be under way; never called after c is gone. */
 typedef void (*rest_result_t)(RestCall *c, json_object *result, const KError *error);
 int rest_call(RestCall *c, const char *operation, json_object *params, rest_result_t on_result);
-/* As rest_call(); an error is answered as rest_reply_kerror() does, otherwise then() answers, and its own failure is. */
+/* Asks whether the caller may read what an operation shows, which is not performed: then() looks itself, and answers. An error is answered as
+ * rest_reply_kerror() does, and so is then()'s own failure. */
 typedef int (*rest_then_t)(RestCall *c);
 int rest_call_then(RestCall *c, const char *operation, json_object *params, rest_then_t then);
 

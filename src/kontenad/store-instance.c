@@ -85,6 +85,19 @@ int store_list_instances_of_grid(Store *s, const char *grid_id, InstanceRowList 
                         "WHERE grid_id = ? ORDER BY service_id, number, created_at", "s", grid_id);
 }
 
+int store_list_instance_ids_of_grid(Store *s, const char *grid_id, char ***ret) {
+        return store_select_ids(s, ret, "SELECT id FROM instances WHERE grid_id = ? ORDER BY created_at, id",
+                        "s", grid_id);
+}
+
+int store_list_instance_ids_of_service(Store *s, const char *service_id, bool by_number, char ***ret) {
+        return store_select_ids(s, ret,
+                        by_number ? "SELECT id FROM instances WHERE service_id = ? ORDER BY number, "
+                                    "created_at"
+                                  : "SELECT id FROM instances WHERE service_id = ? ORDER BY created_at, id",
+                        "s", service_id);
+}
+
 int store_list_instances_of_service(Store *s, const char *service_id, InstanceRowList *ret) {
         return STORE_LIST(s, &instance_table, ret, "WHERE service_id = ? ORDER BY number, created_at", "s",
                         service_id);

@@ -60,6 +60,8 @@ int store_schema_migrate(sqlite3 *db, KError *reterr);
 int store_run(Store *s, const char *sql, const char *types, ...); /* returns changed rows */
 int store_number(Store *s, uint64_t *ret, const char *sql, const char *types,
                 ...); /* first column of the first row; -ENOENT */
+int store_select_ids(Store *s, char ***ret, const char *sql, const char *types,
+                ...); /* first column, a text; NULL: there is no row */
 int store_select_one(Store *s, const Table *t, void **ret, const char *where, const char *types,
                 ...); /* -ENOENT */
 int store_select(Store *s, const Table *t, void ***ret, size_t *ret_n, const char *where, const char *types,

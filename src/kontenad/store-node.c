@@ -117,6 +117,11 @@ int store_list_nodes(Store *s, const char *grid_id, NodeRowList *ret) {
         return STORE_LIST(s, &node_table, ret, "WHERE grid_id = ? ORDER BY number", "s", grid_id);
 }
 
+int store_list_node_ids(Store *s, const char *grid_id, char ***ret) {
+        return store_select_ids(
+                        s, ret, "SELECT id FROM nodes WHERE grid_id = ? ORDER BY name", "s", grid_id);
+}
+
 int store_list_nodes_not_trusting(Store *s, const char *digest, NodeRowList *ret) {
         return STORE_LIST(s, &node_table, ret,
                         "WHERE node_key IS NOT NULL AND json_extract(report, '$.authorities') IS NOT ? "

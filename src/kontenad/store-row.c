@@ -355,6 +355,46 @@ int store_number(Store *s, uint64_t *ret, const char *sql, const char *types, ..
         return 0;
 }
 
+int store_select_ids(Store *s, char ***ret, const char *sql, const char *types, ...) {
+        _cleanup_statement_ sqlite3_stmt *stmt = NULL;
+        _cleanup_strv_free_ char **l = NULL;
+        size_t n = 0, allocated = 0;
+        va_list ap;
+        int r, rc;
+
+        r = store_prepare(s, sql, &stmt);
+        if (r < 0)
+                return r;
+
+        va_start(ap, types);
+        rc = bind_arguments(stmt, types, ap);
+        va_end(ap);
+        if (rc != SQLITE_OK)
+                return store_error(s, rc);
+
+        while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+                const char *id = (const char *) sqlite3_column_text(stmt, 0);
+
+                if (allocated - n < 2) {
+                        char **more = reallocarray(l, allocated ? allocated * 2 : 8, sizeof(char *));
+
+                        if (!more)
+                                return -ENOMEM;
+                        l = more;
+                        allocated = allocated ? allocated * 2 : 8;
+                }
+                l[n + 1] = NULL;
+                l[n] = id ? strdup(id) : NULL;
+                if (!l[n++])
+                        return -ENOMEM;
+        }
+        if (rc != SQLITE_DONE)
+                return store_error(s, rc);
+
+        *ret = TAKE_PTR(l);
+        return 0;
+}
+
 static int select_rows(Store *s, const Table *t, void ***ret, size_t *ret_n, size_t max, const char *where,
                 const char *types, va_list ap) {
         _cleanup_statement_ sqlite3_stmt *stmt = NULL;

@@ -79,6 +79,19 @@ int store_find_service(
                         "WHERE grid_id = ? AND stack = ? AND name = ?", "sss", grid_id, stack, name);
 }
 
+int store_list_service_ids(Store *s, const char *grid_id, const char *stack, char ***ret) {
+        if (!stack)
+                return store_select_ids(s, ret,
+                                "SELECT id FROM services WHERE grid_id = ? ORDER BY created_at DESC, id "
+                                "DESC",
+                                "s", grid_id);
+
+        return store_select_ids(s, ret,
+                        "SELECT id FROM services WHERE grid_id = ? AND stack = ? ORDER BY created_at DESC, "
+                        "id DESC",
+                        "ss", grid_id, stack);
+}
+
 int store_list_services(Store *s, const char *grid_id, ServiceRowList *ret) {
         if (!grid_id)
                 return STORE_LIST(s, &service_table, ret, "ORDER BY grid_id, stack, name", "");

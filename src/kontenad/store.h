@@ -463,6 +463,7 @@ int store_get_node_name(Store *s, const char *id, char **ret);              /* w
 int store_find_node_by_key(Store *s, const char *node_key, NodeRow **ret);
 int store_find_node_by_machine_id(Store *s, const char *grid_id, const char *machine_id, NodeRow **ret);
 int store_list_nodes(Store *s, const char *grid_id, NodeRowList *ret);
+int store_list_node_ids(Store *s, const char *grid_id, char ***ret); /* by name; NULL: there are none */
 /* Those that have joined, and whose last report names other authorities than these, or none. */
 int store_list_nodes_not_trusting(Store *s, const char *digest, NodeRowList *ret);
 int store_next_node_number(
@@ -470,6 +471,8 @@ int store_next_node_number(
 
 int store_find_service(Store *s, const char *grid_id, const char *stack, const char *name, ServiceRow **ret);
 int store_list_services(Store *s, const char *grid_id /* NULL: all grids */, ServiceRowList *ret);
+/* Newest first; stack NULL: of all. NULL: there are none. */
+int store_list_service_ids(Store *s, const char *grid_id, const char *stack, char ***ret);
 
 /* Counted by the database, for lists of many. */
 typedef struct ServiceSummary {
@@ -500,6 +503,9 @@ int store_count_instances_of_node(Store *s, const char *node_id, uint32_t *ret);
 int store_terminate_instance(Store *s, InstanceRow *row, uint32_t drain_sec);
 int store_list_instances_of_grid(Store *s, const char *grid_id, InstanceRowList *ret);
 int store_list_instances_of_service(Store *s, const char *service_id, InstanceRowList *ret);
+/* Alone, oldest first: for who looks at many, a few at a time. NULL: there are none. */
+int store_list_instance_ids_of_grid(Store *s, const char *grid_id, char ***ret);
+int store_list_instance_ids_of_service(Store *s, const char *service_id, bool by_number, char ***ret);
 int store_list_instances_nowhere(Store *s, const char *grid_id, InstanceRowList *ret); /* on no node */
 int store_list_instances_of_node(Store *s, const char *node_id, InstanceRowList *ret);
 
