@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Long lists: each row once, and meanwhile no turn of the master's loop that keeps others waiting."""
 
+import json
 import re
 import socket
 import sqlite3
@@ -9,9 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +120,31 @@ def test_lists_in_order(master: RestMaster) -> None:
     assert len(master.get("/v1/grids/one/stats?limit=7", token=token).json["stats"]) == 7  # type: ignore[index,call-overload]
     assert len(master.get("/v1/nodes/one/n7/stats", token=token).json["stats"]) == SERVICES * len(range(5, PER_SERVICE, NODES - 1))  # type: ignore[index,call-overload]
     assert master.get("/v1/grids/one/services?stack=none", token=token).status == 404
+
+
+def call_bus(m: RestMaster, interface: str, member: str, *arguments: str) -> list[Any]:
+    call = ["busctl", "--address", m.bus_address, "--json=short", "call", "io.kontena.Master1", "/io/kontena/Master1", interface, member, *arguments]
+    run = subprocess.run(call, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)["data"]
+
+
+@pytest.mark.parametrize(("member", "arguments", "n"), [("ListNodes", ("s", "one"), NODES), ("ListServices", ("s", "one"), SERVICES + OTHERS + 1),
+                                                         ("ListInstances", ("sss", "one", "null", "s3"), PER_SERVICE)])  # fmt: skip
+def test_lists_over_the_bus(master: RestMaster, member: str, arguments: tuple[str, ...], n: int) -> None:
+    with Watch(master):
+        rows = call_bus(master, "io.kontena.Master1.Manager", member, *arguments)[0]
+    assert len(rows) == n
+
+
+def test_objects_of_the_bus(master: RestMaster) -> None:
+    """Each once. libsystemd builds this answer in one call, so no bound of the turn is asserted: see doc/debugging.md."""
+    objects = call_bus(master, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")[0]
+    kinds = Counter(path.split("/")[4] for path in objects)
+    assert kinds["instance"] == SERVICES * PER_SERVICE
+    assert kinds["node"] == NODES
+    assert kinds["grid"] == 1
+    assert "io.kontena.Master1.Service" in objects["/io/kontena/Master1/service/one/null/s3"]
 
 
 def test_others_are_answered_meanwhile(master: RestMaster) -> None:
