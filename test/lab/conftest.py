@@ -115,10 +115,7 @@ def volume(grid: Grid) -> Iterator[Callable[..., str]]:
 
 # Those that take longest are begun first, so that no lab is left alone with one at the end. Virtual machines work hard: one at a time.
 _FIRST = ("qemu", "deploys-end-one-way-or-another", "nodes-vanish-and-come-back", "a-node-that-leaves-keeps-nothing", "deploys-keep-serving")
-_QEMU = {
-    "limits-hold-on-a-kernel-of-its-own", "the-lab-cuts-and-kills-hosts", "volumes-have-a-size",
-    "wireguard-of-kernels-and-programs-mixes",
-}  # fmt: skip
+_QEMU = {"limits-hold-on-a-kernel-of-its-own", "the-lab-cuts-and-kills-hosts", "volumes-have-a-size"}
 
 
 def _claimed(items: list[pytest.Item], claims: Path) -> Iterator[list[pytest.Item]]:
