@@ -310,6 +310,21 @@ static int bind_arguments(sqlite3_stmt *stmt, const char *types, va_list ap) {
         return rc;
 }
 
+static int prepare_bound(Store *s, const char *sql, const char *types, va_list ap, sqlite3_stmt **ret) {
+        _cleanup_statement_ sqlite3_stmt *stmt = NULL;
+        int r, rc;
+
+        r = store_prepare(s, sql, &stmt);
+        if (r < 0)
+                return r;
+        rc = bind_arguments(stmt, types, ap);
+        if (rc != SQLITE_OK)
+                return store_error(s, rc);
+
+        *ret = TAKE_PTR(stmt);
+        return 0;
+}
+
 int store_run(Store *s, const char *sql, const char *types, ...) {
         _cleanup_statement_ sqlite3_stmt *stmt = NULL;
         va_list ap;
@@ -317,15 +332,13 @@ int store_run(Store *s, const char *sql, const char *types, ...) {
 
         assert(store_in_transaction(s));
 
-        r = store_prepare(s, sql, &stmt);
+        va_start(ap, types);
+        r = prepare_bound(s, sql, types, ap, &stmt);
+        va_end(ap);
         if (r < 0)
                 return r;
 
-        va_start(ap, types);
-        rc = bind_arguments(stmt, types, ap);
-        va_end(ap);
-        if (rc == SQLITE_OK)
-                rc = sqlite3_step(stmt);
+        rc = sqlite3_step(stmt);
         if (rc != SQLITE_DONE)
                 return store_error(s, rc);
 
@@ -337,15 +350,13 @@ int store_number(Store *s, uint64_t *ret, const char *sql, const char *types, ..
         va_list ap;
         int r, rc;
 
-        r = store_prepare(s, sql, &stmt);
+        va_start(ap, types);
+        r = prepare_bound(s, sql, types, ap, &stmt);
+        va_end(ap);
         if (r < 0)
                 return r;
 
-        va_start(ap, types);
-        rc = bind_arguments(stmt, types, ap);
-        va_end(ap);
-        if (rc == SQLITE_OK)
-                rc = sqlite3_step(stmt);
+        rc = sqlite3_step(stmt);
         if (rc == SQLITE_DONE)
                 return -ENOENT;
         if (rc != SQLITE_ROW)
@@ -362,15 +373,11 @@ int store_select_ids(Store *s, char ***ret, const char *sql, const char *types, 
         va_list ap;
         int r, rc;
 
-        r = store_prepare(s, sql, &stmt);
+        va_start(ap, types);
+        r = prepare_bound(s, sql, types, ap, &stmt);
+        va_end(ap);
         if (r < 0)
                 return r;
-
-        va_start(ap, types);
-        rc = bind_arguments(stmt, types, ap);
-        va_end(ap);
-        if (rc != SQLITE_OK)
-                return store_error(s, rc);
 
         while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
                 const char *id = (const char *) sqlite3_column_text(stmt, 0);
