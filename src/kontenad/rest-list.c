@@ -17,8 +17,9 @@ struct RestList {
         uint32_t left; /* as many more are shown */
         sd_event_source *source;
 
-        char *text; /* what is there of the answer; no string */
-        size_t size, allocated;
+        FILE *answer; /* what is there of it */
+        char *text;
+        size_t size;
         bool any;
 };
 
@@ -28,28 +29,11 @@ RestList *rest_list_free(RestList *l) {
 
         sd_event_source_disable_unref(l->source);
         strv_free(l->ids);
+        if (l->answer)
+                (void) fclose(l->answer);
         free(l->text);
         free(l);
         return NULL;
-}
-
-static int append(RestList *l, const char *text, size_t size) {
-        if (l->allocated - l->size < size) {
-                size_t wanted = MAX(l->allocated * 2, l->size + size);
-                char *p = realloc(l->text, wanted);
-
-                if (!p)
-                        return -ENOMEM;
-                l->text = p;
-                l->allocated = wanted;
-        }
-        memcpy(l->text + l->size, text, size);
-        l->size += size;
-        return 0;
-}
-
-static int append_text(RestList *l, const char *text) {
-        return append(l, text, strlen(text));
 }
 
 static int append_row(RestList *l, const char *id) {
@@ -63,11 +47,9 @@ static int append_row(RestList *l, const char *id) {
         text = json_text(o);
         if (!text)
                 return -ENOMEM;
-        r = l->any ? append_text(l, ",") : 0;
-        if (r >= 0)
-                r = append_text(l, text);
-        if (r < 0)
-                return r;
+        if (l->any)
+                (void) fputc(',', l->answer);
+        (void) fputs(text, l->answer);
         l->any = true;
         l->left--;
         return 0;
@@ -76,7 +58,7 @@ static int append_row(RestList *l, const char *id) {
 /* 1: there are more. */
 static int step(RestList *l) {
         uint64_t until = now_monotonic() + STEP_USEC;
-        int r;
+        int r, failed;
 
         while (l->ids[l->next] && l->left > 0) {
                 r = append_row(l, l->ids[l->next++]);
@@ -85,8 +67,11 @@ static int step(RestList *l) {
                 if (now_monotonic() >= until)
                         return 1;
         }
-        r = append_text(l, "]}");
-        return r < 0 ? r : rest_reply_consume(l->call, TAKE_PTR(l->text), l->size);
+        (void) fputs("]}", l->answer);
+        failed = ferror(l->answer);
+        if (fclose(TAKE_PTR(l->answer)) != 0 || failed)
+                return -ENOMEM;
+        return rest_reply_consume(l->call, TAKE_PTR(l->text), l->size);
 }
 
 static int on_step(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -120,17 +105,13 @@ int rest_reply_rows(RestCall *c, const char *key, char **consumed_ids, uint32_t 
         l->row = row;
         l->left = limit;
         l->ids = ids ? TAKE_PTR(ids) : new0(char *, 1);
-        if (!l->ids)
+        l->answer = open_memstream(&l->text, &l->size);
+        if (!l->ids || !l->answer)
                 return -ENOMEM;
-        r = append_text(l, "{\"");
-        if (r >= 0)
-                r = append_text(l, key);
-        if (r >= 0)
-                r = append_text(l, "\":[");
+        (void) fprintf(l->answer, "{\"%s\":[", key);
         /* Not deferred: that would come before whatever else waits, each time. */
-        if (r >= 0)
-                r = sd_event_add_time_relative(
-                                c->rest->master->event, &l->source, CLOCK_MONOTONIC, 0, 1, on_step, l);
+        r = sd_event_add_time_relative(
+                        c->rest->master->event, &l->source, CLOCK_MONOTONIC, 0, 1, on_step, l);
         if (r < 0)
                 return r;
 

@@ -12,35 +12,35 @@
 #define SECRET_ANSWER_MAX 65536U /* larger ones are lists, which show no values */
 #define TYPE_FORM         "application/x-www-form-urlencoded"
 
-static int reply_bytes(RestCall *c, int status, const char *type, const char *text, size_t size) {
-        int r;
-
+/* 0: there is nobody who waits for it. */
+static int begin_answer(RestCall *c) {
         if (c->answered)
                 return -EALREADY;
 
         c->answered = true;
-        if (!c->http)
-                return 0;
-        r = http_reply(c->http, status, type, text, size);
+        return c->http ? 1 : 0;
+}
+
+static int end_answer(int r) {
         if (r < 0)
                 log_debug_errno(r, "A request is not answered: %m");
         return r;
 }
 
+static int reply_bytes(RestCall *c, int status, const char *type, const char *text, size_t size) {
+        int r;
+
+        r = begin_answer(c);
+        return r > 0 ? end_answer(http_reply(c->http, status, type, text, size)) : r;
+}
+
 int rest_reply_consume(RestCall *c, char *text, size_t size) {
         int r;
 
-        if (c->answered || !c->http) {
-                free(text);
-                r = c->answered ? -EALREADY : 0;
-                c->answered = true;
-                return r;
-        }
-
-        c->answered = true;
-        r = http_reply_consume(c->http, 200, TYPE_JSON, text, size);
-        if (r < 0)
-                log_debug_errno(r, "A request is not answered: %m");
+        r = begin_answer(c);
+        if (r > 0)
+                return end_answer(http_reply_consume(c->http, 200, TYPE_JSON, text, size));
+        free(text);
         return r;
 }
 

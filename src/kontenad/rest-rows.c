@@ -189,20 +189,19 @@ static int view_new(RestCall *c, const GridRow *g, View **ret) {
         return 0;
 }
 
-/* 1: gone. */
-static int view_get_instance(RestCall *c, const char *id, InstanceRow **ret) {
-        Store *s = rest_master(c)->store;
-        View *v = rest_userdata(c);
-        int r;
+/* A row that has gone since the list was begun is not in it. */
+static int skip_gone(int r) {
+        return r == -ENOENT ? 0 : r;
+}
 
-        r = store_get_instance(s, id, ret);
-        if (r == -ENOENT)
-                return 1;
-        if (r < 0 || (v->service && streq(v->service->id, (*ret)->service_id)))
-                return r;
+/* -ENOENT: it was removed, and its instances are being stopped. */
+static int view_find_service(RestCall *c, const InstanceRow *i) {
+        View *v = rest_userdata(c);
+
+        if (v->service && streq(v->service->id, i->service_id))
+                return 0;
         v->service = service_row_free(v->service);
-        r = store_get_service(s, (*ret)->service_id, &v->service);
-        return r == -ENOENT ? 1 : r; /* its service was removed, and this is being stopped */
+        return store_get_service(rest_master(c)->store, i->service_id, &v->service);
 }
 
 static int container_row(RestCall *c, const char *id, json_object **ret) {
@@ -210,12 +209,15 @@ static int container_row(RestCall *c, const char *id, json_object **ret) {
         View *v = rest_userdata(c);
         int r;
 
-        r = view_get_instance(c, id, &i);
-        if (r != 0)
-                return MIN(r, 0);
+        r = store_get_instance(rest_master(c)->store, id, &i);
+        if (r < 0)
+                return skip_gone(r);
         if (!rest_instance_is_container(i) || (v->node_id && !streq_ptr(v->node_id, i->node_id)) ||
                         (!v->all && !STR_IN_SET(i->state, "running", "starting", "stopping")))
                 return 0;
+        r = view_find_service(c, i);
+        if (r < 0)
+                return skip_gone(r);
         return rest_render_container(v->grid, v->service, i, rest_node_by_id(&v->nodes, i->node_id), ret);
 }
 
@@ -249,9 +251,13 @@ static int instance_row(RestCall *c, const char *id, json_object **ret) {
         View *v = rest_userdata(c);
         int r;
 
-        r = view_get_instance(c, id, &i);
-        if (r != 0 || !rest_instance_is_shown(i))
-                return MIN(r, 0);
+        r = store_get_instance(rest_master(c)->store, id, &i);
+        if (r >= 0 && !rest_instance_is_shown(i))
+                return 0;
+        if (r >= 0)
+                r = view_find_service(c, i);
+        if (r < 0)
+                return skip_gone(r);
         return rest_render_instance(v->grid, i, rest_node_by_id(&v->nodes, i->node_id), ret);
 }
 
@@ -273,9 +279,7 @@ static int node_row(RestCall *c, const char *id, json_object **ret) {
         int r;
 
         r = store_get_node(rest_master(c)->store, id, &n);
-        if (r == -ENOENT)
-                return 0;
-        return r < 0 ? r : rest_render_node(v->grid, n, &v->nodes, /* token= */ NULL, ret);
+        return r < 0 ? skip_gone(r) : rest_render_node(v->grid, n, &v->nodes, /* token= */ NULL, ret);
 }
 
 int rest_reply_nodes(RestCall *c, const GridRow *g) {
@@ -296,10 +300,9 @@ static int service_row(RestCall *c, const char *id, json_object **ret) {
         int r;
 
         r = store_get_service(rest_master(c)->store, id, &s);
-        if (r == -ENOENT)
-                return 0;
-        if (r >= 0)
-                r = store_list_instances_of_service(rest_master(c)->store, id, &l);
+        if (r < 0)
+                return skip_gone(r);
+        r = store_list_instances_of_service(rest_master(c)->store, id, &l);
         return r < 0 ? r : rest_render_service(v->grid, s, &l, ret);
 }
 
