@@ -353,7 +353,6 @@ static int replace_token(OperationCall *c, KError *reterr) {
         return store_commit(TAKE_PTR(t), reterr);
 }
 
-/* Not in a transaction from the start: a full disk does not hide the token. */
 /* *ret is to be erased. */
 static int open_token(Master *m, const GridRow *g, char **ret, KError *reterr) {
         _cleanup_free_ char *context = strjoin("grid-token:", g->id);
@@ -380,6 +379,7 @@ static int open_token(Master *m, const GridRow *g, char **ret, KError *reterr) {
         return 0;
 }
 
+/* Not in a transaction from the start: a full disk does not hide the token. */
 static int grid_token(OperationCall *c, json_object **ret, KError *reterr) {
         _cleanup_json_ json_object *o = json_object_new_object();
         _cleanup_erase_ char *token = NULL;
@@ -440,12 +440,8 @@ static int grid_tokens(OperationCall *c, json_object **ret, KError *reterr) {
                                 (!user || !role_allows(c->master->store, user, "grid_admin", (*g)->name)))
                         continue;
                 r = open_token(c->master, *g, &token, NULL);
-                if (r == -ENOMEM)
-                        return r;
-                if (r >= 0)
-                        r = json_add_string(values, (*g)->name, token);
-                else
-                        r = json_add_string(values, (*g)->name, NULL); /* grid.token says why */
+                if (r != -ENOMEM)
+                        r = json_add_string(values, (*g)->name, token); /* null: grid.token says why */
                 if (r < 0)
                         return r;
         }
