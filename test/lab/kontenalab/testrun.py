@@ -68,7 +68,7 @@ class TestRun:
         console.print_times()
         console.say(f"  {time.monotonic() - start:7.1f} s  in all")
         if self.until and time.time() > self.until:
-            console.say(f"The {self.args.minutes:g} minutes were over before all was begun; what was left out is counted as skipped.")
+            console.say(f"It took more than {self.args.minutes:g} minutes; tests on hosts that had not begun by then are counted as skipped.")
         for error in broken:
             console.say(f"lab: {error}")
         passed = sum(r.passed for r in results)
