@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "rest-list.h"
 
+#include <json-c/printbuf.h>
+
 #include "file-util.h"
 #include "json-util.h"
 #include "rest-internal.h"
@@ -17,9 +19,8 @@ struct RestList {
         uint32_t left; /* as many more are shown */
         sd_event_source *source;
 
-        FILE *answer; /* what is there of it */
-        char *text;
-        size_t size;
+        struct printbuf *
+                        answer; /* what is there of it; it grows by realloc(), which moves pages and does not copy */
         bool any;
 };
 
@@ -29,11 +30,15 @@ RestList *rest_list_free(RestList *l) {
 
         sd_event_source_disable_unref(l->source);
         strv_free(l->ids);
-        if (l->answer)
-                (void) fclose(l->answer);
-        free(l->text);
+        printbuf_free(l->answer);
         free(l);
         return NULL;
+}
+
+static int append(RestList *l, const char *text) {
+        size_t n = strlen(text);
+
+        return n > INT_MAX || printbuf_memappend(l->answer, text, (int) n) < 0 ? -ENOMEM : 0;
 }
 
 static int append_row(RestList *l, const char *id) {
@@ -47,9 +52,11 @@ static int append_row(RestList *l, const char *id) {
         text = json_text(o);
         if (!text)
                 return -ENOMEM;
-        if (l->any)
-                (void) fputc(',', l->answer);
-        (void) fputs(text, l->answer);
+        r = l->any ? append(l, ",") : 0;
+        if (r >= 0)
+                r = append(l, text);
+        if (r < 0)
+                return r;
         l->any = true;
         l->left--;
         return 0;
@@ -58,7 +65,7 @@ static int append_row(RestList *l, const char *id) {
 /* 1: there are more. */
 static int step(RestList *l) {
         uint64_t until = now_monotonic() + STEP_USEC;
-        int r, failed;
+        int r;
 
         while (l->ids[l->next] && l->left > 0) {
                 r = append_row(l, l->ids[l->next++]);
@@ -67,11 +74,8 @@ static int step(RestList *l) {
                 if (now_monotonic() >= until)
                         return 1;
         }
-        (void) fputs("]}", l->answer);
-        failed = ferror(l->answer);
-        if (fclose(TAKE_PTR(l->answer)) != 0 || failed)
-                return -ENOMEM;
-        return rest_reply_consume(l->call, TAKE_PTR(l->text), l->size);
+        r = append(l, "]}");
+        return r < 0 ? r : rest_reply_consume(l->call, TAKE_PTR(l->answer->buf), (size_t) l->answer->bpos);
 }
 
 static int on_step(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -105,10 +109,11 @@ int rest_reply_rows(RestCall *c, const char *key, char **consumed_ids, uint32_t 
         l->row = row;
         l->left = limit;
         l->ids = ids ? TAKE_PTR(ids) : new0(char *, 1);
-        l->answer = open_memstream(&l->text, &l->size);
+        l->answer = printbuf_new();
         if (!l->ids || !l->answer)
                 return -ENOMEM;
-        (void) fprintf(l->answer, "{\"%s\":[", key);
+        if (sprintbuf(l->answer, "{\"%s\":[", key) < 0)
+                return -ENOMEM;
         /* Not deferred: that would come before whatever else waits, each time. */
         r = sd_event_add_time_relative(
                         c->rest->master->event, &l->source, CLOCK_MONOTONIC, 0, 1, on_step, l);
