@@ -260,14 +260,22 @@ class Host(ABC):
         self, pattern: str, *matches: str, since: str | None = None, timeout: float = 30
     ) -> dict[str, Any]:
         """The first entry whose message matches the regular expression; after `since`, else from this boot's start."""
+        timeout *= PATIENCE
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            # journalctl --follow was seen to show an entry only when the next one came, a minute later: look anew now and then.
+            if entry := self._follow_journal(pattern, matches, since, min(left, 10)):
+                return entry
+        raise TimeoutError(f"{self.name}: no journal line '{pattern}' within {timeout:g} s")
+
+    def _follow_journal(self, pattern: str, matches: Sequence[str], since: str | None, seconds: float) -> dict[str, Any] | None:
         start = [*_after(since), "--no-tail"] if since else ["--boot", "--no-tail"]
         regex = re.compile(pattern)
         follow = self.popen(
             ["journalctl", "--follow", "--output=json", "--all", *start, *matches],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        timeout *= PATIENCE
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + seconds
         buffer, said = b"", ""
         try:
             assert follow.stdout
@@ -295,7 +303,7 @@ class Host(ABC):
             follow.wait()
             assert follow.stdout
             follow.stdout.close()
-        raise TimeoutError(f"{self.name}: no journal line '{pattern}' within {timeout:g} s")
+        return None
 
     def log_command(self, options: Sequence[str]) -> list[str]:
         """The command line on this machine that shows the journal to a person."""
